@@ -1,0 +1,50 @@
+# make demo: the app.   make test: the tests.   Both set up .venv first, once.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench world screenshots clean
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --progress-bar off --quiet
+THREADS := OMP_NUM_THREADS=1
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "PatchLens needs Python 3.11 or newer; name one with: make demo PYTHON=python3.12"; exit 1; }
+	@echo "[setup] making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements.txt | $(PY)
+	@echo "[setup] installing requirements.txt (about 6 GB with torch; one to three minutes) ..."
+	@$(PIP) -r requirements.txt
+	@touch $@ && echo "[setup] done"
+
+$(VENV)/.dev: $(VENV)/.demo pyproject.toml
+	@echo "[setup] installing test tools ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@ && echo "[setup] done"
+
+demo: $(VENV)/.demo  ## open the app on the models that come with it
+	@echo "[demo] starting; ARGS='--port 7861' or other options pass through"
+	@$(PY) app.py $(ARGS)
+
+test: $(VENV)/.dev  ## run all tests
+	@echo "[test] browser tests run where a Chromium is found (Debian: apt-get install chromium)"
+	@$(THREADS) $(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## check style
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+bench: $(VENV)/.dev  ## measure: app latency, full-size path, scenes per second, concepts against the truth
+	@for file in training/bench/*.py; do echo "[bench] $$file"; $(PY) $$file || exit 1; done
+
+world: $(VENV)/.dev  ## train everything that is bundled again (hours on two cores; resumable)
+	@$(PY) training/world/make.py $(ARGS)
+
+screenshots: $(VENV)/.dev  ## pictures of every tab into screenshots/
+	@$(PY) tests/browser/screenshots.py
+
+clean:  ## remove the environment and caches
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,220 @@
+"""Images in, activations out: the one interface of every vision transformer.
+
+Knows the mechanics that all families share: preprocessing, the truncated forward, edits, the patch
+grid and the box. The families, one file each, know their library's module paths; nothing here does.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from sae.backbones.framing import Box, Framing
+from sae.backbones.interception import EditFn, editing, output_of
+from sae.images import upright_rgb
+
+Images = Sequence[Image.Image] | Mapping[str, Tensor]
+"""A list of Pillow pictures, or what `Backbone.preprocess` made of one."""
+
+
+class Backbone(ABC):
+    """A vision transformer: activations = the residual stream after a layer.
+
+    Layers count from 0; a negative layer counts as in transformers' hidden_states, so that -1 is
+    the last and -2 the one before (the layer that LLaVA reads). Activations of layer l equal
+    hidden_states[l + 1]: no final norm is applied.
+
+    One Backbone can serve many threads at once; an edit is seen only by the thread that opened it.
+    """
+
+    family: str
+    has_text: bool = False
+    logit_scale: float | None = None
+    """What cosine similarities of image and text features are multiplied by, if anything."""
+
+    def __init__(
+        self,
+        vision: nn.Module,
+        layers: Sequence[nn.Module],
+        framing: Framing,
+        *,
+        id: str,
+        revision: str | None,
+        d_model: int,
+        patch_size: tuple[int, int],
+        n_prefix: int,
+        has_cls: bool,
+    ) -> None:
+        self.id, self.revision = id, revision
+        self.d_model, self.n_prefix, self.has_cls = d_model, n_prefix, has_cls
+        self.n_layers = len(layers)
+        self._vision, self._layers, self._framing = vision, list(layers), framing
+        rows, cols = framing.crop[0] // patch_size[0], framing.crop[1] // patch_size[1]
+        self.patch_grid = (rows, cols)
+        self._covered = (rows * patch_size[0], cols * patch_size[1])
+
+    @staticmethod
+    def from_pretrained(
+        id_or_dir: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> "Backbone":
+        """Load a backbone, frozen and in eval mode, from safetensors.
+
+        `id_or_dir`: "bundled"; a directory or Hub id of a transformers CLIP, SigLIP, SigLIP 2,
+        DINOv2, DINOv3 or ViT checkpoint; an open_clip or timm directory; "hf-hub:ORG/NAME" for
+        open_clip on the Hub; "timm/NAME" for timm on the Hub. `revision` becomes the exact commit.
+
+        Raises ValueError for an unknown kind of model, OSError for what cannot be read.
+        """
+        from sae.backbones.loading import load_backbone
+
+        return load_backbone(
+            str(id_or_dir),
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            token=token,
+            local_files_only=local_files_only,
+        )
+
+    @staticmethod
+    def from_model(
+        model: nn.Module, image_processor: Any = None, tokenizer: Any = None, *, id: str = "local"
+    ) -> "Backbone":
+        """Wrap a model in memory (shared, not copied; it is put into eval mode).
+
+        `model` is one of transformers (a vision tower, or vision and text), open_clip or timm.
+        Without an image_processor the family's usual one for the model's image size is used;
+        without a tokenizer there are no text features.
+        """
+        from sae.backbones.loading import wrap_model
+
+        return wrap_model(model, image_processor, tokenizer, id=id)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is now."""
+        return next(self._vision.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype, which is that of its activations."""
+        return next(self._vision.parameters()).dtype
+
+    def resolve_layer(self, layer: int) -> int:
+        """The layer as a number in 0 … n_layers - 1. Raises ValueError if it is out of range."""
+        if not -self.n_layers <= layer < self.n_layers:
+            raise ValueError(
+                f"layer {layer} does not exist: {self.id} has {self.n_layers} layers, so give "
+                f"{-self.n_layers} to {self.n_layers - 1} (-1 is the last)"
+            )
+        return layer % self.n_layers
+
+    def preprocess(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Pictures of any mode and size to the model's inputs, float32 on the CPU.
+
+        pixel_values is (B, 3, height, width) (SigLIP 2: (B, patches, values) and its masks).
+        Resampling is always Pillow's, whichever backends are installed.
+        """
+        if isinstance(images, Image.Image) or not isinstance(images, Sequence) or not images:
+            got = type(images).__name__ if not isinstance(images, Sequence) else "an empty list"
+            raise ValueError(f"expected a list of one or more Pillow pictures, got {got}")
+        for image in images:
+            if not isinstance(image, Image.Image):
+                raise ValueError(
+                    f"expected Pillow pictures, got {type(image).__name__}; open files with "
+                    "sae.images.open_image, arrays with PIL.Image.fromarray"
+                )
+        return self._pixels([self._framing.apply(upright_rgb(image)) for image in images])
+
+    @torch.no_grad()
+    def activations(self, images: Images, layer: int) -> Tensor:
+        """The residual stream (B, tokens, d_model) after `layer`; later layers are not run.
+
+        Patches are [:, n_prefix : n_prefix + rows * cols], row by row; before them CLS (if
+        has_cls) and registers. Edits that are open in this thread are included.
+        """
+        module = self._layers[self.resolve_layer(layer)]
+        inputs = self._inputs(images)
+        return output_of(module, lambda: self._forward(inputs)).detach()
+
+    @contextmanager
+    def edit(self, layer: int, fn: EditFn) -> Iterator[None]:
+        """Replace the activations h (B, tokens, d_model) of `layer` by fn(h) within this context.
+
+        Everything that runs the model in this thread is affected, a language model on top of it
+        included; other threads are not, and nothing stays behind, also after an exception. fn must
+        keep the shape; its dtype is cast back. Open it in the thread that runs the model.
+        """
+        with editing(self._layers[self.resolve_layer(layer)], fn):
+            yield
+
+    @torch.no_grad()
+    def image_features(self, images: Images) -> Tensor:
+        """Unit vectors (B, d_proj) float32: the projection that text is compared with.
+
+        Without a text tower, the model's pooled output.
+        """
+        return F.normalize(self._image_features(self._inputs(images)).float(), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (N, d_proj) float32. Raises ValueError if the backbone has no text."""
+        if not self.has_text:
+            raise ValueError(
+                f"backbone {self.id} ({self.family}) has no text features; use a full CLIP or "
+                "SigLIP checkpoint with its tokenizer"
+            )
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"expected a list of one or more strings, got {texts!r:.80}")
+        return F.normalize(self._text_features(list(texts)).float(), dim=-1)
+
+    def image_box(self, size: tuple[int, int]) -> Box:
+        """(left, top, right, bottom): where the patch grid lies in a picture of `size`.
+
+        `size` is (width, height) of the upright picture, the result is in its pixels. Outside it
+        the model saw nothing (a centre crop); a model that pads sees beyond, negative numbers then.
+        """
+        return self._framing.box(size, self._covered)
+
+    def _inputs(self, images: Images) -> dict[str, Tensor]:
+        inputs = images if isinstance(images, Mapping) else self.preprocess(images)
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
+
+    @abstractmethod
+    def _pixels(self, framed: list[Image.Image]) -> dict[str, Tensor]:
+        """RGB pictures of the input's size to tensors: scaled and normalised, nothing else."""
+
+    @abstractmethod
+    def _forward(self, inputs: dict[str, Tensor]) -> object:
+        """Run the vision tower; the result is not used."""
+
+    @abstractmethod
+    def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, d_proj), not normalised."""
+
+    def _text_features(self, texts: list[str]) -> Tensor:
+        """(N, d_proj), not normalised. Only called if has_text."""
+        raise ValueError(f"{type(self).__name__} says has_text but encodes no {len(texts)} texts")
+
+
+def find_layers(module: nn.Module, n_layers: int, describe: Callable[[], str]) -> nn.ModuleList:
+    """The first ModuleList of n_layers modules inside `module`, whatever its name."""
+    for child in module.modules():
+        if isinstance(child, nn.ModuleList) and len(child) == n_layers:
+            return child
+    raise ValueError(f"found no list of {n_layers} layers in {describe()}; is it a transformer?")

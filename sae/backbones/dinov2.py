@@ -1,0 +1,31 @@
+"""transformers DINOv2, with and without registers."""
+
+from typing import Any
+
+from sae.backbones.transformers_vit import TransformersBackbone
+
+
+class Dinov2Backbone(TransformersBackbone):
+    """CLS, registers if any, then patches. Positions are interpolated by the model itself."""
+
+    family = "dinov2"
+    model_types = ("dinov2", "dinov2_with_registers")
+    fixed_positions = False
+
+    @classmethod
+    def processor_class(cls) -> type:
+        """DINOv2's processor (resize to 256, crop 224), of the Pillow backend."""
+        from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+
+        return BitImageProcessorPil
+
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """Shortest edge to the image size, centre crop, ImageNet's mean and deviation."""
+        size = config.image_size
+        return cls.processor_class()(
+            size={"shortest_edge": size},
+            crop_size={"height": size, "width": size},
+            image_mean=[0.485, 0.456, 0.406],
+            image_std=[0.229, 0.224, 0.225],
+        )

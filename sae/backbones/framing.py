@@ -1,0 +1,115 @@
+"""Which part of a picture a model sees, and at which size. Knows Pillow; knows no models.
+
+Image processors resize and crop. `Framing` holds that as numbers, so that one description both
+frames the picture and tells where the patches lie in the original (`box`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels; fractions are meant."""
+
+MAX_RESIZED_PIXELS = 16_000_000
+"""Above this a picture (an extreme panorama) is cropped while it is resized, not afterwards."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Resize, then crop round the centre (padding where the crop is larger).
+
+    mode "shortest": the shorter edge becomes `size`; "squash": the picture becomes size, whatever
+    its aspect; "cover" / "contain": as large as needed to fill / as fits into `size`.
+    rounding "floor" crops as transformers does, "nearest" as torchvision does.
+    """
+
+    mode: Literal["shortest", "squash", "cover", "contain"]
+    size: tuple[int, int]
+    """(height, width); for "shortest" both are the edge."""
+    crop: tuple[int, int]
+    """(height, width) of the model's input."""
+    resample: int = 3
+    """A PIL.Image.Resampling value; 3 is bicubic."""
+    rounding: Literal["floor", "nearest"] = "floor"
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) after the resize of a picture of `size` (width, height)."""
+        width, height = size
+        if self.mode == "squash":
+            return self.size[1], self.size[0]
+        if self.mode == "shortest":
+            edge = self.size[0]
+            short, long = sorted(size)
+            long = int(edge * long / short)
+            return (edge, long) if width <= height else (long, edge)
+        ratios = height / self.size[0], width / self.size[1]
+        ratio = min(ratios) if self.mode == "cover" else max(ratios)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """The picture as the model sees it, crop's size. `image` is RGB."""
+        width, height = self.resized(image.size)
+        left, top = self._offset(width, self.crop[1]), self._offset(height, self.crop[0])
+        box = (left, top, left + self.crop[1], top + self.crop[0])
+        inside = left >= 0 and top >= 0 and box[2] <= width and box[3] <= height
+        if width * height > MAX_RESIZED_PIXELS and inside:
+            return image.resize(self.crop[::-1], self.resample, box=self.box(image.size))
+        if (width, height) != image.size:
+            image = image.resize((width, height), self.resample)
+        if inside:
+            return image if box == (0, 0, width, height) else image.crop(box)
+        canvas = Image.new("RGB", self.crop[::-1], self.fill)
+        canvas.paste(image, (-left, -top))
+        return canvas
+
+    def box(self, size: tuple[int, int], seen: tuple[int, int] | None = None) -> Box:
+        """The seen part of a picture of `size` (width, height), in that picture's pixels.
+
+        `seen` (height, width) is the part of the input, from its upper left corner, that patches
+        cover; by default all. Where the model's input is padded the box reaches beyond the picture.
+        """
+        width, height = self.resized(size)
+        seen_height, seen_width = seen or self.crop
+        left, top = self._offset(width, self.crop[1]), self._offset(height, self.crop[0])
+        x, y = size[0] / width, size[1] / height
+        return left * x, top * y, (left + seen_width) * x, (top + seen_height) * y
+
+    def _offset(self, length: int, crop: int) -> int:
+        if self.rounding == "floor":
+            return (length - crop) // 2
+        return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
+
+
+def framing_of(processor: Any) -> Framing:
+    """The Framing of a transformers image processor (resize to an edge or a size, centre crop).
+
+    Raises ValueError if the processor gives pictures of varying sizes or pads them.
+    """
+    size, crop = getattr(processor, "size", None), getattr(processor, "crop_size", None)
+    crops, resizes = bool(getattr(processor, "do_center_crop", None)), processor.do_resize
+    edge, exact = _entry(size, "shortest_edge"), _height_width(size)
+    odd = getattr(processor, "do_pad", None) or _entry(size, "longest_edge")
+    if odd or not resizes or not (exact or (edge and crops)):
+        raise ValueError(
+            f"image processor {type(processor).__name__} with size {size}, crop_size "
+            f"{crop if crops else None}, do_resize {resizes} gives no fixed input size; expected a "
+            'size {"height", "width"}, or {"shortest_edge"} with do_center_crop. Correct its '
+            "preprocessor_config.json."
+        )
+    resample = int(processor.resample)
+    if exact:
+        return Framing("squash", exact, _height_width(crop) if crops else exact, resample)
+    return Framing("shortest", (edge, edge), _height_width(crop), resample)
+
+
+def _height_width(size: Any) -> tuple[int, int] | None:
+    height, width = _entry(size, "height"), _entry(size, "width")
+    return (int(height), int(width)) if height and width else None
+
+
+def _entry(size: Any, name: str) -> int | None:
+    return size.get(name) if isinstance(size, Mapping) else getattr(size, name, None)

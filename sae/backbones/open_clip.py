@@ -1,0 +1,82 @@
+"""open_clip models: their own vision transformer, or a timm trunk, with a text tower."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sae.backbones.base import Backbone
+from sae.backbones.timm import trunk_parts
+from sae.backbones.torchvision_framing import split_pipeline
+
+
+class OpenClipBackbone(Backbone):
+    """CLS, then patches (open_clip's tower), or what the timm trunk has."""
+
+    family = "open_clip"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        *,
+        id: str = "local",
+        revision: str | None = None,
+    ) -> None:
+        framing, self._tail = split_pipeline(image_processor or _evaluation_transform(model))
+        super().__init__(
+            model.visual, framing=framing, id=id, revision=revision, **_tower_parts(model.visual)
+        )
+        self._model, self._tokenizer = model, tokenizer
+        self.has_text = tokenizer is not None
+        self.logit_scale = model.logit_scale.detach().float().exp().item()
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, id: str, revision: str | None, device: Any, dtype: torch.dtype
+    ) -> Self:
+        """Read a folder with open_clip_config.json, safetensors and tokenizer."""
+        import open_clip
+
+        name = f"local-dir:{folder}"
+        model = open_clip.create_model(name, require_pretrained=True)
+        model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        return cls(model, tokenizer=open_clip.get_tokenizer(name), id=id, revision=revision)
+
+    def _pixels(self, framed: list[Image.Image]) -> dict[str, Tensor]:
+        return {"pixel_values": torch.stack([self._tail(image) for image in framed])}
+
+    def _forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._model.encode_image(inputs["pixel_values"])
+
+    def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._forward(inputs)
+
+    def _text_features(self, texts: list[str]) -> Tensor:
+        return self._model.encode_text(self._tokenizer(texts).to(self.device))
+
+
+def _tower_parts(visual: nn.Module) -> dict[str, Any]:
+    if hasattr(visual, "trunk"):
+        return trunk_parts(visual.trunk)
+    if not hasattr(visual, "transformer"):
+        raise ValueError(
+            f"open_clip tower {type(visual).__name__} is not a vision transformer; choose a ViT"
+        )
+    return {
+        "layers": list(visual.transformer.resblocks),
+        "d_model": visual.transformer.width,
+        "patch_size": tuple(visual.patch_size),
+        "n_prefix": 1,
+        "has_cls": True,
+    }
+
+
+def _evaluation_transform(model: nn.Module) -> Any:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    settings = getattr(model.visual, "preprocess_cfg", {"size": model.visual.image_size})
+    return image_transform_v2(PreprocessCfg(**settings), is_train=False)

@@ -1,0 +1,78 @@
+"""timm vision transformers: models with `blocks`, one patch embedding and prefix tokens."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sae.backbones.base import Backbone
+from sae.backbones.torchvision_framing import split_pipeline
+
+
+class TimmBackbone(Backbone):
+    """Prefix tokens (CLS and registers, if any), then patches. No text."""
+
+    family = "timm"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        *,
+        id: str = "local",
+        revision: str | None = None,
+    ) -> None:
+        if tokenizer is not None:
+            raise ValueError(f"timm model {id} has no text tower, so it takes no tokenizer")
+        framing, self._tail = split_pipeline(image_processor or _evaluation_transform(model))
+        super().__init__(model, framing=framing, id=id, revision=revision, **trunk_parts(model))
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, id: str, revision: str | None, device: Any, dtype: torch.dtype
+    ) -> Self:
+        """Read a folder with timm's config.json and model.safetensors."""
+        import timm
+
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        return cls(model, id=id, revision=revision)
+
+    def _pixels(self, framed: list[Image.Image]) -> dict[str, Tensor]:
+        return {"pixel_values": torch.stack([self._tail(image) for image in framed])}
+
+    def _forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._vision.forward_features(inputs["pixel_values"])
+
+    def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._vision.forward_head(self._forward(inputs), pre_logits=True)
+
+
+def trunk_parts(trunk: nn.Module) -> dict[str, Any]:
+    """Layers, width, patch size and prefix of a timm vision transformer."""
+    embed = getattr(trunk, "patch_embed", None)
+    if not hasattr(trunk, "blocks") or not hasattr(trunk, "num_prefix_tokens"):
+        raise ValueError(
+            f"timm model {type(trunk).__name__} is not a plain vision transformer; expected "
+            "`blocks`, `patch_embed` and `num_prefix_tokens`, as in VisionTransformer and Eva"
+        )
+    return {
+        "layers": list(trunk.blocks),
+        "d_model": trunk.embed_dim,
+        "patch_size": tuple(embed.patch_size),
+        "n_prefix": trunk.num_prefix_tokens,
+        "has_cls": getattr(trunk, "cls_token", None) is not None,
+    }
+
+
+def _evaluation_transform(model: nn.Module) -> Any:
+    from timm.data import create_transform, resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    size = getattr(model.patch_embed, "img_size", None)
+    if size:
+        config["input_size"] = (3, *size)
+    return create_transform(**config, is_training=False)

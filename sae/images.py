@@ -1,0 +1,133 @@
+"""From files and odd pixel formats to upright RGB pictures. Knows Pillow and numpy only.
+
+Everything that enters PatchLens as a picture passes through here: uploads through `open_image`,
+pictures that are already open through `upright_rgb`. Knows nothing of models or patches.
+"""
+
+import os
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 64_000_000
+"""Largest width x height that is decoded (a decoded picture takes up to 4 bytes a pixel)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO")
+"""Formats that are tried. Others (EPS, PDF, …) would start other programs or are no pictures."""
+
+_ORIENTATION = 0x0112
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError)
+_DECODE_ERRORS += (OverflowError, MemoryError, struct.error, zlib.error)
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used. Its text is one sentence that can be shown to a person."""
+
+
+def open_image(source: str | os.PathLike[str] | bytes | BinaryIO) -> Image.Image:
+    """Open a picture as upright RGB; of an animation, the first frame.
+
+    `source` is a path, the bytes of a file, or an open binary file. Transparency is laid on white,
+    16-bit grey is scaled to 8 bits, CMYK is converted and an EXIF rotation is carried out.
+    Sizes are checked from the header, before any pixel is decoded.
+
+    Raises ImageError (one sentence) for files that are missing, empty, no picture, cut off,
+    damaged, or larger than MAX_PIXELS.
+    """
+    name = _name(source)
+    stream = BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with Image.open(stream, formats=_known_formats()) as image:
+            _check_size(image, name)
+            image.load()
+            return upright_rgb(image)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no file {name}.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise ImageError(f"{name} cannot be read as a file.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(_too_large(name, "far more")) from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not a picture that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF."
+        ) from error
+    except _DECODE_ERRORS as error:
+        raise ImageError(f"{name} is cut off or damaged and could not be decoded.") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The picture as RGB with its EXIF rotation carried out. RGB upright pictures pass unchanged.
+
+    Works on any Pillow mode: 1, L, LA, P, PA, RGB with a transparent colour, RGBA, CMYK, YCbCr,
+    16- and 32-bit grey, floats. The result of applying it twice is the result of applying it once.
+
+    Raises ImageError if the picture is too large, damaged, or in a mode without RGB meaning.
+    """
+    _check_size(image, "The picture")
+    try:
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return image
+        if image.mode.startswith(("I", "F")):
+            return Image.fromarray(_grey_bytes(image)).convert("RGB")
+        if image.has_transparency_data:
+            return _on_white(image)
+        return image.convert("RGB")
+    except _DECODE_ERRORS as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(
+            f"The picture (mode {image.mode}) is damaged or has no RGB form: {error}."
+        ) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    canvas = Image.new("RGB", layer.size, (255, 255, 255))
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas
+
+
+def _grey_bytes(image: Image.Image) -> np.ndarray:
+    """Deep grey as uint8: 16-bit keeps its high byte, floats within [0, 1] are stretched."""
+    grey = np.asarray(image)
+    if grey.dtype.kind == "f":
+        grey = np.nan_to_num(grey.astype(np.float32), posinf=255.0, neginf=0.0)
+        scale = 255.0 if grey.size and grey.max() <= 1.0 else 1.0
+        return np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)
+    if grey.dtype.itemsize == 2:
+        return (grey >> 8).astype(np.uint8)
+    grey = np.clip(grey, 0, 65535)
+    return (grey >> 8 if grey.size and grey.max() > 255 else grey).astype(np.uint8)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} is empty ({width} x {height} pixels).")
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(name, f"{width} x {height} = {width * height / 1e6:.0f}"))
+
+
+def _too_large(name: str, amount: str) -> str:
+    limit = MAX_PIXELS // 1_000_000
+    return f"{name} has {amount} megapixels, and the limit is {limit}; make it smaller first."
+
+
+def _name(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return Path(source).name or str(source)
+    return "The picture"
+
+
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]

@@ -1,0 +1,209 @@
+"""Odd, damaged and hostile pictures: the right pixels, or one sentence."""
+
+import resource
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from sae.images import MAX_PIXELS, ImageError, open_image, upright_rgb
+
+RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def one_sentence(error: pytest.ExceptionInfo[ImageError]) -> bool:
+    text = str(error.value)
+    return text.endswith(".") and "\n" not in text and len(text) < 200
+
+
+@pytest.fixture
+def half() -> Image.Image:
+    """8 x 4: the left half red, the right half green."""
+    image = Image.new("RGB", (8, 4), GREEN)
+    image.paste(RED, (0, 0, 4, 4))
+    return image
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"])
+def test_lossless_formats(half: Image.Image, format: str) -> None:
+    options = {"lossless": True} if format == "WEBP" else {}
+    image = open_image(encoded(half, format, **options))
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.asarray(half))
+
+
+def test_paths_and_files(half: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "half.png"
+    half.save(path)
+    with path.open("rb") as file:
+        for source in (path, str(path), file):
+            assert open_image(source).size == (8, 4)
+
+
+def test_rgb_passes_unchanged(half: Image.Image) -> None:
+    assert upright_rgb(half) is half
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "CMYK", "YCbCr", "HSV", "P", "RGBX", "LA", "RGBA", "La"]
+)
+def test_modes_without_transparency(mode: str) -> None:
+    grey = Image.new("L", (6, 6), 255)
+    source = grey.convert("LA").convert("La") if mode == "La" else grey.convert("RGB").convert(mode)
+    assert upright_rgb(source).mode == "RGB"
+    assert np.abs(np.asarray(upright_rgb(source), int) - 255).max() <= 2
+
+
+def test_alpha_is_laid_on_white(half: Image.Image) -> None:
+    half.putalpha(Image.new("L", half.size, 0))
+    half.paste((*RED, 128), (0, 0, 4, 4))
+    image = open_image(encoded(half))
+    assert image.getpixel((7, 0)) == WHITE
+    assert image.getpixel((0, 0)) == (255, 127, 127)
+
+
+def test_a_palette_with_alpha(half: Image.Image) -> None:
+    palette = half.quantize(2)
+    green = palette.getpixel((7, 0))
+    for transparency in (green, bytes(255 * (n != green) for n in range(2))):
+        image = open_image(encoded(palette, transparency=transparency))
+        assert image.getpixel((7, 0)) == WHITE
+        assert image.getpixel((0, 0)) == RED
+
+
+def test_a_transparent_colour(half: Image.Image) -> None:
+    image = open_image(encoded(half, transparency=GREEN))
+    assert (image.getpixel((7, 0)), image.getpixel((0, 0))) == (WHITE, RED)
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    image = open_image(encoded(Image.fromarray(deep)))
+    assert np.abs(np.asarray(image)[..., 0].reshape(-1) - np.arange(256)).max() <= 1
+    assert np.array_equal(np.asarray(image)[..., 0], np.asarray(image)[..., 2])
+    big_endian = Image.fromarray(deep.astype(">u2"))
+    assert np.array_equal(np.asarray(upright_rgb(big_endian)), np.asarray(image))
+    integers = Image.fromarray(deep.astype(np.int32))
+    assert np.array_equal(np.asarray(upright_rgb(integers)), np.asarray(image))
+
+
+def test_floats_and_small_integers() -> None:
+    unit = Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4))
+    assert np.asarray(upright_rgb(unit)).max() == 255
+    wide = Image.fromarray(np.array([[np.nan, -5, 12.4, 1e9]], dtype=np.float32))
+    assert np.asarray(upright_rgb(wide))[0, :, 0].tolist() == [0, 0, 12, 255]
+    integers = Image.fromarray(np.array([[0, 7, 255]], dtype=np.int32))
+    assert np.asarray(upright_rgb(integers))[0, :, 0].tolist() == [0, 7, 255]
+
+
+def test_cmyk_jpeg() -> None:
+    image = open_image(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    red, green, blue = image.getpixel((8, 8))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_carried_out(half: Image.Image, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = BytesIO(encoded(half, "JPEG", exif=exif, quality=95))
+    image = open_image(file)
+    assert image.size == ((8, 4) if orientation < 5 else (4, 8))
+    # Upright, the stored left (red) half lies left, right, top or bottom.
+    red = {1: (0, 0), 4: (0, 0), 5: (0, 0), 6: (0, 0), 2: (7, 0), 3: (7, 0), 7: (0, 7), 8: (0, 7)}
+    assert image.getpixel(red[orientation])[0] > 200
+    assert upright_rgb(image).size == image.size
+    assert np.array_equal(np.asarray(upright_rgb(Image.open(file))), np.asarray(image))
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_animations_show_their_first_frame(format: str) -> None:
+    frames = [Image.new("RGB", (9, 9), colour) for colour in (RED, GREEN)]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert open_image(data).getpixel((4, 4)) == RED
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert open_image(encoded(Image.new("RGB", (1, 1), RED))).getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_cut_off_files(format: str) -> None:
+    rng = np.random.default_rng(0)
+    data = encoded(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)), format)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(ImageError) as error:
+            open_image(data[: int(len(data) * share)])
+        assert one_sentence(error)
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("Only words.")
+    missing, empty = tmp_path / "missing.png", tmp_path / "empty.jpg"
+    empty.write_bytes(b"")
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    for source in (text, missing, empty, tmp_path, b"", b"\x89PNG\r\n\x1a\n", postscript):
+        with pytest.raises(ImageError) as error:
+            open_image(source)
+        assert one_sentence(error)
+
+
+def test_damaged_pixels_are_said() -> None:
+    data = bytearray(encoded(Image.new("RGB", (64, 64), RED)))
+    data[60:80] = bytes(20)
+    with pytest.raises(ImageError) as error:
+        open_image(bytes(data))
+    assert one_sentence(error)
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG of a few hundred bytes that claims to be huge."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (9_000, 9_000), (12_000, 10_000)])
+def test_bombs_are_refused_from_their_header(size: tuple[int, int]) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="megapixels, and the limit is 64") as error:
+        open_image(huge_png(*size))
+    assert one_sentence(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_open_pictures_are_bounded_too() -> None:
+    with pytest.raises(ImageError, match="megapixels"):
+        upright_rgb(Image.new("1", (MAX_PIXELS // 1000 + 1, 1000)))
+
+
+def test_open_pictures_may_be_cut_off_too() -> None:
+    data = encoded(Image.effect_noise((64, 64), 50))
+    with pytest.raises(ImageError, match="damaged"):
+        upright_rgb(Image.open(BytesIO(data[: len(data) // 2])))
+
+
+def test_deep_tiff() -> None:
+    deep = Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16))
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    assert open_image(encoded(deep, "TIFF", tiffinfo=info)).getpixel((0, 0)) == (156, 156, 156)

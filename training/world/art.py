@@ -1,0 +1,101 @@
+"""Builds the sprite sheet of the emoji world from three npm packages of freely licensed art.
+
+Run once, when the kinds change: `python training/world/art.py --cache DIR`. Needs `npm` (or the
+three unpacked packages already in DIR) and `resvg_py`; nothing else in PatchLens needs either.
+Knows the packages' layouts; knows nothing of scenes or models.
+Art: Noto Emoji (Apache-2.0), Twemoji (CC BY 4.0), Fluent Emoji (MIT); see NOTICE.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from training.world.kinds import KIND_TABLE
+
+CELL = 64
+COLUMNS = 12
+PACKAGES = {
+    "google": "emoji-datasource-google@16.0.0",
+    "twitter": "emoji-datasource-twitter@16.0.0",
+    "fluent": "fluentui-emoji@1.3.0",
+}
+
+
+def unpack(cache: Path) -> dict[str, Path]:
+    """Fetch the three packages with `npm pack` unless `cache` already has them unpacked."""
+    roots = {}
+    for folder, package in PACKAGES.items():
+        root = cache / folder / "package"
+        if not root.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            out = subprocess.run(
+                ["npm", "pack", package, "--silent"],
+                cwd=cache, check=True, capture_output=True, text=True,
+            )
+            with tarfile.open(cache / out.stdout.split()[-1]) as tar:
+                tar.extractall(cache / folder, filter="data")
+        roots[folder] = root
+    return roots
+
+
+def render_svg(path: Path) -> Image.Image:
+    """The SVG at `path` as a CELL × CELL RGBA picture."""
+    import resvg_py
+
+    png = resvg_py.svg_to_bytes(svg_path=str(path), width=CELL, height=CELL)
+    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+
+
+def fit(sprite: Image.Image) -> Image.Image:
+    """Crop to the drawn pixels and centre on a CELL square, so that sizes mean the same in every style."""
+    sprite = sprite.convert("RGBA")
+    sprite = sprite.crop(sprite.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox())
+    scale = CELL / max(sprite.size)
+    size = [max(1, round(side * scale)) for side in sprite.size]
+    sprite = sprite.resize(size, Image.Resampling.LANCZOS)
+    cell = Image.new("RGBA", (CELL, CELL))
+    cell.paste(sprite, ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+    return cell
+
+
+def build(cache: Path, out: Path) -> None:
+    """Write `sprites.webp` (styles stacked, COLUMNS wide) and `sprites.json` (kinds and layout)."""
+    roots = unpack(cache)
+    table = json.loads((roots["google"] / "emoji.json").read_text())
+    by_name = {name: entry for entry in table for name in entry["short_names"]}
+    kinds = [(path, name, source) for path, row in KIND_TABLE.items() for name, source in row.items()]
+    rows = -(-len(kinds) // COLUMNS)
+    sheet = Image.new("RGBA", (COLUMNS * CELL, 3 * rows * CELL))
+    for number, (_, name, source) in enumerate(kinds):
+        short, _, fluent = source.partition("/")
+        image = by_name[short]["image"]
+        drawn = (
+            Image.open(roots["google"] / "img/google/64" / image),
+            Image.open(roots["twitter"] / "img/twitter/64" / image),
+            render_svg(roots["fluent"] / "icons/modern" / f"{fluent or name}.svg"),
+        )
+        for style, sprite in enumerate(drawn):
+            x, y = number % COLUMNS, style * rows + number // COLUMNS
+            sheet.paste(fit(sprite), (x * CELL, y * CELL))
+    sheet.save(out / "sprites.webp", quality=90, alpha_quality=90, method=6)
+    layout = {
+        "cell": CELL, "columns": COLUMNS, "rows_per_style": rows,
+        "styles": ["noto", "twemoji", "fluent"],
+        "kinds": [{"name": name, "path": path} for path, name, _ in kinds],
+    }
+    (out / "sprites.json").write_text(json.dumps(layout, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, default=Path("runs/art"), help="where packages are unpacked")
+    parser.add_argument("--out", type=Path, default=Path("sae/bundled"))
+    args = parser.parse_args()
+    build(args.cache, args.out)

@@ -1,0 +1,75 @@
+"""Words about scenes: captions for contrastive training and the world's closed vocabulary.
+
+Knows scenes and English; knows nothing of models. Captions leave attributes out at random and
+sometimes use the wider word ("an animal on grass"), as people do.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from sae.backgrounds import BACKGROUNDS
+from sae.scenes import Scene, SceneObject, kinds
+
+P_SIZE, P_BACKGROUND, P_WIDER = 0.3, 0.7, 0.1
+"""How often a caption tells an object's size, the background, and uses a wider word for an object."""
+NUMBER_WORDS = ("no", "one", "two", "three")
+_TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "there is {}", "an image of {}")
+_PLURAL_LIKE = {"grapes", "cherries", "fries", "scissors", "glasses", "clover"}
+
+
+@lru_cache(maxsize=1)
+def _kind_by_name() -> dict:
+    return {kind.name: kind for kind in kinds()}
+
+
+def noun_phrase(noun: str) -> str:
+    """The noun with its article: "a cat", "an owl", "grapes"."""
+    if noun in _PLURAL_LIKE:
+        return noun
+    article = "an" if noun[0] in "aeiou" and not noun.startswith(("uf", "un")) else "a"
+    return f"{article} {noun}"
+
+
+def place_phrase(background: str) -> str:
+    """ "on grass", "in the night" … one fixed phrase a background."""
+    return {"water": "in water", "sky": "in the sky", "night": "in the night"}.get(
+        background, f"on {background}"
+    )
+
+
+def _object_phrase(item: SceneObject, rng: np.random.Generator) -> str:
+    kind = _kind_by_name()[item.kind]
+    noun = item.kind
+    if rng.random() < P_WIDER:
+        noun = kind.realm if rng.random() < 0.5 else kind.group
+    if rng.random() < P_SIZE:
+        return noun_phrase(f"{item.size} {noun}")
+    return noun_phrase(noun)
+
+
+def join(phrases: list[str]) -> str:
+    """ "a", "a and b", "a , b and c"."""
+    return " and ".join([*([" , ".join(phrases[:-1])] if phrases[:-1] else []), phrases[-1]])
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A random true caption of `scene`."""
+    order = rng.permutation(len(scene.objects))
+    text = join([_object_phrase(scene.objects[i], rng) for i in order])
+    if rng.random() < P_BACKGROUND:
+        text = f"{text} {place_phrase(scene.background)}"
+    return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(text)
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[str, ...]:
+    """Every word that captions, questions and answers use, sorted."""
+    words = {kind.name for kind in kinds()} | {kind.realm for kind in kinds()}
+    words |= {word for kind in kinds() for word in kind.group.split()} | set(BACKGROUNDS)
+    words |= set(NUMBER_WORDS) | set(
+        "a an and , in on the of there is are picture photo image small large object objects background "
+        "describe what shown one word how many yes no scene with it this that animal plant food vehicle "
+        "user assistant : ? . question answer not use exactly does show which".split()
+    )
+    return tuple(sorted(words))
