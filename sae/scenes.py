@@ -7,7 +7,7 @@ The same scene always gives the same pixels.
 
 import json
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +164,7 @@ def sprite(kind: str, style: str = "noto") -> Image.Image:
     return sheet.crop((x, y, x + cell, y + cell))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sprite(kind: int, style: int, size: str, angle: int) -> tuple[np.ndarray, np.ndarray]:
     """Premultiplied colour uint8 (h, w, 3) and alpha uint8 (h, w), resized and rotated."""
     side = OBJECT_SIZES[size]

@@ -37,7 +37,10 @@ def unpack(cache: Path) -> dict[str, Path]:
             cache.mkdir(parents=True, exist_ok=True)
             out = subprocess.run(
                 ["npm", "pack", package, "--silent"],
-                cwd=cache, check=True, capture_output=True, text=True,
+                cwd=cache,
+                check=True,
+                capture_output=True,
+                text=True,
             )
             with tarfile.open(cache / out.stdout.split()[-1]) as tar:
                 tar.extractall(cache / folder, filter="data")
@@ -70,7 +73,9 @@ def build(cache: Path, out: Path) -> None:
     roots = unpack(cache)
     table = json.loads((roots["google"] / "emoji.json").read_text())
     by_name = {name: entry for entry in table for name in entry["short_names"]}
-    kinds = [(path, name, source) for path, row in KIND_TABLE.items() for name, source in row.items()]
+    kinds = [
+        (path, name, source) for path, row in KIND_TABLE.items() for name, source in row.items()
+    ]
     rows = -(-len(kinds) // COLUMNS)
     sheet = Image.new("RGBA", (COLUMNS * CELL, 3 * rows * CELL))
     for number, (_, name, source) in enumerate(kinds):
@@ -86,7 +91,9 @@ def build(cache: Path, out: Path) -> None:
             sheet.paste(fit(sprite), (x * CELL, y * CELL))
     sheet.save(out / "sprites.webp", quality=90, alpha_quality=90, method=6)
     layout = {
-        "cell": CELL, "columns": COLUMNS, "rows_per_style": rows,
+        "cell": CELL,
+        "columns": COLUMNS,
+        "rows_per_style": rows,
         "styles": ["noto", "twemoji", "fluent"],
         "kinds": [{"name": name, "path": path} for path, name, _ in kinds],
     }
@@ -95,7 +102,9 @@ def build(cache: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=Path("runs/art"), help="where packages are unpacked")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/art"), help="where packages are unpacked"
+    )
     parser.add_argument("--out", type=Path, default=Path("sae/bundled"))
     args = parser.parse_args()
     build(args.cache, args.out)

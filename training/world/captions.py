@@ -15,12 +15,19 @@ P_SIZE, P_BACKGROUND, P_WIDER = 0.3, 0.7, 0.1
 """How often a caption tells an object's size, the background, and uses a wider word for an object."""
 NUMBER_WORDS = ("no", "one", "two", "three")
 _TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "there is {}", "an image of {}")
+_SPOKEN_GROUP = {"road vehicle": "vehicle", "wild plant": "plant"}
+"""What people say for groups that have no plain word of their own."""
 _PLURAL_LIKE = {"grapes", "cherries", "fries", "scissors", "glasses", "clover"}
 
 
 @lru_cache(maxsize=1)
 def _kind_by_name() -> dict:
     return {kind.name: kind for kind in kinds()}
+
+
+def spoken_group(group: str) -> str:
+    """The word or words that captions use for a group of kinds."""
+    return _SPOKEN_GROUP.get(group, group)
 
 
 def noun_phrase(noun: str) -> str:
@@ -42,7 +49,7 @@ def _object_phrase(item: SceneObject, rng: np.random.Generator) -> str:
     kind = _kind_by_name()[item.kind]
     noun = item.kind
     if rng.random() < P_WIDER:
-        noun = kind.realm if rng.random() < 0.5 else kind.group
+        noun = kind.realm if rng.random() < 0.5 else spoken_group(kind.group)
     if rng.random() < P_SIZE:
         return noun_phrase(f"{item.size} {noun}")
     return noun_phrase(noun)
@@ -62,14 +69,18 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(text)
 
 
+_OTHER_WORDS = set(  # noqa: SIM905
+    (
+        "a an and , in on the of there is are picture photo image scene object objects background "
+        "small large animal plant food vehicle tree describe what which shown show does one word how "
+        "many yes no with it this that user assistant question answer not use exactly : ? ."
+    ).split()  # noqa: SIM905 (a paragraph reads better than fifty quoted words)
+)
+
+
 @lru_cache(maxsize=1)
 def vocabulary() -> tuple[str, ...]:
     """Every word that captions, questions and answers use, sorted."""
     words = {kind.name for kind in kinds()} | {kind.realm for kind in kinds()}
-    words |= {word for kind in kinds() for word in kind.group.split()} | set(BACKGROUNDS)
-    words |= set(NUMBER_WORDS) | set(
-        "a an and , in on the of there is are picture photo image small large object objects background "
-        "describe what shown one word how many yes no scene with it this that animal plant food vehicle "
-        "user assistant : ? . question answer not use exactly does show which".split()
-    )
-    return tuple(sorted(words))
+    words |= {word for kind in kinds() for word in spoken_group(kind.group).split()}
+    return tuple(sorted(words | set(BACKGROUNDS) | set(NUMBER_WORDS) | _OTHER_WORDS))

@@ -40,15 +40,27 @@ def make_model(width: int = 128, layers: int = 5, seed: int = 0) -> nn.Module:
     config = CLIPConfig(
         projection_dim=128,
         vision_config={
-            "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
-            "num_attention_heads": width // 64, "image_size": SIZE, "patch_size": PATCH,
-            "hidden_act": "gelu", "projection_dim": 128,
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": width // 64,
+            "image_size": SIZE,
+            "patch_size": PATCH,
+            "hidden_act": "gelu",
+            "projection_dim": 128,
         },
         text_config={
-            "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 512,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 32,
-            "hidden_act": "gelu", "projection_dim": 128, "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+            "hidden_act": "gelu",
+            "projection_dim": 128,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
         },
     )
     return CLIPModel._from_config(config, attn_implementation="eager")
@@ -107,7 +119,12 @@ class Trainee(nn.Module):
         objects = per_patch[is_object].mean()
         grounds = per_patch[(flat != IGNORE) & ~is_object].mean()
         loss = contrastive + objects + 0.3 * grounds
-        return {"loss": loss, "contrastive": contrastive, "object_patches": objects, "ground_patches": grounds}
+        return {
+            "loss": loss,
+            "contrastive": contrastive,
+            "object_patches": objects,
+            "ground_patches": grounds,
+        }
 
 
 def patch_targets(masks: np.ndarray, names: list[str], background: str) -> np.ndarray:
@@ -140,11 +157,14 @@ class Batches:
             patch_targets(picture.masks, [item.kind for item in scene.objects], scene.background)
             for scene, picture in zip(drawn, pictures, strict=True)
         ]
-        words = self.tokenizer([caption(scene, rng) for scene in drawn], padding=True, return_tensors="pt")
+        words = self.tokenizer(
+            [caption(scene, rng) for scene in drawn], padding=True, return_tensors="pt"
+        )
         return {
             "pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
             "labels": torch.from_numpy(np.stack(labels)),
-            "ids": words["input_ids"], "mask": words["attention_mask"],
+            "ids": words["input_ids"],
+            "mask": words["attention_mask"],
         }
 
 
@@ -157,8 +177,10 @@ def train(args: argparse.Namespace) -> Trainee:
         out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device
     )
     fit(
-        trainee, Batches(args.batch),
-        lambda batch, step: trainee.losses(batch, n_kept if step < dense_from else None), config,
+        trainee,
+        Batches(args.batch),
+        lambda batch, step: trainee.losses(batch, n_kept if step < dense_from else None),
+        config,
     )
     return trainee
 
@@ -168,19 +190,28 @@ def export(trainee: Trainee, folder: Path) -> None:
     from transformers import CLIPProcessor
 
     trainee.clip.half().save_pretrained(folder)
-    CLIPProcessor(image_processor=make_image_processor(), tokenizer=make_tokenizer()).save_pretrained(folder)
+    CLIPProcessor(
+        image_processor=make_image_processor(), tokenizer=make_tokenizer()
+    ).save_pretrained(folder)
     trainee.clip.float()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/clip"), help="checkpoints and curves")
-    parser.add_argument("--steps", type=int, default=3200)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/clip"), help="checkpoints and curves"
+    )
+    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--sparse-part", type=float, default=0.7, help="share of steps that see half of the patches")
+    parser.add_argument(
+        "--sparse-part",
+        type=float,
+        default=0.75,
+        help="share of steps that see half of the patches",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, help="write the CLIPModel directory here at the end")

@@ -72,15 +72,22 @@ def fit(
     decay = [p for p in weights.values() if p.ndim > 1]
     plain = [p for p in weights.values() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=config.lr, betas=config.betas,
+        [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        betas=config.betas,
     )
     start = _resume(weights, optimizer, config.out)
     if start >= config.steps:
         return
     loader = DataLoader(
-        StepBatches(make_batch, config.steps), batch_size=None, sampler=range(start, config.steps),
-        num_workers=config.workers, prefetch_factor=4 if config.workers else None,
+        StepBatches(make_batch, config.steps),
+        batch_size=None,
+        sampler=range(start, config.steps),
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
         persistent_workers=False,
     )
     model.train()
@@ -107,7 +114,9 @@ def fit(
             _save(weights, optimizer, step + 1, config.out)
 
 
-def _save(weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int, out: Path) -> None:
+def _save(
+    weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int, out: Path
+) -> None:
     """Write the checkpoint whole or not at all."""
     tensors = {f"weight.{name}": p.detach().contiguous() for name, p in weights.items()}
     for name, p in weights.items():

@@ -49,7 +49,9 @@ def sample_scene(
     return Scene(background, tuple(objects), int(rng.integers(2**32)))
 
 
-def _free_place(rng: np.random.Generator, taken: list[tuple[int, int, int]], half: int) -> tuple[int, int]:
+def _free_place(
+    rng: np.random.Generator, taken: list[tuple[int, int, int]], half: int
+) -> tuple[int, int]:
     """A centre whose square overlaps the taken squares least, of at most 24 tries."""
     best, best_overlap = (SIZE // 2, SIZE // 2), np.inf
     for _ in range(24):

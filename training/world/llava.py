@@ -34,16 +34,27 @@ def make_model(clip: nn.Module, width: int = 128, layers: int = 4, seed: int = 0
     tokenizer = make_tokenizer(closes=False)
     torch.manual_seed(seed)
     text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width,
-        num_hidden_layers=layers, num_attention_heads=width // 64, num_key_value_heads=width // 64,
-        max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     vision = clip.config.vision_config
     config = LlavaConfig(
-        vision_config=vision, text_config=text, vision_feature_layer=LAYER,
-        vision_feature_select_strategy="default", image_seq_length=(SIZE // vision.patch_size) ** 2,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), tie_word_embeddings=True,
+        vision_config=vision,
+        text_config=text,
+        vision_feature_layer=LAYER,
+        vision_feature_select_strategy="default",
+        image_seq_length=(SIZE // vision.patch_size) ** 2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager")
     tower = model.model.vision_tower
@@ -68,7 +79,9 @@ class Batches:
     def _words(self, text: str) -> list[int]:
         return [self.ids[word] for word in text.split()]
 
-    def _pack(self, pairs: list[tuple[str, str]]) -> tuple[list[int], list[int], list[int], list[int]]:
+    def _pack(
+        self, pairs: list[tuple[str, str]]
+    ) -> tuple[list[int], list[int], list[int], list[int]]:
         """Tokens, next-token targets, segment numbers and positions within the segment."""
         tokens, targets, segments, places = [], [], [], []
         for number, (question, answer) in enumerate(pairs):
@@ -89,11 +102,16 @@ class Batches:
         longest = max(len(row[0]) for row in packed)
         fills = (0, IGNORE, -1, 0)
         arrays = [
-            np.stack([np.pad(row[i], (0, longest - len(row[i])), constant_values=fill) for row in packed])
+            np.stack(
+                [np.pad(row[i], (0, longest - len(row[i])), constant_values=fill) for row in packed]
+            )
             for i, fill in enumerate(fills)
         ]
         names = ("tokens", "targets", "segments", "places")
-        batch = {name: torch.from_numpy(a.astype(np.int64)) for name, a in zip(names, arrays, strict=True)}
+        batch = {
+            name: torch.from_numpy(a.astype(np.int64))
+            for name, a in zip(names, arrays, strict=True)
+        }
         batch["pixels"] = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         return batch
 
@@ -111,7 +129,9 @@ def packed_logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     n_prefix = prefix.shape[1] + image.shape[1]
     segments, places = batch["segments"], batch["places"]
     n_text = segments.shape[1]
-    causal = torch.ones(n_prefix + n_text, n_prefix + n_text, dtype=torch.bool, device=image.device).tril()
+    causal = torch.ones(
+        n_prefix + n_text, n_prefix + n_text, dtype=torch.bool, device=image.device
+    ).tril()
     allowed = causal.expand(len(image), -1, -1).clone()
     allowed[:, n_prefix:, n_prefix:] &= segments[:, :, None] == segments[:, None, :]
     mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)[:, None]
@@ -154,7 +174,10 @@ def evaluate(model: nn.Module, n: int = 500, seed: int = HELD_OUT_SEED + 100) ->
     for count in (1, 2, 3):
         pictures, scenes = images(seed + count, n, n_objects=count)
         told = answers(model, pictures, "describe the image")
-        named = [all(item.kind in text.split() for item in s.objects) for s, text in zip(scenes, told, strict=True)]
+        named = [
+            all(item.kind in text.split() for item in s.objects)
+            for s, text in zip(scenes, told, strict=True)
+        ]
         figures[f"caption_names_all_of_{count}"] = round(float(np.mean(named)), 4)
         exact = [text == description(s) for s, text in zip(scenes, told, strict=True)]
         figures[f"caption_exact_{count}"] = round(float(np.mean(exact)), 4)
@@ -162,8 +185,11 @@ def evaluate(model: nn.Module, n: int = 500, seed: int = HELD_OUT_SEED + 100) ->
     rng = np.random.Generator(np.random.PCG64(seed))
     exact = {"what is shown , in one word ?": [main_object(s) for s in scenes]}
     for number, name in ((2, "background"), (3, "count")):
-        asked = questions(scenes[0], rng)[number][0] if name == "" else {
-            "background": "what is the background ?", "count": "how many objects ?"}[name]
+        asked = (
+            questions(scenes[0], rng)[number][0]
+            if name == ""
+            else {"background": "what is the background ?", "count": "how many objects ?"}[name]
+        )
         exact[asked] = [questions(s, rng)[number][1] for s in scenes]
     for question, truth in exact.items():
         told = answers(model, pictures, question)
@@ -187,8 +213,12 @@ def make_processor() -> object:
         "{% endfor %}{% if add_generation_prompt %}assistant :{% endif %}"
     )
     return LlavaProcessor(
-        image_processor=make_image_processor(), tokenizer=make_tokenizer(closes=False), patch_size=8,
-        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token="<image>",
+        image_processor=make_image_processor(),
+        tokenizer=make_tokenizer(closes=False),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
         chat_template=template,
     )
 
@@ -205,7 +235,9 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clip", type=Path, default=Path("sae/bundled/clip"))
-    parser.add_argument("--out", type=Path, default=Path("runs/llava"), help="checkpoints and curves")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/llava"), help="checkpoints and curves"
+    )
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -217,7 +249,9 @@ if __name__ == "__main__":
     args = parser.parse_args()
     clip_model = CLIPModel.from_pretrained(args.clip, dtype=torch.float32)
     llava = make_model(clip_model, args.width, args.layers).to(args.device)
-    settings = FitConfig(out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device)
+    settings = FitConfig(
+        out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device
+    )
     fit(llava, Batches(args.batch), lambda batch, _: answer_loss(llava, batch), settings)
     if args.export:
         export(llava, args.export)

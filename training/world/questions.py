@@ -5,10 +5,17 @@ import numpy as np
 from sae.scenes import OBJECT_SIZES, Scene, kind_names, kinds
 from training.world.captions import NUMBER_WORDS, join, noun_phrase, place_phrase
 
-DESCRIBE = ("describe the image", "describe this image", "describe the scene", "what is in the image ?")
+DESCRIBE = (
+    "describe the image",
+    "describe this image",
+    "describe the scene",
+    "what is in the image ?",
+)
 ONE_WORD = (
-    "what is shown , in one word ?", "what is shown in one word ?",
-    "what is shown in this image ? use exactly one word", "what is shown in the image ? use exactly one word",
+    "what is shown , in one word ?",
+    "what is shown in one word ?",
+    "what is shown in this image ? use exactly one word",
+    "what is shown in the image ? use exactly one word",
 )
 BACKGROUND = ("what is the background ?", "what is the background", "which background is it ?")
 COUNT = ("how many objects ?", "how many objects", "how many objects are there ?")

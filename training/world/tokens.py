@@ -23,11 +23,16 @@ def make_tokenizer(*, closes: bool = True) -> object:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>" if closes else "<s> $A", special_tokens=[("<s>", words["<s>"]), ("</s>", words["</s>"])]
+        single="<s> $A </s>" if closes else "<s> $A",
+        special_tokens=[("<s>", words["<s>"]), ("</s>", words["</s>"])],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<s>",
-        eos_token="</s>", model_max_length=32 if closes else 256,
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=32 if closes else 256,
         extra_special_tokens={"image_token": "<image>"},
     )
 
@@ -37,6 +42,8 @@ def make_image_processor() -> object:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil(
-        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE},
-        image_mean=[0.5, 0.5, 0.5], image_std=[0.25, 0.25, 0.25],
+        size={"shortest_edge": SIZE},
+        crop_size={"height": SIZE, "width": SIZE},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.25, 0.25, 0.25],
     )

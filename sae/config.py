@@ -1,0 +1,109 @@
+"""What is needed to run a sparse autoencoder, and nothing about how it was trained.
+
+Knows the architectures, which fields each of them needs, and which backbone the activations come
+from. Knows nothing of tensors, files or training.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Architecture = Literal["relu", "topk", "batch_topk", "matryoshka", "jumprelu"]
+TokenPolicy = Literal["all", "patches", "cls"]
+
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+TOKEN_POLICIES: tuple[str, ...] = get_args(TokenPolicy)
+FORMAT = 1
+"""The newest artifact format this library reads, and the one it writes."""
+
+_USES_K = ("topk", "batch_topk", "matryoshka")
+_USES_THRESHOLD = ("batch_topk", "matryoshka")
+
+
+@dataclass(frozen=True)
+class BackboneRef:
+    """Where an SAE's activations come from.
+
+    `id` is whatever `Backbone.from_pretrained` takes; `layer` counts from 0 (negative from the
+    end); `tokens` says which positions the SAE was trained on.
+    """
+
+    id: str
+    layer: int
+    tokens: TokenPolicy = "all"
+    revision: str | None = None
+    family: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ValueError("backbone.id is empty; give a Hub id, a folder or 'bundled'.")
+        if self.tokens not in TOKEN_POLICIES:
+            raise ValueError(
+                f"backbone.tokens must be one of {TOKEN_POLICIES}, got {self.tokens!r}."
+            )
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """Shape and activation function of an SAE.
+
+    `k` is the number of active latents per token (topk: exactly at most; batch_topk and matryoshka:
+    on average in training). `threshold` is the scalar that batch_topk and matryoshka use at
+    inference. `group_sizes` are matryoshka's nested groups, in order, summing to `d_sae`.
+    """
+
+    architecture: Architecture
+    d_in: int
+    d_sae: int
+    backbone: BackboneRef
+    k: int | None = None
+    threshold: float | None = None
+    group_sizes: tuple[int, ...] | None = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}."
+            )
+        if self.format != FORMAT:
+            raise ValueError(
+                f"format is {self.format}, this version of PatchLens reads format {FORMAT}; "
+                "update PatchLens."
+            )
+        if self.d_in < 1 or self.d_sae < 1:
+            raise ValueError(f"d_in and d_sae must be positive, got {self.d_in} and {self.d_sae}.")
+        self._check_k()
+        self._check_threshold()
+        self._check_groups()
+
+    def _check_k(self) -> None:
+        if self.architecture not in _USES_K:
+            if self.k is not None:
+                raise ValueError(f"k means nothing for {self.architecture}, got {self.k}; drop it.")
+        elif self.k is None or not 1 <= self.k <= self.d_sae:
+            raise ValueError(
+                f"{self.architecture} needs 1 <= k <= d_sae={self.d_sae}, got k={self.k}."
+            )
+
+    def _check_threshold(self) -> None:
+        if self.architecture not in _USES_THRESHOLD:
+            if self.threshold is not None:
+                raise ValueError(
+                    f"a scalar threshold means nothing for {self.architecture}, "
+                    f"got {self.threshold}; drop it."
+                )
+        elif self.threshold is None or not math.isfinite(self.threshold):
+            raise ValueError(
+                f"{self.architecture} needs a finite scalar threshold, got {self.threshold}."
+            )
+
+    def _check_groups(self) -> None:
+        sizes = self.group_sizes
+        if self.architecture != "matryoshka":
+            if sizes is not None:
+                raise ValueError(f"group_sizes mean nothing for {self.architecture}; drop them.")
+        elif not sizes or min(sizes) < 1 or sum(sizes) != self.d_sae:
+            raise ValueError(
+                f"matryoshka needs positive group_sizes summing to d_sae={self.d_sae}, got {sizes}."
+            )

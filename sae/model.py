@@ -1,0 +1,185 @@
+"""The sparse autoencoder: activations in, latents out, and back.
+
+Knows the maths of encoding and decoding, for dense latents and for sparse (values, indices) pairs.
+Knows nothing of losses, data, images or the Hub; reading and writing is done by `sae.artifact`
+and `sae.hub`.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from sae import artifact, hub
+from sae.config import BackboneRef, SAEConfig
+from sae.sparse import (
+    SparseLatents,
+    decode_sparse,
+    keep_above,
+    largest_above,
+    largest_k,
+    tokens_per_chunk,
+)
+
+__all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
+
+
+class SparseAutoencoder(nn.Module):
+    """latents = act((x - b_dec) @ W_enc + b_enc);  x_hat = latents @ W_dec + b_dec.
+
+    `act` by architecture, with h the pre-activations:
+        relu                      max(h, 0)
+        topk                      max(h, 0) where h is among the k largest of its token, else 0
+        batch_topk, matryoshka    h where h > max(threshold, 0), else 0   (one scalar threshold)
+        jumprelu                  h where h > max(threshold, 0), else 0   (one threshold per latent)
+
+    Parameters: `W_enc (d_in, d_sae)`, `b_enc (d_sae)`, `W_dec (d_sae, d_in)`, `b_dec (d_in)` and,
+    for jumprelu only, `threshold (d_sae)`. Inputs are raw backbone activations; whatever scaling
+    training used is folded into the weights. Inputs are converted to the weights' dtype.
+    """
+
+    def __init__(self, cfg: SAEConfig, *, device: torch.device | str = "cpu") -> None:
+        """An SAE of zeros, to be filled; `from_pretrained` is the usual way to get one."""
+        super().__init__()
+        self.cfg = cfg
+        shapes = artifact.parameter_shapes(cfg)
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape, device=device)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Dense latents `(*batch, d_sae)` of activations `(*batch, d_in)`."""
+        h = self._preactivations(self._flat(x))
+        if self.cfg.architecture == "topk":
+            values, indices = h.topk(self.cfg.k, dim=-1)
+            latents = torch.zeros_like(h).scatter(-1, indices, values.relu())
+        else:
+            latents = keep_above(h, self._threshold())
+        return latents.reshape(*x.shape[:-1], self.cfg.d_sae)
+
+    def encode_sparse(self, x: Tensor, max_active: int | None = None) -> SparseLatents:
+        """The active latents of activations `(*batch, d_in)`, strongest first.
+
+        Both fields have shape `(*batch, n)`; n is k for topk, else the largest number of latents
+        active on any token of `x`, and never more than `max_active`, which keeps the strongest.
+        Unused places hold value 0 and index 0. Tokens are taken in chunks, so no array of
+        `tokens × d_sae` is built for long inputs.
+        """
+        if max_active is not None and max_active < 1:
+            raise ValueError(f"max_active must be at least 1, got {max_active}.")
+        flat = self._flat(x)
+        chunks = flat.split(tokens_per_chunk(self.cfg.d_sae))
+        found = [self._active(self._preactivations(chunk), max_active) for chunk in chunks]
+        values, indices = SparseLatents.join(found)
+        shape = (*x.shape[:-1], values.shape[-1])
+        return SparseLatents(values.reshape(shape), indices.reshape(shape))
+
+    def decode(self, latents: Tensor | SparseLatents) -> Tensor:
+        """Activations `(*batch, d_in)` from dense `(*batch, d_sae)` or sparse latents."""
+        if isinstance(latents, SparseLatents):
+            return decode_sparse(latents, self.W_dec) + self.b_dec
+        if latents.shape[-1] != self.cfg.d_sae:
+            raise ValueError(
+                f"decode expects latents of width d_sae={self.cfg.d_sae}, "
+                f"got shape {tuple(latents.shape)}."
+            )
+        return latents.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The reconstruction of activations `(*batch, d_in)`: `decode(encode(x))`."""
+        if self.cfg.architecture in ("topk", "batch_topk", "matryoshka"):
+            return self.decode(self.encode_sparse(x))
+        return self.decode(self.encode(x))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_dir: str | Path,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load an artifact (format 1) from a folder, a Hub id or `"bundled"`.
+
+        `dtype=None` means float32. Nothing is unpickled and loading is strict: any difference
+        between the files and what config.json promises raises `sae.artifact.ArtifactError`; a Hub
+        repository that cannot be had raises `sae.hub.HubError`. Both name the next step.
+        """
+        folder = hub.local_folder(
+            id_or_dir,
+            files=artifact.REQUIRED_FILES,
+            revision=revision,
+            subfolder=subfolder,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        cfg, tensors = artifact.read(folder)
+        sae = cls(cfg, device="meta")
+        weights = {name: tensors[name] for name in artifact.parameter_shapes(cfg)}
+        sae.load_state_dict(weights, strict=True, assign=True)
+        return sae.to(device=device, dtype=dtype or torch.float32).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, cfg.json (SAELens 6) and sae_weights.safetensors into `folder`.
+
+        Each file is written whole under another name and then renamed; config.json comes last and
+        holds the sha256 of the weights, so a half-written artifact is never taken for a whole one.
+        """
+        artifact.write(folder, self.cfg, {n: p.detach() for n, p in self.named_parameters()})
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a sparse autoencoder",
+    ) -> str:
+        """Save, render the card and upload; returns the commit's address.
+
+        `revision` is the branch to write to. A trained run's folder holds its metrics as well:
+        push that with `sae.hub.push_folder`, whose card then carries the figures.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.push_folder(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+            )
+
+    def extra_repr(self) -> str:
+        cfg = self.cfg
+        return f"{cfg.architecture}, d_in={cfg.d_in}, d_sae={cfg.d_sae}, k={cfg.k}"
+
+    def _flat(self, x: Tensor) -> Tensor:
+        if x.dim() < 1 or x.shape[-1] != self.cfg.d_in:
+            raise ValueError(
+                f"SAE expects activations of width d_in={self.cfg.d_in}, got shape "
+                f"{tuple(x.shape)}; was it trained on another backbone than "
+                f"{self.cfg.backbone.id!r}?"
+            )
+        return x.reshape(-1, self.cfg.d_in).to(self.W_enc.dtype)
+
+    def _preactivations(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
+
+    def _threshold(self) -> Tensor | float:
+        """Zero, a positive scalar, or a positive vector `(d_sae,)`."""
+        if self.cfg.architecture == "jumprelu":
+            return self.threshold.clamp(min=0)
+        return max(self.cfg.threshold or 0.0, 0.0)
+
+    def _active(self, h: Tensor, max_active: int | None) -> SparseLatents:
+        if self.cfg.architecture == "topk":
+            return largest_k(h, min(self.cfg.k, max_active or self.cfg.k))
+        return largest_above(h, self._threshold(), max_active)

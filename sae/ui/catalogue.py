@@ -1,0 +1,134 @@
+"""What is known of each concept, as JSON for the screen: names, cards, icons.
+
+Knows: ConceptIndex and how its fields are called on screen. Does not know: pictures of visitors,
+models, Gradio. An SAE without an index works too: its concepts then have numbers only.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sae.views.code import Code, to_base64
+from sae.views.pictures import concept_icon, data_uri
+
+if TYPE_CHECKING:
+    from sae.concepts.index import ConceptIndex
+
+MAX_ICONS = 256
+"""Icons given for one request."""
+EXEMPLARS_PER_ROW = 6
+LEVELS = ("top", "middle", "low")
+
+
+class Catalogue:
+    """Answers questions about latents; immutable, shared by all visitors."""
+
+    def __init__(self, index: "ConceptIndex | None", d_sae: int, grid: tuple[int, int]) -> None:
+        if index is not None and len(index.names) != d_sae:
+            raise ValueError(
+                f"the concept index and the SAE do not fit: the index describes "
+                f"{len(index.names)} latents, the SAE has {d_sae}; build the index again for it"
+            )
+        self.index = index
+        self.d_sae = d_sae
+        self.grid = tuple(index.grid) if index is not None else grid
+        self._icon = lru_cache(maxsize=4096)(self._make_icon)
+
+    def describe(self, code: Code) -> dict[str, object]:
+        """Names, data-set maxima and always-on flags of a code's latents, slot by slot."""
+        if self.index is None:
+            return {"names": [], "dataset_max": None, "dense": []}
+        ids = code.latents.astype(np.int64)
+        dataset_max = np.asarray(self.index.max_activation, np.float32)[ids]
+        return {
+            "names": [self.index.names[i] for i in ids],
+            "dataset_max": to_base64(dataset_max),
+            "dense": np.flatnonzero(np.asarray(self.index.dense)[ids]).tolist(),
+        }
+
+    def name(self, latent: int) -> str:
+        """The concept's name, or `""` where it has none."""
+        return self.index.names[latent] if self.index is not None else ""
+
+    def frequency(self, latent: int) -> float | None:
+        """Share of the index's images in which the concept fires; None without an index."""
+        return _finite(float(self.index.frequency[latent])) if self.index is not None else None
+
+    def card(self, latent: object) -> dict[str, object]:
+        """Everything the concept card shows; `{"error": sentence}` for what is no latent."""
+        number = self._latent(latent)
+        if number is None:
+            return {"error": f"There is no such concept: numbers go from 0 to {self.d_sae - 1}."}
+        if self.index is None:
+            return {"latent": number, "name": "", "figures": None, "exemplars": {}, "images": {}}
+        concept = self.index.concept(number)
+        exemplars, images = self._exemplars(concept.exemplars)
+        return {
+            "latent": number,
+            "name": concept.name,
+            "name_source": concept.name_source,
+            "name_score": _finite(concept.name_score),
+            "dead": bool(concept.dead),
+            "dense": bool(concept.dense),
+            "figures": {
+                "frequency": _finite(concept.frequency),
+                "token_frequency": _finite(concept.token_frequency),
+                "mean": _finite(concept.mean_activation),
+                "maximum": _finite(concept.max_activation),
+                "entropy": _finite(concept.entropy),
+            },
+            "histogram": {
+                "counts": [int(n) for n in concept.histogram],
+                "edges": [float(e) for e in concept.histogram_edges],
+            },
+            "n_images": int(self.index.n_images),
+            "grid": list(self.grid),
+            "exemplars": exemplars,
+            "images": images,
+        }
+
+    def icons(self, latents: object) -> dict[str, str]:
+        """`{latent: data URI}` for a list of latents; what has no exemplar is left out."""
+        asked = latents if isinstance(latents, list) else [latents]
+        numbers = (self._latent(one) for one in asked[:MAX_ICONS])
+        found = {n: self._icon(n) for n in numbers if n is not None}
+        return {str(n): icon for n, icon in found.items() if icon}
+
+    def _make_icon(self, latent: int) -> str:
+        if self.index is None:
+            return ""
+        top = self.index.concept(latent).exemplars.get("top", [])
+        if not top or not top[0].patches:
+            return ""
+        best = top[0].patches[int(np.argmax(top[0].values))]
+        picture = self.index.thumbnail(top[0].image_id)
+        return data_uri(concept_icon(picture, int(best), self.grid), "webp")
+
+    def _exemplars(self, levels: dict[str, list]) -> tuple[dict[str, list], dict[str, str]]:
+        shown: dict[str, list] = {}
+        images: dict[str, str] = {}
+        for level in LEVELS:
+            rows = levels.get(level, [])[:EXEMPLARS_PER_ROW]
+            shown[level] = [
+                {
+                    "image": str(e.image_id),
+                    "label": e.label,
+                    "activation": _finite(e.activation),
+                    "patches": [int(p) for p in e.patches],
+                    "values": [float(v) for v in e.values],
+                }
+                for e in rows
+            ]
+            for e in rows:
+                images[str(e.image_id)] = data_uri(self.index.thumbnail(e.image_id), "webp")
+        return shown, images
+
+    def _latent(self, value: object) -> int | None:
+        ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < self.d_sae
+        return int(value) if ok else None
+
+
+def _finite(value: float) -> float | None:
+    """A JSON number, or None for what JSON has no number for."""
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""The header: what one is looking at, in two sentences, and the models' figures.
+
+Knows: configurations and metrics of the loaded models. Does not know: pictures, events.
+"""
+
+from collections.abc import Mapping
+
+import gradio as gr
+
+from sae.backbones import Backbone
+from sae.model import SparseAutoencoder
+from sae.ui.static_files import script, template
+
+WORDS = {
+    "relu": "ReLU",
+    "topk": "top-k",
+    "batch_topk": "batch top-k",
+    "matryoshka": "Matryoshka",
+    "jumprelu": "JumpReLU",
+}
+
+
+class Header(gr.HTML):
+    """Constant template; the facts arrive as the value."""
+
+    def __init__(self, value: dict[str, object] | None = None, **props: object) -> None:
+        super().__init__(
+            value,
+            html_template=template("header.html"),
+            js_on_load=script("header.js"),
+            apply_default_css=False,
+            **props,
+        )
+
+
+def facts(
+    backbone: Backbone, sae: SparseAutoencoder, metrics: Mapping[str, object] | None
+) -> dict[str, object]:
+    """Two sentences, figures as (term, text, explanation), and a warning where models differ."""
+    cfg = sae.cfg
+    layer = backbone.resolve_layer(cfg.backbone.layer)
+    rows, columns = backbone.patch_grid
+    name = model_name(backbone.id)
+    figures = [
+        ("Backbone", name, f"{backbone.family}, width {backbone.d_model}"),
+        ("Layer", f"{layer + 1} of {backbone.n_layers}", "the layer whose activations are read"),
+        ("SAE", WORDS.get(cfg.architecture, cfg.architecture), "how the SAE chooses concepts"),
+        ("Concepts", f"{cfg.d_sae:,}", "latents of the SAE"),
+    ]
+    fvu, l0 = _figure(metrics, "fvu"), _figure(metrics, "l0")
+    if l0 is not None:
+        figures.append(("At once", f"{l0:.1f}", "concepts active per token on average (L0)"))
+    if fvu is not None:
+        figures.append(("Unexplained", f"{100 * fvu:.1f} %", "share of variance lost (FVU)"))
+    lead = (
+        f"A vision transformer cuts every picture into {rows} × {columns} patches, and here you "
+        f"see which concepts it finds in each of them. The concepts are the {cfg.d_sae:,} units "
+        f"of a sparse autoencoder (SAE) that rewrites what layer {layer + 1} of {name} says."
+    )
+    return {"lead": lead, "figures": figures, "warning": _warning(backbone, sae)}
+
+
+def model_name(id: str) -> str:
+    """A backbone's id as people read it."""
+    return "Emoji World CLIP (bundled)" if id == "bundled" else id.rstrip("/").split("/")[-1]
+
+
+def _warning(backbone: Backbone, sae: SparseAutoencoder) -> str:
+    made_for = sae.cfg.backbone.id
+    if made_for == backbone.id:
+        return ""
+    return (
+        f"This SAE was made for {made_for} and is running on {backbone.id}: if these are not the "
+        "same weights, its concepts mean nothing here."
+    )
+
+
+def _figure(metrics: Mapping[str, object] | None, name: str) -> float | None:
+    """A figure of metrics.json, written plainly or as {"value": …}."""
+    found = (metrics or {}).get(name)
+    if isinstance(found, Mapping):
+        found = found.get("value")
+    return float(found) if isinstance(found, int | float) else None

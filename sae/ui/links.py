@@ -1,0 +1,201 @@
+"""The view in the address bar: `?v=1&img=ex:NAME&p=33,40-42&z=1203&rank=mean&scale=image&card=1`.
+
+Knows: the grammar of links and the limits of the models that run. Does not know: Gradio, pixels.
+A link is written by anyone: every part is checked on its own, what does not fit is left out, and
+one quiet sentence says so. Nothing of a link is ever repeated on screen.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sae.scenes import Scene, SceneObject, kind_names
+
+VERSION = "1"
+KEYS = ("v", "img", "p", "z", "rank", "scale", "card")
+RANKS = ("max", "mean", "cls")
+SCALES = ("dataset", "image")
+_NUMBER = re.compile(r"[0-9]{1,7}", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the running app can show."""
+
+    examples: tuple[str, ...]
+    n_patches: int
+    d_sae: int
+    has_summary: bool = True
+
+
+@dataclass(frozen=True)
+class View:
+    """What is on screen: at most one of `example` and `scene`, patches, concept, switches."""
+
+    example: str | None = None
+    scene: Scene | None = None
+    patches: tuple[int, ...] = ()
+    concept: int | None = None
+    rank: str = "max"
+    scale: str = "dataset"
+    card: bool = False
+
+
+@dataclass
+class _Reading:
+    limits: Limits
+    ignored: list[str] = field(default_factory=list)
+
+
+def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str]]:
+    """The view a link asks for and, in sentences, what of it was left out. Never raises."""
+    reading = _Reading(limits)
+    if query.get("v", VERSION) != VERSION:
+        return View(), [
+            "This link was made by another version of PatchLens, so its view was left out."
+        ]
+    example, scene = _image(query.get("img"), reading)
+    lost = "img" in query and example is None and scene is None
+    concept = _concept(query.get("z"), reading)
+    view = View(
+        example=example,
+        scene=scene,
+        patches=() if lost else _patches(query.get("p"), reading),
+        concept=concept,
+        rank=_choice(query.get("rank"), _ranks(limits), "max", "an order", reading),
+        scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", reading),
+        card=_choice(query.get("card"), ("1",), "", "a card", reading) == "1"
+        and concept is not None,
+    )
+    return view, reading.ignored
+
+
+def format_view(view: View) -> str:
+    """The query of a view, without `?`; `parse_view` gives the equal view back."""
+    pairs = [("v", VERSION)]
+    if view.example is not None:
+        pairs.append(("img", f"ex:{view.example}"))
+    elif view.scene is not None:
+        pairs.append(("img", scene_code(view.scene)))
+    if view.patches:
+        pairs.append(("p", ",".join(_ranges(view.patches))))
+    if view.concept is not None:
+        pairs.append(("z", str(view.concept)))
+    if view.rank != "max":
+        pairs.append(("rank", view.rank))
+    if view.scale != "dataset":
+        pairs.append(("scale", view.scale))
+    if view.card:
+        pairs.append(("card", "1"))
+    return "&".join(f"{key}={text}" for key, text in pairs)
+
+
+def scene_code(scene: Scene) -> str:
+    """A scene in letters that need no escaping: `sc:grass.7~dog.noto.48.40.large.0`."""
+    parts = [f"{scene.background}.{scene.seed}"]
+    parts += [f"{_slug(o.kind)}.{o.style}.{o.x}.{o.y}.{o.size}.{o.angle}" for o in scene.objects]
+    return "sc:" + "~".join(parts)
+
+
+def scene_from_code(code: str) -> Scene:
+    """The scene of a `scene_code`; ValueError for anything else."""
+    if not code.startswith("sc:") or len(code) > 400:
+        raise ValueError("not a scene code: expected sc:background.seed~kind.style.x.y.size.angle")
+    slugs = {_slug(name): name for name in kind_names()}
+    head, *objects = code[3:].split("~")
+    background, seed = head.split(".")
+    return Scene(background, tuple(_scene_object(one, slugs) for one in objects), _whole(seed))
+
+
+def _scene_object(text: str, slugs: Mapping[str, str]) -> SceneObject:
+    kind, style, x, y, size, angle = text.split(".")
+    return SceneObject(
+        slugs.get(kind, ""),
+        style,
+        _whole(x),
+        _whole(y),
+        size,
+        _whole(angle.removeprefix("-")) * (-1 if angle.startswith("-") else 1),
+    )
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+def _slug(name: str) -> str:
+    return _SLUG.sub("-", name.lower()).strip("-")
+
+
+def _image(text: str | None, reading: _Reading) -> tuple[str | None, Scene | None]:
+    if text is None:
+        return None, None
+    if text.startswith("ex:") and text[3:] in reading.limits.examples:
+        return text[3:], None
+    if text.startswith("sc:"):
+        try:
+            return None, scene_from_code(text)
+        except ValueError:
+            reading.ignored.append("This link's scene could not be read, so an example is shown.")
+            return None, None
+    reading.ignored.append("This link's picture is not known here, so an example is shown.")
+    return None, None
+
+
+def _patches(text: str | None, reading: _Reading) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    found: set[int] = set()
+    parts = text.split(",") if len(text) <= 2000 else []
+    sound = bool(parts)
+    for part in parts:
+        match = _RANGE.fullmatch(part)
+        low = int(match[1]) if match else -1
+        high = int(match[2] or match[1]) if match else -1
+        if 0 <= low <= high < reading.limits.n_patches:
+            found.update(range(low, high + 1))
+        else:
+            sound = False
+    if not sound:
+        reading.ignored.append("Some patches of this link do not exist here and were left out.")
+    return tuple(sorted(found))
+
+
+def _concept(text: str | None, reading: _Reading) -> int | None:
+    if text is None:
+        return None
+    if _NUMBER.fullmatch(text) and int(text) < reading.limits.d_sae:
+        return int(text)
+    reading.ignored.append("This link's concept does not exist here and was left out.")
+    return None
+
+
+def _choice(
+    text: str | None, allowed: Iterable[str], default: str, what: str, reading: _Reading
+) -> str:
+    if text is None or text in allowed:
+        return default if text is None else text
+    reading.ignored.append(f"This link asks for {what} that does not exist; it was left out.")
+    return default
+
+
+def _ranks(limits: Limits) -> tuple[str, ...]:
+    return RANKS if limits.has_summary else RANKS[:2]
+
+
+def _ranges(patches: Iterable[int]) -> list[str]:
+    """Runs of three or more as `a-b`, the rest one by one; the same as link.js writes."""
+    runs: list[list[int]] = []
+    for patch in sorted(set(patches)):
+        if runs and patch == runs[-1][-1] + 1:
+            runs[-1].append(patch)
+        else:
+            runs.append([patch])
+    parts: list[str] = []
+    for run in runs:
+        parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(patch) for patch in run]
+    return parts

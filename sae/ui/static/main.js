@@ -1,0 +1,191 @@
+// The view: one state, what it means for list and map, and what arrives from the server.
+
+let keepConcept = false;
+const pointing = !window.matchMedia("(hover: none)").matches;
+
+function placesInView() {
+  if (state.dragged) return state.dragged.size ? [...state.dragged] : null;
+  if (state.patches.size) return [...state.patches];
+  return state.hover >= 0 ? [state.hover] : null;
+}
+function patchesInView() {
+  if (state.dragged) return [...state.dragged];
+  const places = [...state.patches];
+  if (state.hover >= 0 && !state.patches.has(state.hover)) places.push(state.hover);
+  return places;
+}
+function slotInView() {
+  if (state.preview >= 0) return state.preview;
+  return state.concept === null ? undefined : state.code.slotOf.get(state.concept);
+}
+
+function previewConcept(slot) {
+  if (!state.code) return;
+  state.preview = slot;
+  prefetchCard(slot);
+  renderMap();
+  renderSentence();
+}
+
+function lockConcept(latent) {
+  state.concept = state.concept === latent ? null : latent;
+  render();
+  say(state.concept === null ? "No concept chosen" : "Showing where " + nameOfLatent(latent) + " fires");
+}
+
+function renderHover() {
+  renderMap();
+  renderTip();
+  if (!state.patches.size || state.dragged) { state.showAll = false; renderList(); renderSentence(); }
+}
+
+const tipLines = [0, 1, 2].map(() => {
+  const line = make("span", "pl-tip-line"), name = make("span", ""), amount = make("b", "");
+  line.append(name, amount);
+  tip.append(line);
+  return { line, name, amount };
+});
+
+function renderTip() {
+  const { code, hover } = state;
+  if (hover < 0) { tip.hidden = true; return; }
+  const { slots, amounts } = rankPatches(code, [hover], "max");
+  const shown = slots.filter((slot) => !code.dense.has(slot)).slice(0, 3);
+  tipLines.forEach(({ line, name, amount }, i) => {
+    line.hidden = i >= shown.length;
+    if (line.hidden) return;
+    setText(name, nameOf(shown[i]));
+    setText(amount, amountText(amounts[shown[i]]));
+  });
+  tip.hidden = shown.length === 0;
+  const [l, t, r, b] = state.value.box, row = Math.floor(hover / code.columns), column = hover % code.columns;
+  const y = t + (row + 0.5) / code.rows * (b - t), x = l + (column + 0.5) / code.columns * (r - l);
+  tip.style.left = Math.min(86, Math.max(14, 100 * x)) + "%";
+  tip.style.top = 100 * y + "%";
+  tip.classList.toggle("pl-below", y < 0.3);
+}
+
+function patchSentence(patch) {
+  const { slots, amounts } = rankPatches(state.code, [patch], "max");
+  const top = slots.filter((slot) => !state.code.dense.has(slot)).slice(0, 3);
+  const words = top.map((slot) => nameOf(slot) + " " + amountText(amounts[slot])).join(", ");
+  return patchWords(patch) + ": " + (words || "no concept");
+}
+
+function placeSentence() {
+  const places = placesInView();
+  if (!places) return "Whole picture";
+  return places.length === 1 ? patchSentence(places[0]) : plural(places.length, "patch", "patches") + " chosen";
+}
+
+function renderSentence() {
+  const { code } = state, places = placesInView();
+  const share = explained(code, places || Array.from({ length: code.patches }, (_, i) => i));
+  const what = !places ? "this picture" : places.length === 1 ? "this patch" : "these patches";
+  setText(find(".pl-share-text"), "Concepts explain " + shareText(share) + " of " + what);
+  find(".pl-meter i").style.transform = "scaleX(" + share.toFixed(3) + ")";
+  const slot = slotInView();
+  let sentence = pointing ? "Point at a patch, or at a concept in the list. A click keeps it." : "Tap a patch, or a concept in the list.";
+  if (state.concept !== null && slot === undefined) sentence = nameOfLatent(state.concept) + " does not fire in this picture.";
+  else if (slot !== undefined) {
+    const map = mapOf(code, slot), n = map.reduce((count, amount) => count + (amount > 0), 0);
+    sentence = n ? nameOf(slot) + " fires in " + n + " of " + code.patches + " patches." : nameOf(slot) + " fires in the summary token only.";
+  }
+  setText(find(".pl-sentence"), sentence);
+}
+
+function renderTools() {
+  showRank(state.rank);
+  showScale(state.code.datasetMax ? state.scale : "image");
+  find(".pl-scale [data-value=dataset]").disabled = !state.code.datasetMax;
+  find(".pl-clear").disabled = !state.patches.size && state.concept === null;
+}
+
+function render() {
+  if (!state.code) return;
+  renderMap();
+  renderTip();
+  renderList();
+  renderSentence();
+  renderTools();
+  cells.forEach((cell, patch) => cell.setAttribute("aria-selected", String(state.patches.has(patch))));
+  if (state.patches.size) askIcons(rows.filter((row) => !row.item.hidden).map((row) => state.code.ids[row.slot]));
+  writeLink();
+}
+
+function clearView() {
+  state.patches = new Set();
+  state.concept = null;
+  state.hover = -1;
+  state.showAll = false;
+  render();
+  say("Whole picture, no concept chosen");
+}
+
+// Take what the server sent: a picture, or one sentence about what went wrong.
+function receive(value) {
+  if (!value || value.ticket < ticketOf.last) return;
+  if (value.problem) { failed(value.ticket, value.problem); return; }
+  ticketOf.last = Math.max(ticketOf.last, value.ticket);
+  clearTimeout(waitTimer);
+  const before = { concept: state.concept, patches: state.patches };
+  state.value = value;
+  state.code = readCode(value);
+  const view = value.view, known = (patch) => patch < state.code.patches;
+  state.patches = new Set((keepConcept ? [...before.patches] : view.patches).filter(known));
+  state.concept = keepConcept ? before.concept : view.concept;
+  if (view.rank) state.rank = view.rank;
+  if (view.scale) state.scale = view.scale;
+  if (state.rank === "cls" && !state.code.hasSummary) state.rank = "max";
+  Object.assign(state, { hover: -1, preview: -1, dragged: null, showAll: false });
+  const photo = find(".pl-photo");
+  photo.src = value.picture.src;
+  photo.alt = value.picture.alt;
+  root.dataset.state = "ready";
+  if (!performance.getEntriesByName("patchlens-usable").length) performance.mark("patchlens-usable");
+  layStage();
+  forgetArea();
+  fitCanvas();
+  markSource();
+  render();
+  if (value.notes && value.notes.length) notice(value.notes, "info");
+  if (view.card && view.concept !== null) openCard(view.concept, rows[0] && rows[0].main);
+  const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
+  idle(() => fetchIcons());
+}
+
+const showRank = switchGroup(find(".pl-rank"), (value) => { state.rank = value; render(); });
+const showScale = switchGroup(find(".pl-scale"), (value) => { state.scale = value; render(); });
+find(".pl-opacity input").addEventListener("input", (event) => { state.opacity = event.target.value / 100; renderMap(); });
+find(".pl-clear").addEventListener("click", clearView);
+find(".pl-copy").addEventListener("click", (event) => copyLink(event.currentTarget));
+find(".pl-more").addEventListener("click", () => { state.showAll = !state.showAll; renderList(); });
+find(".pl-dense").addEventListener("click", () => { state.showDense = !state.showDense; renderList(); });
+find(".pl-notice-close").addEventListener("click", () => notice([]));
+document.addEventListener("keydown", (event) => {
+  if (!visible() || card.open || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.closest && event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
+  if (typing || !state.code) return;
+  if (event.key === "Escape") clearView();
+  if (event.key === "[" || event.key === "]") stepConcept(event.key === "]" ? 1 : -1);
+});
+
+function stepConcept(step) {
+  const { slots } = state.ranked, at = slots.findIndex((slot) => state.code.ids[slot] === state.concept);
+  const next = slots[at < 0 ? (step > 0 ? 0 : slots.length - 1) : Math.min(slots.length - 1, Math.max(0, at + step))];
+  if (next === undefined) return;
+  state.concept = state.code.ids[next];
+  render();
+  say("Showing where " + nameOf(next) + " fires");
+}
+
+setText(find(".pl-keys"), "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. Drag to choose a region, Shift-drag to take away.");
+drawRamp(find(".pl-ramp"));
+listNode.classList.toggle("pl-bare", !props.setup.has_index);
+layExamples();
+watch("value", () => receive(props.value));
+
+// A link that names a view is answered by the server's load event; until then nothing is drawn.
+const linked = [...new URLSearchParams(location.search).keys()].some((key) => LINK_KEYS.includes(key));
+if (!linked) receive(props.value);
+else setTimeout(() => { if (!state.code) receive(props.value); }, 5000);

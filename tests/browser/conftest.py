@@ -1,0 +1,41 @@
+"""Fixtures of the browser tests: one app on random weights a module, one visitor a test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.serving import Visit, browser, served
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with served("-m", "tests.tiny_lens", "{port}") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[object]:
+    with browser() as one:
+        yield one
+
+
+@pytest.fixture
+def visit(running, url) -> Iterator[Visit]:
+    one = Visit(running, url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    yield one
+    assert one.foreign == []
+    one.close()
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A wide photograph-like picture: a bright disc on a gradient."""
+    y, x = np.mgrid[0:240, 0:400]
+    pixels = np.stack([x * 255 / 400, y * 255 / 240, np.full_like(x, 90.0)], -1)
+    pixels[(x - 200) ** 2 + (y - 120) ** 2 < 60**2] = (250, 220, 40)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=92)
+    return path

@@ -1,0 +1,105 @@
+"""Pictures of every state of the page into screenshots/: python tests/browser/screenshots.py [URL]
+
+Without a URL it starts app.py on the bundled models.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from tests.browser.serving import Visit, browser, chromium, served
+
+FOLDER = Path(__file__).resolve().parents[2] / "screenshots"
+DESK = {"viewport": {"width": 1440, "height": 1000}}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "has_touch": True,
+    "is_mobile": True,
+}
+
+
+def open_card(page: Page) -> None:
+    page.locator(".pl-open").first.click()
+    page.wait_for_selector(".pl-card .pl-card-body")
+
+
+def compose(page: Page) -> None:
+    page.locator(".pl-make").click()
+    page.wait_for_selector(".pl-kind")
+
+
+def whole(page: Page) -> None:
+    page.keyboard.press("Escape")
+
+
+def region(page: Page) -> None:
+    box = page.locator(".pl-grid").bounding_box()
+    side = box["width"] / 12
+    page.mouse.move(box["x"] + 2.5 * side, box["y"] + 4.5 * side)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 6.5 * side, box["y"] + 8.5 * side, steps=5)
+    page.mouse.up()
+
+
+def about(page: Page) -> None:
+    page.get_by_role("tab", name="About").click()
+    page.wait_for_selector(".pl-about")
+
+
+def nothing(_page: Page) -> None:
+    """The page as it opens."""
+
+
+SHOTS: tuple[tuple[str, dict, str, Callable[[Page], None]], ...] = (
+    ("concepts", DESK, "", nothing),
+    ("concepts-dark", {**DESK, "color_scheme": "dark"}, "", nothing),
+    ("whole-picture", DESK, "?v=1&img=ex:sailboat", whole),
+    ("region", DESK, "?v=1&img=ex:pizza", region),
+    ("card", DESK, "", open_card),
+    ("card-dark", {**DESK, "color_scheme": "dark"}, "", open_card),
+    ("compose", DESK, "", compose),
+    ("stale-link", DESK, "?v=1&img=ex:gone&z=1000000000", nothing),
+    ("about", DESK, "", about),
+    ("phone", PHONE, "", nothing),
+    ("phone-dark", {**PHONE, "color_scheme": "dark"}, "", nothing),
+    ("phone-card", PHONE, "", open_card),
+    ("phone-compose", PHONE, "", compose),
+)
+
+
+def take(running: Browser, url: str) -> None:
+    """Every picture of SHOTS, named after its state."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, options, query, act in SHOTS:
+        visit = Visit(running, url, **options)
+        page = visit.open(query)
+        act(page)
+        page.wait_for_timeout(900)
+        whole_page = (
+            "viewport" in options and options["viewport"]["width"] < 500 and "card" not in name
+        )
+        page.screenshot(path=FOLDER / f"{name}.png", full_page=whole_page)
+        sys.stdout.write(f"screenshots/{name}.png\n")
+        visit.close()
+
+
+def main() -> None:
+    """Take them all."""
+    if chromium() is None:
+        sys.exit("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
+    given = (
+        nullcontext(sys.argv[1].rstrip("/") + "/")
+        if len(sys.argv) > 1
+        else served("app.py", "--port", "{port}")
+    )
+    with given as url, browser() as running:
+        take(running, url)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The lens in a real browser, on random weights: pointer, keys, list, card, scale."""
+
+import numpy as np
+import pytest
+
+from tests.browser.lens_page import click_patch, overlay, query, title, upload
+from tests.browser.serving import chromium
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+
+
+def test_page_opens_inside_a_solved_example(visit):
+    page = visit.open()
+    assert page.locator(".pl-example[aria-pressed=true]").count() == 1
+    assert title(page) == "One patch"
+    assert page.locator(".pl-concept[aria-pressed=true]").count() == 1
+    assert overlay(page)[..., 3].max() > 0
+    assert "512" in page.locator(".pl-lead").inner_text()
+    assert "21.0 %" in page.locator(".pl-facts").inner_text()
+    assert query(page)["img"] == "ex:tiger"
+    assert visit.errors == []
+
+
+def test_upload_click_patch_choose_concept_changes_overlay_where_it_should(visit, photo):
+    page = visit.open()
+    upload(page, photo)
+    assert title(page) == "Whole picture"
+    assert page.locator(".pl-frame").evaluate("n => n.classList.contains('pl-cropped')")
+    before = overlay(page)
+    click_patch(page, 66)
+    assert title(page) == "One patch"
+    assert "row 6, column 7" in page.locator(".pl-subtitle").inner_text()
+    page.locator(".pl-concept").first.click()
+    page.mouse.move(5, 5)
+    after = overlay(page)
+    changed = np.abs(after - before).sum(-1) > 0
+    height, width = changed.shape
+    left, right = round(width * 80 / 400) + 4, round(width * 320 / 400) - 4
+    assert changed[:, left:right].mean() > 0.9
+    assert not changed[4:-4, : left - 8].any()
+    assert not changed[4:-4, right + 8 :].any()
+    patch = after[
+        height * 5 // 12 : height * 6 // 12,
+        left + (right - left) * 6 // 12 : left + (right - left) * 7 // 12,
+    ]
+    assert patch[4:-4, 4:-4, 1].mean() > after[:, left:right, 1].mean()
+    assert query(page)["p"] == "66"
+    assert "img" not in query(page)
+    assert visit.errors == []
+
+
+def test_hover_previews_without_requests(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.wait_for_timeout(1200)
+    box = page.locator(".pl-grid").bounding_box()
+    visit.requests.clear()
+    seen = set()
+    for i in range(12):
+        page.mouse.move(box["x"] + (i + 0.5) * box["width"] / 12, box["y"] + box["height"] * 0.4)
+        seen.add(page.locator(".pl-subtitle").inner_text())
+    assert len(seen) == 12
+    assert page.locator(".pl-tip").is_visible()
+    assert visit.requests == []
+    page.mouse.move(5, 5)
+    assert title(page) == "Whole picture"
+
+
+def test_drag_selects_a_region_shift_drag_subtracts_escape_clears(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    box = page.locator(".pl-grid").bounding_box()
+    side = box["width"] / 12
+
+    def drag(first: tuple[int, int], last: tuple[int, int]) -> None:
+        page.mouse.move(box["x"] + (first[1] + 0.5) * side, box["y"] + (first[0] + 0.5) * side)
+        page.mouse.down()
+        page.mouse.move(
+            box["x"] + (last[1] + 0.5) * side, box["y"] + (last[0] + 0.5) * side, steps=4
+        )
+        page.mouse.up()
+
+    drag((2, 2), (4, 5))
+    assert title(page) == "12 patches"
+    drag((8, 8), (8, 9))
+    assert title(page) == "14 patches"
+    page.keyboard.down("Shift")
+    drag((2, 2), (2, 5))
+    page.keyboard.up("Shift")
+    assert title(page) == "10 patches"
+    assert query(page)["p"] == "38-41,50-53,104,105"
+    page.keyboard.press("Escape")
+    assert title(page) == "Whole picture"
+    assert "p" not in query(page)
+
+
+def test_keyboard_alone_reaches_patch_concept_and_card(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.locator(".pl-cell").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert query(page)["p"] == "13"
+    assert page.locator(".pl-cell[aria-selected=true]").count() == 1
+    page.wait_for_function(
+        "document.querySelector('.pl-live').textContent.includes('row 2, column 2')"
+    )
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    assert title(page) == "2 patches"
+    page.locator(".pl-concept[tabindex='0']").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    chosen = page.locator(".pl-concept[aria-pressed=true]")
+    assert chosen.count() == 1
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".pl-card[open] .pl-exemplar")
+    page.keyboard.press("Escape")
+    assert page.locator(".pl-card[open]").count() == 0
+    assert page.evaluate("document.activeElement.classList.contains('pl-concept')")
+    assert title(page) == "2 patches"
+    assert "z" in query(page)
+    assert visit.errors == []
+
+
+def test_card_shows_levels_figures_and_traps_focus(visit):
+    page = visit.open()
+    page.locator(".pl-open").first.click()
+    page.wait_for_selector(".pl-card .pl-exemplar img")
+    assert page.locator(".pl-exemplars").count() == 3
+    assert page.locator(".pl-figures > div").count() == 4
+    assert page.locator(".pl-here").count() == 1
+    assert query(page)["card"] == "1"
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('.pl-card')"
+        )
+    visit.requests.clear()
+    page.locator(".pl-card-close").click()
+    page.locator(".pl-open").first.click()
+    page.wait_for_selector(".pl-card[open] .pl-exemplar img")
+    assert [address for address in visit.requests if "component_server" in address] == []
+
+
+def test_whole_picture_orders_and_folded_always_on_concepts(visit):
+    page = visit.open("?v=1&img=ex:camel")
+    orders = set()
+    for value in ("mean", "max", "cls"):
+        page.locator(f".pl-rank [data-value={value}]").click()
+        orders.add(tuple(page.locator(".pl-row:not([hidden]) .pl-name").all_inner_texts()))
+    assert len(orders) == 3
+    assert query(page)["rank"] == "cls"
+    page.locator(".pl-rank [data-value=max]").click()
+    fold = page.locator(".pl-dense")
+    assert "hidden · show" in fold.inner_text()
+    fold.click()
+    page.locator(".pl-more").click()
+    assert page.locator(".pl-always").count() == int(fold.inner_text().split()[0])
+
+
+def test_scale_switch_and_opacity_change_the_map_only(visit):
+    page = visit.open()
+    page.mouse.move(5, 5)
+    by_data_set = overlay(page)
+    page.locator(".pl-scale [data-value=image]").click()
+    assert np.abs(overlay(page) - by_data_set).max() > 0
+    assert query(page)["scale"] == "image"
+    page.locator(".pl-opacity input").fill("0")
+    assert (overlay(page)[..., 3] > 0).mean() < 0.1
+    assert title(page) == "One patch"

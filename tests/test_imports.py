@@ -1,0 +1,77 @@
+"""Imports point against the arrow of DESIGN: no module knows what comes after it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = [
+    "storage",
+    "config",
+    "sparse_grad",
+    "sparse",
+    "images",
+    "hub",
+    "artifact",
+    "backgrounds",
+    "scenes",
+    "backbones",
+    "model",
+    "metrics",
+    "concepts",
+    "adaptation",
+    "steering",
+    "views",
+    "ui",
+]
+ONLY = {
+    "gradio": ("sae/ui/",),
+    "transformers": ("sae/backbones/",),
+    "open_clip": ("sae/backbones/",),
+    "timm": ("sae/backbones/",),
+}
+FILES = sorted((ROOT / "sae").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of every module that a file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+    return found
+
+
+def part(name: str) -> int | None:
+    pieces = name.split(".")
+    return ORDER.index(pieces[1]) if pieces[0] == "sae" and len(pieces) > 1 else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_backwards(path):
+    relative = path.relative_to(ROOT)
+    names = imported(path)
+    assert not [name for name in names if name.split(".")[0] in ("training", "app", "tests")]
+    for library, homes in ONLY.items():
+        if any(name.split(".")[0] == library for name in names):
+            assert str(relative).startswith(homes), f"{relative} must not import {library}"
+    if relative == Path("sae/__init__.py"):
+        return
+    own = ORDER.index(relative.parts[1].removesuffix(".py"))
+    later = [name for name in names if (number := part(name)) is not None and number > own]
+    assert not later, f"{relative} imports {later}"
+
+
+def test_the_order_knows_every_module():
+    there = {path.relative_to(ROOT).parts[1].removesuffix(".py") for path in FILES} - {"__init__"}
+    assert there <= set(ORDER)
+
+
+def test_training_does_not_import_gradio():
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        if "bench" not in path.parts:
+            assert not any(name.split(".")[0] == "gradio" for name in imported(path)), path

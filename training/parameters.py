@@ -1,0 +1,80 @@
+"""The weights while they are being trained, and how they become an artifact.
+
+Knows the initialisation, the unit-norm decoder rows and the folding of the activation scale.
+Knows nothing of losses, data or optimisers. Training sees activations divided by one number, so
+that their mean squared distance from `b_dec` is 1; `fold` multiplies it back into the biases and
+thresholds, which is exact because every architecture is positively homogeneous.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sae.config import SAEConfig
+from sae.model import SparseAutoencoder
+from training.config import TrainConfig
+
+
+class TrainableSAE(nn.Module):
+    """Parameters `W_enc (d_in, d_sae)`, `b_enc`, `W_dec (d_sae, d_in)`, `b_dec` [`log_threshold`].
+
+    Decoder rows start as random unit vectors, W_enc as their transpose, b_enc as zero. W_enc is
+    laid out in memory as its transpose, the order in which its sparse gradient comes.
+    """
+
+    def __init__(self, architecture: str, d_in: int, d_sae: int, *, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randn(d_sae, d_in, generator=generator)
+        rows /= rows.norm(dim=1, keepdim=True)
+        self.W_enc = nn.Parameter(rows.clone().t())
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))
+        self.W_dec = nn.Parameter(rows)
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        if architecture == "jumprelu":
+            self.log_threshold = nn.Parameter(torch.zeros(d_sae))
+
+    @torch.no_grad()
+    def remove_parallel_gradient(self) -> None:
+        """Drop the part of W_dec's gradient along each unit row: it would only change norms."""
+        if self.W_dec.grad is not None:
+            along = (self.W_dec.grad * self.W_dec).sum(1, keepdim=True)
+            self.W_dec.grad.addcmul_(self.W_dec, along, value=-1)
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Give every decoder row norm 1."""
+        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+
+    @torch.no_grad()
+    def fold(self, cfg: SAEConfig, scale: float) -> SparseAutoencoder:
+        """An SAE for raw activations, on the CPU, from weights for activations / scale."""
+        sae = SparseAutoencoder(cfg)
+        sae.W_enc.copy_(self.W_enc)
+        sae.W_dec.copy_(self.W_dec)
+        sae.b_enc.copy_(self.b_enc * scale)
+        sae.b_dec.copy_(self.b_dec * scale)
+        if cfg.architecture == "jumprelu":
+            sae.threshold.copy_(self.log_threshold.exp() * scale)
+        return sae.eval()
+
+
+def group_sizes(cfg: TrainConfig) -> tuple[int, ...] | None:
+    """Sizes of matryoshka's nested groups: int(fraction * d_sae), the rest to the last."""
+    if cfg.arch != "matryoshka":
+        return None
+    sizes = [int(fraction * cfg.d_sae) for fraction in cfg.groups[:-1]]
+    return (*sizes, cfg.d_sae - sum(sizes))
+
+
+@torch.no_grad()
+def geometric_median(points: Tensor, *, steps: int = 100, tolerance: float = 1e-5) -> Tensor:
+    """The point (d) with the smallest sum of distances to `points (n, d)`, by Weiszfeld's steps."""
+    centre = points.mean(0)
+    for _ in range(steps):
+        weights = 1.0 / torch.cdist(points, centre[None]).clamp_min(1e-8)
+        new = (points * weights).sum(0) / weights.sum()
+        moved = (new - centre).norm() / centre.norm().clamp_min(1e-8)
+        centre = new
+        if moved < tolerance:
+            break
+    return centre

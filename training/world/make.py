@@ -1,0 +1,82 @@
+"""Trains everything that `sae/bundled/` ships, in order: `make world`.
+
+Knows the recipe's commands; each is resumable, so running this again goes on where it stopped.
+`--only NAME …` runs some of the steps; `--into DIR` writes elsewhere than sae/bundled.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
+    """The commands of the recipe by name."""
+    python = sys.executable
+    launch = [python, "-m", "accelerate.commands.launch"]
+    sae = str(runs / "sae")
+    return {
+        "clip": [
+            python, "training/world/clip.py", "--out", str(runs / "clip"), "--device", device,
+            "--export", str(into / "clip"),
+        ],
+        "llava": [
+            python, "training/world/llava.py", "--clip", str(into / "clip"), "--device", device,
+            "--out", str(runs / "llava"), "--export", str(into / "llava"),
+        ],
+        "sae": [
+            *launch, "training/train.py", "--backbone", "bundled", "--data", "world",
+            *SAE_OPTIONS, "--out", sae,
+        ],
+        "copy": [python, __file__, "--copy-sae", sae, "--into", str(into)],
+        "index": [python, "training/index.py", "--sae", str(into / "sae"), "--data", "world"],
+        "concepts": [python, "training/bench/concepts.py", "--sae", str(into / "sae")],
+    }  # fmt: skip
+
+
+SAE_OPTIONS = [
+    "--layer", "-2", "--tokens", "all", "--arch", "matryoshka", "--d-sae", "2048", "--k", "16",
+    "--steps", "1500", "--checkpoint-every", "500",
+]  # fmt: skip
+"""How the bundled SAE is trained."""
+
+
+def copy_artifact(source: Path, into: Path) -> None:
+    """Copy an artifact without its checkpoints to `into`/sae."""
+    from sae.model import SparseAutoencoder
+
+    SparseAutoencoder.from_pretrained(source)  # refuses a damaged one
+    target = into / "sae"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix != ".jsonl" and not file.name.startswith("."):
+            (target / file.name).write_bytes(file.read_bytes())
+
+
+def main() -> None:
+    """Run the recipe; see `--help`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--into", type=Path, default=ROOT / "sae" / "bundled")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="checkpoints and curves")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="clip llava sae copy index concepts"
+    )
+    parser.add_argument("--copy-sae", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.copy_sae:
+        copy_artifact(args.copy_sae, args.into)
+        return
+    for name, command in steps(args.into, args.runs, args.device).items():
+        if args.only and name not in args.only:
+            continue
+        print(f"[world] {name}: {shlex.join(command)}", flush=True)  # noqa: T201
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # works from a bare clone
+    main()
