@@ -27,6 +27,9 @@ def test_import_loads_nothing_heavy():
 
 
 def test_loading_models_needs_no_gradio():
-    code = "import sys; from sae import Backbone, ConceptIndex, SparseAutoencoder; print('gradio' in sys.modules)"
+    code = (
+        "import sys; from sae import Backbone, ConceptIndex, SparseAutoencoder; "
+        "print('gradio' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

@@ -100,7 +100,7 @@ class ConceptIndex:
     ) -> "ConceptIndex":
         """Read the index of an artifact: "bundled", a folder or a Hub id.
 
-        Raises FileNotFoundError if there is none and ArtifactError if it is damaged.
+        Raises ArtifactError if there is none or if it is damaged, naming the file.
         """
         wanted = [f"{files.FOLDER}/{name}" for name in files.FILES]
         folder = local_folder(

@@ -144,12 +144,21 @@ def packed_logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cross-entropy of the answers' words, and the share of them predicted first."""
+    """Cross-entropy of the answers, and the share of words predicted first.
+
+    Every answer counts alike, however long: else "yes" would hardly matter beside a description.
+    """
     logits = packed_logits(model, batch).float().flatten(0, 1)
     targets = batch["targets"].flatten()
-    loss = F.cross_entropy(logits, targets, ignore_index=IGNORE)
     told = targets != IGNORE
-    return {"loss": loss, "hits": (logits.argmax(-1) == targets)[told].float().mean()}
+    rows = torch.arange(len(batch["targets"]), device=targets.device)[:, None]
+    answer = (rows * (int(batch["segments"].max()) + 1) + batch["segments"]).flatten()[told]
+    weight = 1 / torch.bincount(answer)[answer]
+    each = F.cross_entropy(logits[told], targets[told], reduction="none")
+    return {
+        "loss": (each * weight).sum() / weight.sum(),
+        "hits": (logits[told].argmax(-1) == targets[told]).float().mean(),
+    }
 
 
 @torch.no_grad()

@@ -38,8 +38,9 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
 
 
 SAE_OPTIONS = [
-    "--layer", "-2", "--tokens", "all", "--arch", "matryoshka", "--d-sae", "2048", "--k", "16",
-    "--steps", "1500", "--checkpoint-every", "500",
+    "--layer", "-2", "--tokens", "all", "--arch", "batch_topk", "--d-sae", "2048", "--k", "8",
+    "--steps", "1600", "--aux", "0.125", "--dead-after", "200000", "--eval-images", "2000",
+    "--checkpoint-every", "400",
 ]  # fmt: skip
 """How the bundled SAE is trained."""
 

@@ -62,12 +62,11 @@ def _ask(words: list[str], present: set[str], rng: np.random.Generator) -> tuple
 
 
 def questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """One question of each of the five kinds with its answer; the yes/no kind twice."""
+    """One question of each kind with its answer; the yes/no kind, the hardest to learn, four times."""
     return [
         (_pick(rng, DESCRIBE), description(scene)),
         (_pick(rng, ONE_WORD), main_object(scene)),
         (_pick(rng, BACKGROUND), scene.background),
         (_pick(rng, COUNT), NUMBER_WORDS[len(scene.objects)]),
-        is_there(scene, rng),
-        is_there(scene, rng),
+        *(is_there(scene, rng) for _ in range(4)),
     ]
