@@ -19,6 +19,12 @@ except (OSError, ValueError) as error:
     sys.exit(f"PatchLens cannot start: {error}")
 
 if __name__ == "__main__":
-    demo.launch(
-        server_name=options.host, server_port=options.port, share=options.share, **launch_settings()
-    )
+    try:
+        demo.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            **launch_settings(),
+        )
+    except OSError as error:
+        sys.exit(f"PatchLens cannot start: {error}")

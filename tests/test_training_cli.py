@@ -41,6 +41,21 @@ def short(clip: Path, out: Path) -> list[object]:
     return [*words.split(), "--out", out, *small.split()]
 
 
+def test_overwrite_leaves_nothing_of_the_earlier_run(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stale = ["checkpoints/step_00000009/state.json", "concepts/index.json", "progress.jsonl"]
+    for name in stale:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("{}")
+    words = [str(word) for word in short(clip, out)]
+    with pytest.raises(SystemExit, match="--overwrite"):
+        main(words)
+    main([*words, "--overwrite", "--checkpoint-every", "3"])
+    steps = sorted(folder.name for folder in (out / "checkpoints").iterdir())
+    assert steps == ["step_00000003", "step_00000006"]
+    assert not (out / "concepts").exists()
+
+
 def test_accelerate_launch(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = launch(*short(clip, out))

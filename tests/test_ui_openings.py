@@ -11,7 +11,7 @@ from PIL import Image
 
 from sae.scenes import Scene, SceneObject, scene_to_json
 from sae.ui.analysis import Analyst, check_match
-from sae.ui.catalogue import Catalogue
+from sae.ui.catalogue import Catalogue, _row
 from sae.ui.drawing_box import drawing_box
 from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.openings import Openings
@@ -165,6 +165,20 @@ def test_link_answers_carry_view_and_notes(openings):
     assert stale["source"]["name"] == EXAMPLES[0].name
     assert stale["view"]["patches"]
     assert len(stale["notes"]) == 1
+
+
+def test_a_link_with_switches_alone_opens_the_first_example_with_them(openings):
+    start = openings.link({})["view"]
+    view = openings.link({"v": "1", "rank": "mean", "scale": "image"})["view"]
+    assert view == {**start, "rank": "mean", "scale": "image"}
+
+
+@pytest.mark.parametrize(
+    ("level", "kept"), [("top", range(6)), ("middle", range(1, 7)), ("low", range(3, 9))]
+)
+def test_a_row_of_the_card_shows_what_it_says(level, kept):
+    assert _row(list(range(9)), level) == list(kept)
+    assert _row([1, 2], level) == [1, 2]
 
 
 def test_cards_and_icons_take_only_latents(openings):

@@ -50,7 +50,8 @@ def save(
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
     for old in _folders(out)[: -max(1, keep)]:
-        shutil.rmtree(old)
+        if old != folder:
+            shutil.rmtree(old)
     return folder
 
 

@@ -78,6 +78,10 @@ class TrainConfig:
         for name in ("d_sae", "k", "steps", "batch_size", "eval_images", "image_batch", "buffer"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{_flag(name)} must be at least 1, got {getattr(self, name)}.")
+        for name in ("warmup", "dead_after", "checkpoint_every", "aux", "l1", "threads"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"--{_flag(name)} must not be negative, got {value}.")
         if self.k > self.d_sae:
             raise ValueError(f"--k {self.k} is larger than --d-sae {self.d_sae}; lower it.")
         if self.images is not None and self.images < 1:

@@ -141,8 +141,9 @@ def main() -> None:
     folder = BUNDLED / "sae" if args.sae == "bundled" else Path(args.sae)
     sae = SparseAutoencoder.from_pretrained(folder, device=args.device)
     ref = sae.cfg.backbone
+    own = args.backbone in (None, ref.id)
     backbone = Backbone.from_pretrained(
-        args.backbone or ref.id, revision=ref.revision, device=args.device
+        args.backbone or ref.id, revision=ref.revision if own else None, device=args.device
     )
     data = World(args.n_images) if args.data == "world" else Folder(Path(args.data), args.n_images)
     if args.names_only:

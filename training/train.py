@@ -8,6 +8,7 @@ Knows the order of things: open, train, measure, save, push. How a step works is
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             config.backbone, revision=config.backbone_revision, device=accelerator.device
         )
         command = report.command_line(words)
+        if config.overwrite and accelerator.is_main_process:
+            clear_folder(Path(config.out))
+        accelerator.wait_for_everyone()
         train(config, accelerator, backbone, source, held_out, command)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -193,6 +197,14 @@ def check_folder(config: TrainConfig) -> None:
             f"--out {out} already holds {' and '.join(used)}. Give --resume to go on, --overwrite "
             "to start anew, or another --out."
         )
+
+
+def clear_folder(out: Path) -> None:
+    """Remove an earlier run's files, so that nothing of it is resumed or shown with the new SAE."""
+    for name in ("checkpoints", "concepts"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("config.json", "progress.jsonl"):
+        (out / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -92,11 +92,11 @@ def _load_folder(
             "open_clip_config.json in it; for a transformers model leave hf-hub: away"
         )
     if open_clip and (id.startswith("hf-hub:") or not (folder / "config.json").is_file()):
-        _require_safetensors(folder, id)
+        _require_safetensors(folder, id, OPEN_CLIP_WEIGHTS)
         return OpenClipBackbone.load(folder, **placed)
     config = _config_of(folder, id)
     if "model_type" not in config and "architecture" in config:
-        _require_safetensors(folder, id)
+        _require_safetensors(folder, id, TIMM_WEIGHTS)
         return TimmBackbone.load(folder, **placed)
     _require_safetensors(folder, id)
     return _family(config, id).load(
@@ -132,10 +132,17 @@ def _family(config: dict[str, Any], id: str) -> type[TransformersBackbone]:
     return known[model_type]
 
 
-def _require_safetensors(folder: Path, id: str) -> None:
-    if not any(folder.glob("*.safetensors")):
+OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+TIMM_WEIGHTS = ("model.safetensors",)
+"""The files that these libraries prefer to any pickle that may lie beside them."""
+
+
+def _require_safetensors(folder: Path, id: str, names: tuple[str, ...] = ()) -> None:
+    there = [path.name for path in folder.glob("*.safetensors")]
+    if not (set(names) & set(there) if names else there):
+        wanted = " or ".join(names) or ".safetensors weights"
         raise OSError(
-            f"backbone {id}: no .safetensors weights in {folder}; pickled weights (.bin, .pt) are "
+            f"backbone {id}: no {wanted} in {folder}; pickled weights (.bin, .pt) are "
             "never opened, so convert them with save_pretrained or safetensors first"
         )
 

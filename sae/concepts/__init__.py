@@ -1,0 +1,1 @@
+"""Concepts: what latents stand for, gathered over a data set, stored, named."""

@@ -109,7 +109,7 @@ class Catalogue:
         shown: dict[str, list] = {}
         images: dict[str, str] = {}
         for level in LEVELS:
-            rows = levels.get(level, [])[:EXEMPLARS_PER_ROW]
+            rows = _row(levels.get(level, []), level)
             shown[level] = [
                 {
                     "image": str(e.image_id),
@@ -127,6 +127,13 @@ class Catalogue:
     def _latent(self, value: object) -> int | None:
         ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < self.d_sae
         return int(value) if ok else None
+
+
+def _row(exemplars: list, level: str) -> list:
+    """The EXEMPLARS_PER_ROW of a level that stand for it: the strongest, the central, the weakest."""
+    spare = max(0, len(exemplars) - EXEMPLARS_PER_ROW)
+    start = {"top": 0, "middle": spare // 2, "low": spare}[level]
+    return exemplars[start : start + EXEMPLARS_PER_ROW]
 
 
 def _finite(value: float) -> float | None:

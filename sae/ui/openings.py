@@ -73,6 +73,7 @@ class Openings:
             opened = self._example(view.example or EXAMPLES[0].name)
         asked = any(key in query for key in ("img", "p", "z"))
         shown = _view_json(view) if asked and not _only_failed(view, ignored) else opened["view"]
+        shown = {**dict(shown), "rank": view.rank, "scale": view.scale}
         return {**opened, "ticket": 0, "view": shown, "notes": ignored}
 
     def open_image(self, image: Image.Image) -> Answer:

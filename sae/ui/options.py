@@ -116,11 +116,17 @@ def _port(text: str) -> int:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {name}: {str(error).splitlines()[0]}; use cpu, or cuda on a machine with a GPU"
+        ) from error
+    return name
 
 
 def _index(sae: str) -> "ConceptIndex | None":

@@ -61,6 +61,12 @@ def test_folders_of_timm_and_open_clip_load(name: str, tmp_path: Path) -> None:
     if name == "open_clip":
         assert Backbone.from_pretrained(f"hf-hub:{folder}").family == name
         assert torch.equal(backbone.text_features(["a cat"]), original.text_features(["a cat"]))
+    if name in ("open_clip", "timm"):  # other names would let the library prefer a pickle
+        for weights in folder.glob("*.safetensors"):
+            weights.rename(folder / "other.safetensors")
+        (folder / "pytorch_model.bin").write_bytes(b"pickle")
+        with pytest.raises(OSError, match="pickled weights"):
+            Backbone.from_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
         weights.rename(folder / "weights.bin")
     with pytest.raises(OSError, match="pickled weights"):

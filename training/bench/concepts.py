@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED + 500)
     args = parser.parse_args()
     sae = SparseAutoencoder.from_pretrained(args.sae)
-    backbone = Backbone.from_pretrained(args.backbone or sae.cfg.backbone.id)
+    ref = sae.cfg.backbone
+    revision = ref.revision if args.backbone in (None, ref.id) else None
+    backbone = Backbone.from_pretrained(args.backbone or ref.id, revision=revision)
     pictures, scenes = images(args.seed, args.n_scenes)
     labels = np.array(
         [[name in {item.kind for item in s.objects} for name in kind_names()] for s in scenes]

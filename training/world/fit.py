@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -124,14 +125,14 @@ def _save(
             tensors[f"{key}.{name}"] = optimizer.state[p][key].contiguous()
     save_file(tensors, out / "checkpoint.tmp", metadata={"step": str(step)})
     os.replace(out / "checkpoint.tmp", out / "checkpoint.safetensors")
-    (out / "step.json").write_text(json.dumps({"step": step}))
 
 
 def _resume(weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, out: Path) -> int:
     """Load the newest checkpoint into `weights` and `optimizer`; the step to go on from."""
     if not (out / "checkpoint.safetensors").exists():
         return 0
-    step = json.loads((out / "step.json").read_text())["step"]
+    with safe_open(out / "checkpoint.safetensors", "pt") as file:
+        step = int(file.metadata()["step"])
     tensors = load_file(out / "checkpoint.safetensors")
     with torch.no_grad():
         for name, p in weights.items():

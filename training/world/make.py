@@ -11,29 +11,35 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = ROOT / "sae" / "bundled"
 
 
 def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
     """The commands of the recipe by name."""
     python = sys.executable
+    backbone = "bundled" if into == BUNDLED else str(into / "clip")
     launch = [python, "-m", "accelerate.commands.launch"]
-    sae = str(runs / "sae")
+    sae, clip = runs / "sae", str(into / "clip")
+    again = ["--resume"] if (sae / "checkpoints").is_dir() else ["--overwrite"]
     return {
         "clip": [
             python, "training/world/clip.py", "--out", str(runs / "clip"), "--device", device,
-            "--export", str(into / "clip"),
+            "--export", clip,
         ],
         "llava": [
-            python, "training/world/llava.py", "--clip", str(into / "clip"), "--device", device,
+            python, "training/world/llava.py", "--clip", clip, "--device", device,
             "--out", str(runs / "llava"), "--export", str(into / "llava"),
         ],
         "sae": [
-            *launch, "training/train.py", "--backbone", "bundled", "--data", "world",
-            *SAE_OPTIONS, "--out", sae,
+            *launch, "training/train.py", "--backbone", backbone, "--data", "world",
+            *SAE_OPTIONS, *again, "--out", str(sae),
         ],
-        "copy": [python, __file__, "--copy-sae", sae, "--into", str(into)],
-        "index": [python, "training/index.py", "--sae", str(into / "sae"), "--data", "world"],
-        "concepts": [python, "training/bench/concepts.py", "--sae", str(into / "sae")],
+        "copy": [python, __file__, "--copy-sae", str(sae), "--into", str(into)],
+        "index": [
+            python, "training/index.py", "--sae", str(into / "sae"), "--backbone", backbone,
+            "--data", "world", "--device", device,
+        ],
+        "concepts": [python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone],
     }  # fmt: skip
 
 
@@ -60,7 +66,7 @@ def copy_artifact(source: Path, into: Path) -> None:
 def main() -> None:
     """Run the recipe; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--into", type=Path, default=ROOT / "sae" / "bundled")
+    parser.add_argument("--into", type=Path, default=BUNDLED)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="checkpoints and curves")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -71,7 +77,7 @@ def main() -> None:
     if args.copy_sae:
         copy_artifact(args.copy_sae, args.into)
         return
-    for name, command in steps(args.into, args.runs, args.device).items():
+    for name, command in steps(args.into.resolve(), args.runs.resolve(), args.device).items():
         if args.only and name not in args.only:
             continue
         print(f"[world] {name}: {shlex.join(command)}", flush=True)  # noqa: T201

@@ -134,8 +134,7 @@ function receive(value) {
   const view = value.view, known = (patch) => patch < state.code.patches;
   state.patches = new Set((keepConcept ? [...before.patches] : view.patches).filter(known));
   state.concept = keepConcept ? before.concept : view.concept;
-  if (view.rank) state.rank = view.rank;
-  if (view.scale) state.scale = view.scale;
+  if (value.ticket === 0) Object.assign(state, { rank: view.rank || state.rank, scale: view.scale || state.scale });
   if (state.rank === "cls" && !state.code.hasSummary) state.rank = "max";
   Object.assign(state, { hover: -1, preview: -1, dragged: null, showAll: false });
   const photo = find(".pl-photo");
