@@ -247,7 +247,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, default=Path("runs/llava"), help="checkpoints and curves"
     )
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=128)

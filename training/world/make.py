@@ -34,12 +34,16 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
             *launch, "training/train.py", "--backbone", backbone, "--data", "world",
             *SAE_OPTIONS, *again, "--out", str(sae),
         ],
-        "copy": [python, __file__, "--copy-sae", str(sae), "--into", str(into)],
+        "copy": [
+            python, str(Path(__file__).resolve()), "--copy-sae", str(sae), "--into", str(into)
+        ],
         "index": [
             python, "training/index.py", "--sae", str(into / "sae"), "--backbone", backbone,
             "--data", "world", "--device", device,
         ],
-        "concepts": [python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone],
+        "concepts": [
+            python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone
+        ],
     }  # fmt: skip
 
 
