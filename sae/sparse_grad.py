@@ -1,130 +1,134 @@
-"""Exact gradients of sparse latents, computed from the active entries alone.
+"""Losses of sparse reconstructions, with exact gradients from the active entries alone.
 
 Training with n active entries over `tokens` rows needs one dense matmul, that of the encoder. What
-follows touches only the active entries: gradients are sums over bags (of a token, or of a latent),
-so no `entries × d_in` and no `tokens × d_sae` array is built. Knows tensors only; nothing of losses
-or configs. Runs on any device on which torch's embedding_bag does.
+follows touches only the active entries: a forward reads each entry's decoder row once, a backward
+reads its token's activations and residual once, and no `entries × d_in` nor `tokens × d_sae` array is
+built. Knows tensors only; nothing of how latents are chosen, of losses or of configs.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+
+from sae import kernels
+from sae.kernels.entries import Entries
+from sae.kernels.plain import Gradients, Residuals
+
+__all__ = ["Crowd", "Entries", "Reconstruction", "reconstruct", "reconstruct_crowded"]
+__all__ += ["weighted_loss"]
 
 
-class Entries:
-    """Positions of the active latents of a batch, in order of their tokens.
+class Reconstruction(NamedTuple):
+    """A target and what is left of it when its entries are decoded; no gradient flows through it."""
 
-    `tokens (n)` and `latents (n)`, int64, say which entry is where; `tokens` is sorted.
-    """
+    entries: Entries
+    h: Tensor
+    """Pre-activations of the entries, `(n)`; those not positive are inactive."""
+    ends: tuple[int, ...]
+    """Level i uses the latents below `ends[i]`; the last end is d_sae."""
+    found: Residuals
 
-    def __init__(self, tokens: Tensor, latents: Tensor, n_tokens: int, d_sae: int) -> None:
-        self.tokens, self.latents = tokens, latents
-        self.n_tokens, self.d_sae = n_tokens, d_sae
-        self.token_starts = _starts(tokens, n_tokens)
-        self._by_latent: tuple[Tensor, Tensor] | None = None
+    @property
+    def residual(self) -> Tensor:
+        """What the last level left over, `(tokens, d_in)`."""
+        return self.found.levels[-1]
 
-    @classmethod
-    def from_indices(cls, indices: Tensor, d_sae: int) -> "Entries":
-        """The entries of top-k indices `(tokens, k)`."""
-        n_tokens, k = indices.shape
-        tokens = torch.arange(n_tokens, device=indices.device).repeat_interleave(k)
-        return cls(tokens, indices.reshape(-1), n_tokens, d_sae)
+    @property
+    def error(self) -> Tensor:
+        """The sum of squared residuals of all tokens and levels."""
+        return self.found.squares.sum()
 
-    def where(self, mask: Tensor) -> "Entries":
-        """Those entries for which `mask (n)` is true."""
-        return Entries(self.tokens[mask], self.latents[mask], self.n_tokens, self.d_sae)
-
-    def sum_by_token(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """out[t] = sum of weights_e rows[latent_e] over entries e of token t; rows (d_sae, d)."""
-        return _sum_bags(self.latents, rows, self.token_starts, weights)
-
-    def sum_by_latent(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """out[s] = sum of weights_e rows[token_e] over entries e of latent s; rows (tokens, d)."""
-        if self._by_latent is None:
-            order = self.latents.int().argsort(stable=True)
-            self._by_latent = order, _starts(self.latents, self.d_sae)
-        order, starts = self._by_latent
-        return _sum_bags(self.tokens[order], rows, starts, weights[order])
-
-    def dot(self, by_token: Tensor, by_latent: Tensor) -> Tensor:
-        """out[e] = by_token[token_e] · by_latent[latent_e], shape (n)."""
-        if not self.tokens.numel():
-            return by_token.new_zeros(0)
-        return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            by_token, by_latent, self.latents, self.token_starts, self.tokens, 0, -1
-        )
+    def add_gradients(self, sums: Gradients | None, slope: Tensor, x: Tensor) -> Gradients:
+        """Add the gradients of error * slope / -2 by the weights to `sums`."""
+        f, g = slope * self.h.relu(), slope * self.found.along.masked_fill(self.h <= 0, 0)
+        add = kernels.chosen(x).add_gradients
+        return add(sums, self.entries, f, g, self.found.levels, self.ends, x)
 
 
-def preactivations_at(
-    values: Tensor, entries: Entries, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor
+class Crowd(NamedTuple):
+    """A reconstruction from a few latents of which each token uses a good part: small dense matmuls."""
+
+    numbers: Tensor
+    """The latents, `(m)` int64."""
+    latents: Tensor
+    """Their activations, `(tokens, m)`."""
+    rows: Tensor
+    """Their decoder rows, `(m, d_in)`."""
+    residual: Tensor
+
+    @property
+    def error(self) -> Tensor:
+        """The sum of squared residuals."""
+        return self.residual.square().sum()
+
+    def add_gradients(self, sums: Gradients, slope: Tensor, x: Tensor) -> Gradients:
+        """Add the gradients of error * slope / -2 by the weights to `sums`."""
+        left = slope * self.residual
+        g = (left @ self.rows.t()).masked_fill_(self.latents <= 0, 0)
+        sums.decoder.index_add_(0, self.numbers, self.latents.t() @ left)
+        sums.encoder.index_add_(0, self.numbers, g.t() @ x)
+        sums.bias.index_add_(0, self.numbers, g.sum(0))
+        return sums
+
+
+@torch.no_grad()
+def reconstruct(
+    target: Tensor,
+    W_dec: Tensor,
+    entries: Entries,
+    h: Tensor,
+    ends: tuple[int, ...] | None = None,
+) -> Reconstruction:
+    """Decode relu(h) with `W_dec (d_sae, d_in)`, level by level, and compare with the target."""
+    ends = ends or (entries.d_sae,)
+    found = kernels.chosen(target).residuals(target, W_dec, entries, h.relu(), ends)
+    return Reconstruction(entries, h, ends, found)
+
+
+@torch.no_grad()
+def reconstruct_crowded(target: Tensor, W_dec: Tensor, numbers: Tensor, h: Tensor) -> Crowd:
+    """The same with the latents `numbers (m)` and their pre-activations `h (tokens, m)`, -inf where
+    one is not to be used."""
+    latents, rows = h.relu(), W_dec[numbers]
+    return Crowd(numbers, latents, rows, torch.addmm(target, latents, rows, alpha=-1))
+
+
+def weighted_loss(
+    main: Reconstruction,
+    weight: float,
+    others: Sequence[tuple[Reconstruction | Crowd, Tensor]],
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    W_dec: Tensor,
+    b_dec: Tensor,
 ) -> Tensor:
-    """`values (n)` as a function of x and the weights, for gradients.
+    """weight * error of `main`, whose target is x, + those of `others`, targets of their own; a scalar.
 
-    They must be the entries of h = (x - b_dec) @ W_enc + b_enc, computed without gradient. W_enc's
-    gradient has the memory order of its transpose, which is free if W_enc has it too.
+    Differentiable in the weights, where h = x @ W_enc + b_enc with `x (tokens, d_in)` = activations
+    - b_dec; x itself gets no gradient. W_enc's gradient has the memory order of its transpose.
     """
-    return _Preactivations.apply(values, entries, x, W_enc, b_enc, b_dec)
+    parts = [(main, weight), *others]
+    return _WeightedLoss.apply(parts, x.detach(), W_enc, b_enc, W_dec, b_dec)
 
 
-def decode_entries(values: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
-    """sum of values_e W_dec[latent_e] per token, `(tokens, d_in)`, differentiable in both."""
-    return _Decode.apply(values, entries, W_dec)
-
-
-class _Preactivations(torch.autograd.Function):
+class _WeightedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        entries: Entries,
-        x: Tensor,
-        W_enc: Tensor,
-        b_enc: Tensor,  # noqa: ARG004
-        b_dec: Tensor,
-    ) -> Tensor:
-        ctx.entries = entries
-        ctx.save_for_backward(x, W_enc, b_dec)
-        return values.view_as(values)
+    def forward(ctx: Any, parts: list, x: Tensor, W_enc: Tensor, *_: Tensor) -> Tensor:
+        ctx.parts = parts
+        ctx.save_for_backward(x, W_enc)
+        return torch.stack([weight * part.error for part, weight in parts]).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, W_enc, b_dec = ctx.saved_tensors
-        entries: Entries = ctx.entries
-        needs_x, needs_W = ctx.needs_input_grad[2:4]
-        grad_x = entries.sum_by_token(W_enc.t().contiguous(), grad) if needs_x else None
-        grad_W = entries.sum_by_latent(x - b_dec, grad).t() if needs_W else None
-        grad_b = grad.new_zeros(entries.d_sae).index_add_(0, entries.latents, grad)
-        return None, None, grad_x, grad_W, grad_b, -(W_enc @ grad_b)
-
-
-class _Decode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, entries: Entries, W_dec: Tensor) -> Tensor:
-        ctx.entries = entries
-        ctx.save_for_backward(values, W_dec)
-        return entries.sum_by_token(W_dec, values)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        values, W_dec = ctx.saved_tensors
-        entries: Entries = ctx.entries
-        grad = grad.contiguous()
-        grad_values = entries.dot(grad, W_dec) if ctx.needs_input_grad[0] else None
-        grad_W = entries.sum_by_latent(grad, values) if ctx.needs_input_grad[2] else None
-        return grad_values, None, grad_W
-
-
-def _starts(groups: Tensor, n_groups: int) -> Tensor:
-    counts = torch.bincount(groups, minlength=n_groups)
-    return counts.cumsum(0) - counts
-
-
-def _sum_bags(indices: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-    if not indices.numel():
-        return rows.new_zeros(starts.numel(), rows.shape[1])
-    return F.embedding_bag(indices, rows, starts, per_sample_weights=weights, mode="sum")
+        x, W_enc = ctx.saved_tensors
+        sums = None
+        for part, weight in ctx.parts:
+            sums = part.add_gradients(sums, -2 * weight * grad, x)
+        main, weight = ctx.parts[0]
+        d_b_dec = -2 * weight * grad * main.found.levels[0].sum(0) - W_enc @ sums.bias
+        return None, None, sums.encoder.t(), sums.bias, sums.decoder, d_b_dec

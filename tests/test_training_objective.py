@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.objective import BANDWIDTH, SPARSITY_WEIGHT, Objective, largest_of_batch
+from training.dense_objective import BANDWIDTH, SPARSITY_WEIGHT
+from training.objective import Objective
 from training.parameters import TrainableSAE
+from training.sparse_objective import largest_of_batch
 
 D_IN, D_SAE, N, K = 8, 24, 30, 3
 GROUPS = (3, 8, 13)
@@ -77,9 +79,10 @@ def test_what_a_step_reports() -> None:
     h = ((x - w.b_dec) @ w.W_enc + w.b_enc).detach()
     kept = h.flatten().topk(K * N).values
     assert int(out.n_active) == K * N
-    assert float(out.smallest) == float(kept[-1])
-    assert torch.equal(out.fired, (h >= kept[-1]).any(0))
-    latents = h * (h >= kept[-1])
+    assert float(out.smallest) == pytest.approx(float(kept[-1]), rel=1e-12)
+    bar = kept[-1] * (1 - 1e-12)  # sums may be formed in another order
+    assert torch.equal(out.fired, (h >= bar).any(0))
+    latents = h * (h >= bar)
     error = (x - latents @ w.W_dec - w.b_dec).square().sum()
     assert float(out.squared_error) == pytest.approx(float(error.detach()))
 
@@ -145,3 +148,21 @@ def test_nothing_positive_gives_no_entries_and_still_trains() -> None:
     assert int(out.n_active) == 0
     assert not out.fired.any()
     assert w.b_dec.grad.abs().sum() > 0
+
+
+def test_jumprelu_revives_dead_latents_as_auxk_does() -> None:
+    w, x, dead = weights("jumprelu"), activations(), dead_latents(9)
+    with torch.no_grad():
+        w.log_threshold.fill_(-2.0)
+    out = Objective(w, "jumprelu", k=K, aux=0.3)(x, dead)
+    out.loss.backward()
+    plain = Objective(w, "jumprelu", k=K)(x, dead)
+    h = ((x - w.b_dec) @ w.W_enc + w.b_enc).detach()
+    x_hat = (h * (h > w.log_threshold.exp()).detach()) @ w.W_dec + w.b_dec
+    rest = (x - x_hat).detach()
+    hidden = h.masked_fill(~dead, -torch.inf)
+    revived = hidden.relu() * (hidden >= hidden.topk(D_IN // 2, dim=1).values[:, -1:])
+    missed = (revived @ w.W_dec - rest).square().sum(1).mean()
+    expected = 0.3 * missed / (rest - rest.mean(0)).square().sum(1).mean()
+    torch.testing.assert_close((out.loss - plain.loss).detach(), expected.detach())
+    assert bool((w.W_enc.grad[:, dead].abs().sum(0) > 0).all())

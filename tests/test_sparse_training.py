@@ -1,0 +1,134 @@
+"""Whole training curves of the top-k family against a dense autograd reference."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.kernel_kinds import KINDS, use
+from training import sparse_objective
+from training.parameters import TrainableSAE
+from training.sparse_objective import SparseObjective
+from training.update import Update
+
+D_IN, D_SAE, N, K, STEPS = 8, 24, 30, 3, 25
+GROUPS = (3, 8, 13)
+
+
+def weights() -> TrainableSAE:
+    return TrainableSAE("topk", D_IN, D_SAE, seed=0).double()
+
+
+def batch(step: int) -> Tensor:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(N, D_IN, generator=generator, dtype=torch.float64) + 0.3
+
+
+def dead_latents() -> Tensor:
+    return torch.arange(D_SAE) % 4 == 1
+
+
+def dense_loss(w: TrainableSAE, architecture: str, x: Tensor, dead: Tensor, aux: float) -> Tensor:
+    """The losses, written with dense arrays and plain autograd."""
+    h = (x - w.b_dec) @ w.W_enc + w.b_enc
+    per_token = architecture == "topk"
+    bar = h.topk(K, dim=1).values[:, -1:] if per_token else h.flatten().topk(K * N).values[-1]
+    latents = h.relu() * (h >= bar)
+    ends = torch.tensor(GROUPS).cumsum(0).tolist() if architecture == "matryoshka" else [D_SAE]
+    levels = [latents[:, :end] @ w.W_dec[:end] + w.b_dec for end in ends]
+    loss = sum((x - level).square().sum(1).mean() for level in levels) / len(ends) ** 2
+    n = min(D_IN // 2, int(dead.sum()))
+    hidden = h.masked_fill(~dead, -torch.inf)
+    revived = hidden.relu() * (hidden >= hidden.topk(n, dim=1).values[:, -1:])
+    rest = (x - levels[-1]).detach()
+    missed = (revived @ w.W_dec - rest).square().sum(1).mean()
+    return loss + aux * missed / (rest - rest.mean(0)).square().sum(1).mean()
+
+
+def dense_curve(w: TrainableSAE, architecture: str) -> list[float]:
+    adam, losses = torch.optim.Adam(w.parameters(), lr=0.01), []
+    for step in range(STEPS):
+        loss = dense_loss(w, architecture, batch(step), dead_latents(), 0.3)
+        adam.zero_grad()
+        loss.backward()
+        w.remove_parallel_gradient()
+        torch.nn.utils.clip_grad_norm_(w.parameters(), 1.0)
+        adam.step()
+        w.normalise_decoder()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+@pytest.mark.parametrize(
+    ("kind", "screen"), [("plain", False), ("plain", True), ("compiled", False), ("compiled", True)]
+)
+@pytest.mark.parametrize("crowded", [0, 10])
+def test_curves_equal_dense_autograd(
+    kind: str, screen: bool, architecture: str, crowded: int, monkeypatch
+) -> None:
+    use(kind, monkeypatch)
+    monkeypatch.setattr(sparse_objective, "CROWDED", crowded)
+    w = weights()
+    expected_w = copy.deepcopy(w)
+    expected = dense_curve(expected_w, architecture)
+    objective = SparseObjective(
+        w,
+        architecture,
+        k=K,
+        aux=0.3,
+        groups=GROUPS if architecture == "matryoshka" else None,
+        screen=screen,
+    )
+    update, losses = Update(w), []
+    for step in range(STEPS):
+        out = objective(batch(step), dead_latents())
+        out.loss.backward()
+        update.step(0.01)
+        losses.append(float(out.loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses == pytest.approx(expected, rel=1e-9)
+    for (name, p), q in zip(w.named_parameters(), expected_w.named_parameters(), strict=True):
+        torch.testing.assert_close(p, q[1], rtol=1e-8, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_objectives_match_finite_differences(kind: str, architecture: str, monkeypatch) -> None:
+    use(kind, monkeypatch)
+    w = weights()
+    groups = GROUPS if architecture == "matryoshka" else None
+    objective = SparseObjective(w, architecture, k=K, groups=groups, screen=kind == "compiled")
+    names = [name for name, _ in w.named_parameters()]
+
+    def loss(*values: Tensor) -> Tensor:
+        given = {f"weights.{name}": value for name, value in zip(names, values, strict=True)}
+        arguments = batch(0)[:6], torch.zeros(D_SAE, dtype=torch.bool)
+        return torch.func.functional_call(objective, given, arguments).loss
+
+    assert torch.autograd.gradcheck(loss, [p.detach().requires_grad_() for p in w.parameters()])
+
+
+def test_bfloat16_selection_says_how_often_it_differs() -> None:
+    objective = SparseObjective(weights().float(), "topk", k=K, select_dtype=torch.bfloat16)
+    assert objective.differing is None
+    out = objective(batch(0).float(), dead_latents())
+    out.loss.backward()
+    assert 0 <= objective.differing < 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_is_the_same_bits_again(kind: str, monkeypatch) -> None:
+    use(kind, monkeypatch)
+
+    def two_steps(threads: int) -> list[Tensor]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        w = weights().float()
+        objective, update = SparseObjective(w, "batch_topk", k=K, aux=0.3), Update(w)
+        for step in range(2):
+            objective(batch(step).float(), dead_latents()).loss.backward()
+            update.step(0.01)
+        return [p.detach().clone() for p in w.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(two_steps(1), two_steps(2), strict=True))
