@@ -207,3 +207,22 @@ def test_deep_tiff() -> None:
     deep = Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16))
     info = TiffImagePlugin.ImageFileDirectory_v2()
     assert open_image(encoded(deep, "TIFF", tiffinfo=info)).getpixel((0, 0)) == (156, 156, 156)
+
+
+def test_a_large_jpeg_is_decoded_only_as_far_as_needed(tmp_path: Path) -> None:
+    """1/2, 1/4 or 1/8, never below what is enough; other formats are decoded whole."""
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
+    whole = smooth.resize((1600, 1200), Image.Resampling.BICUBIC)
+    whole.save(tmp_path / "a.jpg", quality=95)
+    whole.save(tmp_path / "a.png")
+    for wanted, size in (
+        ((800, 600), (800, 600)),
+        ((500, 300), (800, 600)),
+        ((99, 99), (200, 150)),
+    ):
+        found = open_image(tmp_path / "a.jpg", lambda _, wanted=wanted: wanted)
+        assert found.size == size
+        same = whole.resize(size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(found, float) - np.asarray(same, float)).mean() < 1.5
+    assert open_image(tmp_path / "a.jpg", lambda size: size).size == (1600, 1200)
+    assert open_image(tmp_path / "a.png", lambda _: (9, 9)).size == (1600, 1200)

@@ -68,7 +68,7 @@ def test_accelerate_launch(clip: Path, tmp_path: Path) -> None:
     assert {"fvu", "l0", "dead_fraction"} <= metrics.keys()
     command = metrics["evidence"]["fvu"]["command"]
     assert command.startswith(f"accelerate launch training/train.py --backbone {clip} --data world")
-    with pytest.raises(SystemExit, match=r"error: .*already holds config.json. Give --resume"):
+    with pytest.raises(SystemExit, match=r"error: .*already holds config.json, .* Give --resume"):
         main([str(word) for word in short(clip, out)])
 
 
@@ -77,6 +77,10 @@ def test_accelerate_launch(clip: Path, tmp_path: Path) -> None:
     [
         (["--layer", "3"], "error: layer 3 does not exist: .* has 3 layers"),
         (["--data", "nowhere"], "error: --data nowhere: no such folder"),
+        (["--d-sae", "3"], "2"),
+        (["--sweep", "layer=1,2"], "error: --sweep: 'layer' cannot differ"),
+        (["--sweep", "k=4,99"], "error: --k 99 is larger than --d-sae 64"),
+        (["--resume"], "error: --resume: no checkpoint in"),
         (["--tokens", "cls", "--backbone", "nowhere"], "error: .*nowhere"),
     ],
 )
@@ -91,6 +95,7 @@ def test_two_processes_on_the_cpu(clip: Path, tmp_path: Path) -> None:
     done = launch(*short(clip, tmp_path), "--arch", "batch_topk", processes=2)
     assert done.returncode == 0, done.stderr
     assert "processes: 2" in done.stdout
+    assert "tokens/s, fvu " in done.stderr
     assert done.stdout.count("the artifact is in") == 1
     assert SparseAutoencoder.from_pretrained(tmp_path).cfg.architecture == "batch_topk"
     training = json.loads((tmp_path / "training.json").read_text())

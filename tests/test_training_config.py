@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from training.config import TrainConfig, parse_config
+from training.command_line import parse_config
+from training.config import TrainConfig
 
 NEEDED = ["--backbone", "bundled", "--data", "world", "--out", "runs/x"]
 

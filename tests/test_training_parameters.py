@@ -7,7 +7,8 @@ import torch
 
 from sae.config import ARCHITECTURES, BackboneRef, SAEConfig
 from tests.training_parts import config
-from training.parameters import TrainableSAE, geometric_median, group_sizes
+from training.beginning import geometric_median
+from training.parameters import TrainableSAE, group_sizes
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,7 +1,9 @@
 """A run as a whole: it learns, stops, goes on exactly, and tells what is amiss."""
 
+import errno
 import itertools
 import json
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -9,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from sae.config import ARCHITECTURES
 from sae.hub import HubError
 from sae.model import SparseAutoencoder
 from tests.training_parts import backbone, config, picture, pictures, run
-from training import report
+from training import checkpoints, interrupt, uploads
+from training.checkpoints import NotSaved
 from training.config import TrainConfig
-from training.run import Run
 from training.sources import ImageSource
 from training.train import check_folder, train
 
@@ -30,10 +33,6 @@ def go(settings: TrainConfig, source: ImageSource | None = None) -> bool:
         pictures(8),
         "the command",
     )
-
-
-def parameters(made: Run) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in made.weights.named_parameters()}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -56,6 +55,12 @@ def test_a_run_learns_and_leaves_an_artifact(architecture: str, tmp_path: Path) 
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
     assert lines[-1]["loss"] < lines[0]["loss"]
+    kinds = metrics["by_token_kind"]
+    assert kinds.keys() == {"all", "cls", "patches"}
+    assert kinds["all"]["fvu"] == metrics["fvu"]
+    assert 16 * kinds["patches"]["l0"] + kinds["cls"]["l0"] == pytest.approx(17 * metrics["l0"])
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.size == (1100, 660)
 
 
 @pytest.mark.parametrize("architecture", ["topk", "matryoshka", "jumprelu"])
@@ -94,7 +99,10 @@ def test_ctrl_c_saves_and_the_run_goes_on(
     assert signal.getsignal(signal.SIGINT) is before
     said = capsys.readouterr().out
     assert "Go on with the same command and --resume." in said
-    assert not (tmp_path / "stopped" / "config.json").exists()
+    halfway = SparseAutoencoder.from_pretrained(tmp_path / "stopped")
+    assert halfway.encode(torch.zeros(2, 32)).shape == (2, 64)
+    training = json.loads((tmp_path / "stopped" / "training.json").read_text())
+    assert training["steps"] < training["steps_planned"] == 20
     assert go(config(tmp_path / "stopped", resume=True))
     one, other = (SparseAutoencoder.from_pretrained(tmp_path / n) for n in ("straight", "stopped"))
     assert torch.equal(one.W_dec, other.W_dec)
@@ -119,11 +127,19 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     assert go(config(tmp_path, checkpoint_every=10))
     with pytest.raises(ValueError, match="--k is 5, but .*step_00000020 was made with 4"):
         run(config(tmp_path, resume=True, k=5)).restore()
-    with pytest.raises(ValueError, match="already holds config.json and checkpoints"):
-        check_folder(config(tmp_path))
-    check_folder(config(tmp_path, resume=True))
-    check_folder(config(tmp_path, overwrite=True))
-    check_folder(config(tmp_path / "new"))
+    with pytest.raises(ValueError, match="already holds config.json, checkpoints.* --resume"):
+        check_folder(tmp_path, config(tmp_path))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match="already holds README.md"):
+        check_folder(tmp_path / "notes", config(tmp_path / "notes"))
+    made = run(config(tmp_path, resume=True))
+    made.backbone.d_model = 48
+    with pytest.raises(ValueError, match="step_00000020 is of width 32, but local has .* 48"):
+        made.restore()
+    check_folder(tmp_path, config(tmp_path, resume=True))
+    check_folder(tmp_path, config(tmp_path, overwrite=True))
+    check_folder(tmp_path / "new", config(tmp_path / "new"))
 
 
 def test_a_finished_run_can_be_resumed_without_a_step(tmp_path: Path) -> None:
@@ -138,10 +154,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     made.start()
     x = next(iter(made.stream))
     with torch.no_grad():
-        made.weights.W_enc[0, 0] = float("nan")
-    out = made.step(x)
-    with pytest.raises(ValueError, match="the loss became nan in step 1.*Lower --lr"):
-        made.progress(x, out)
+        made.saes[0].weights.W_enc[0, 0] = float("nan")
+    outs = made.step(x)
+    with pytest.raises(ValueError, match="a weight became NaN or infinite by step 1"):
+        made.progress(x, outs)
+    with torch.no_grad():
+        made.saes[0].weights.b_dec[0] = float("nan")
+    outs = made.step(x)
+    with pytest.raises(ValueError, match="the loss became nan by step 2.*Lower --lr"):
+        made.progress(x, outs)
+    with pytest.raises(ValueError, match="a weight became NaN or infinite by step 2"):
+        made.save()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_wrong_layer_names_the_layers(tmp_path: Path) -> None:
@@ -152,14 +176,19 @@ def test_a_wrong_layer_names_the_layers(tmp_path: Path) -> None:
 def test_dead_latents_and_the_threshold_are_tracked() -> None:
     made = run(config(arch="batch_topk", dead_after=128))
     made.start()
+    (sae,) = made.saes
     with torch.no_grad():
-        made.weights.b_enc[7] = -100.0
-    for x in itertools.islice(made.stream, 15):
-        made.step(x)
-    assert bool(made.dead[7])
-    assert int(made.since_fired[7]) == 15 * 64
-    assert float(made.threshold) > 0
-    assert made.to_sae().cfg.threshold == pytest.approx(float(made.threshold) * made.scale)
+        sae.weights.b_enc[7] = -100.0
+    smallest, expected = [], -1.0
+    for x in itertools.islice(made.batches(), 15):
+        smallest.append(float(made.step(x)[0].smallest))
+    # 20 steps: the average starts after ten of them and remembers half
+    for value in smallest[10:]:
+        expected = value if expected < 0 else 0.5 * expected + 0.5 * value
+    assert bool(sae.dead[7])
+    assert int(sae.since_fired[7]) == 15 * 64
+    assert float(sae.threshold) == pytest.approx(expected)
+    assert sae.to_sae(made.where).cfg.threshold == pytest.approx(expected * sae.scale)
 
 
 def test_a_failed_push_says_how_to_try_again(
@@ -168,8 +197,78 @@ def test_a_failed_push_says_how_to_try_again(
     def refuse(*_: object) -> str:
         raise HubError("user/name: the upload failed: the Hub answered HTTP 503.")
 
-    monkeypatch.setattr(report, "push_folder", refuse)
-    assert go(config(tmp_path, push_to="user/name"))
+    monkeypatch.setattr(uploads, "push_folder", refuse)
+    settings = config(tmp_path, push_to="user/name", push_every=True, checkpoint_every=20)
+    assert go(settings)
     said = capsys.readouterr().out
-    assert "HTTP 503" in said
-    assert f"hf upload user/name {tmp_path} . --exclude 'checkpoints/*'" in said
+    assert said.count("HTTP 503") == 2
+    assert f"python training/publish.py push {tmp_path} user/name" in said
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run", checkpoint_every=5, steps=15, d_sae=512)
+    made = run(settings)
+    made.start()
+    batches = made.batches()
+    for x in itertools.islice(batches, 5):
+        made.step(x)
+    (first,) = made.save()
+    made.step(next(batches))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(
+            NotSaved, match="could not write .*step_00000006.*What was saved before"
+        ):
+            made.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [folder.name for folder in first.parent.iterdir()] == ["step_00000005"]
+    assert SparseAutoencoder.from_pretrained(settings.out).cfg.d_sae == 512
+    again = run(config(tmp_path / "run", checkpoint_every=5, steps=15, d_sae=512, resume=True))
+    assert again.restore() == []
+    assert again.n_steps == 5
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    assert go(config(tmp_path, checkpoint_every=10))
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("No space left on device") == 2
+    assert "Training goes on." in said.out + said.err
+    assert SparseAutoencoder.from_pretrained(tmp_path).cfg.d_sae == 64
+
+
+@pytest.mark.parametrize("architecture", ["relu", "jumprelu"])
+def test_dense_losses_in_bfloat16_stay_near(architecture: str) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        made = run(config(arch=architecture, precision=precision, ghost=True, aux=0.1))
+        made.start()
+        for x in itertools.islice(made.batches(), 5):
+            outs = made.step(x)
+        losses.append(made.progress(x, outs)[0].loss)
+        assert made.saes[0].weights.W_dec.dtype == torch.float32
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_bfloat16_choice_says_how_often_it_differs(tmp_path: Path) -> None:
+    assert go(config(tmp_path, select_dtype="bfloat16"))
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert all(0 <= line["selection_differs"] < 0.2 for line in lines)
+
+
+def test_only_a_later_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with interrupt.stop_on_signal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        monkeypatch.setattr(interrupt, "GRACE_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -1,165 +1,213 @@
-"""Images to shuffled batches of activations, as a stream that can be taken up anywhere.
+"""Images to activations, group by group: the Feed of the streaming path.
 
-Knows the shuffle buffer and the token policy; knows images and backbones only by their interfaces.
-The stream goes in rounds: a round fills the buffer from the next images, shuffles it, and deals it
-out in batches. Every choice follows from the seed and the position, so the state is three numbers
-and no random generator has to be saved.
+Knows how a group of places becomes the backbone's inputs (in workers) and then rows (here), and
+what stands in for an image that cannot be read. Rounds and shuffling are `training.rounds`.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import (
+    at_positions,
+    check_policy,
+    chosen_tokens,
+    n_random,
+    random_positions,
+    tokens_per_image,
+)
 from sae.images import ImageError
+from training.ahead import ahead, in_thread
+from training.feeds import Group, Rows
 from training.sources import ImageSource
+from training.sources.streamed import StreamedSource, open_content
 
-MAX_UNREADABLE = 0.05
-"""Share of images that may be unreadable before the run stops."""
-
-
-@dataclass
-class Position:
-    """Where a stream stands: the round, how many of its batches were dealt, its first image."""
-
-    round: int = 0
-    batch: int = 0
-    image: int = 0
+MAX_ATTEMPTS = 12
+"""Images tried for one place; twelve unreadable ones in a row end any run."""
 
 
-class Stopped(Exception):
-    """The stream was asked to stop while it filled its buffer."""
+class Opened(NamedTuple):
+    """A group of images as the backbone's inputs."""
+
+    inputs: dict[str, Tensor] | None
+    """What Backbone.preprocess gives, or None if no image could be read."""
+    positions: Tensor | None
+    """With random:N, `(images, N)`: the tokens to take."""
+    n_unreadable: int
+    reason: str
 
 
-def chosen_tokens(activations: Tensor, backbone: Backbone, policy: str) -> Tensor:
-    """The tokens `(images, tokens, d)` that a policy (all, patches or cls) trains on."""
-    if policy == "all":
-        return activations
-    if policy == "cls":
-        if not backbone.has_cls:
-            raise ValueError(
-                f"--tokens cls: {backbone.id} has no CLS token; use --tokens all or patches."
-            )
-        return activations[:, :1]
-    rows, columns = backbone.patch_grid
-    return activations[:, backbone.n_prefix : backbone.n_prefix + rows * columns]
+@dataclass(frozen=True)
+class Opening:
+    """Opens the images of places and preprocesses them; runs in workers.
 
-
-def tokens_per_image(backbone: Backbone, policy: str) -> int:
-    """How many tokens `chosen_tokens` gives for an image."""
-    rows, columns = backbone.patch_grid
-    return {"cls": 1, "patches": rows * columns, "all": backbone.n_prefix + rows * columns}[policy]
-
-
-class ActivationStream:
-    """Endless batches `(batch_size, d_model)` of float32 activations on the backbone's device.
-
-    Of a run of `world` processes, process `rank` takes every world-th image. `position` may be set
-    before iterating. `should_stop` is asked between forwards; if true, Stopped is raised and
-    `position` still says where the last dealt batch ended.
+    A request is a list of (place, content): content is None for images by number, else the bytes
+    of a streamed row. An image that cannot be read is replaced by another one of the source (of the
+    group, if it is streamed), so that every group is whole; with `substitutes` False it is left out.
     """
+
+    source: ImageSource | StreamedSource
+    backbone: Backbone
+    seed: int
+    n_random: int | None
+    n_tokens: int
+    substitutes: bool = True
+
+    def __call__(self, request: list[tuple[int, bytes | None]]) -> Opened:
+        images: list[Image.Image] = []
+        seeds: list[tuple[int, ...]] = []
+        n_bad, reason = 0, ""
+        for place, content in request:
+            for attempt in range(MAX_ATTEMPTS if self.substitutes and content is None else 1):
+                try:
+                    image, number = self._open(place, content, attempt)
+                except ImageError as error:
+                    n_bad, reason = n_bad + 1, str(error)
+                else:
+                    images.append(image)
+                    seeds.append(number)
+                    break
+        if self.substitutes and 0 < len(images) < len(request):
+            images = [images[i % len(images)] for i in range(len(request))]
+            seeds += [(self.seed, place) for place, _ in request[len(seeds) :]]
+        if not images:
+            return Opened(None, None, n_bad, reason)
+        positions = random_positions(seeds, self.n_random, self.n_tokens) if self.n_random else None
+        return Opened(self.backbone.preprocess(images), positions, n_bad, reason)
+
+    def _open(
+        self, place: int, content: bytes | None, attempt: int
+    ) -> tuple[Image.Image, tuple[int, ...]]:
+        """The image, and the seeds of its random tokens."""
+        if content is not None:
+            return open_content(content, self.backbone.needed_size), (self.seed, place)
+        number = (
+            self.source.substitute(place, self.seed, attempt)
+            if attempt
+            else self.source.at(place, self.seed)
+        )
+        return self.source.load(number), (self.seed, self.source.times_before(place), number)
+
+
+class ImageFeed:
+    """Rows of a source's images: the Feed of the streaming path. See Feed."""
 
     def __init__(
         self,
         backbone: Backbone,
         layer: int,
-        source: ImageSource,
+        source: ImageSource | StreamedSource,
         *,
         tokens: str,
-        batch_size: int,
-        buffer: int,
         image_batch: int,
         seed: int,
+        workers: int,
         rank: int = 0,
         world: int = 1,
-        should_stop: Callable[[], bool] = lambda: False,
+        substitutes: bool = True,
     ) -> None:
-        self.backbone, self.layer, self.source, self.tokens = backbone, layer, source, tokens
-        self.batch_size, self.buffer, self.image_batch = batch_size, buffer, image_batch
-        self.seed, self.rank, self.world, self.should_stop = seed, rank, world, should_stop
-        self.position = Position()
-        self.n_images = self.n_unreadable = 0
-        self._tokens_per_image = tokens_per_image(backbone, tokens)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="images")
-        self._ahead: tuple[tuple[int, int], Future] | None = None
-        self._pool: Tensor | None = None
-        self._order = torch.empty(0, dtype=torch.long)
-
-    def first_buffer(self) -> Tensor:
-        """All tokens `(buffer * batch_size, d_model)` of the round at hand, for initialisation."""
-        if self._pool is None:
-            self._next_image = self._fill()
-        return self._pool
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            self.first_buffer()
-            while self.position.batch < self.buffer:
-                start = self.position.batch * self.batch_size
-                self.position.batch += 1
-                yield self._pool[self._order[start : start + self.batch_size]]
-            self.position = Position(self.position.round + 1, 0, self._next_image)
-            self._pool = None
-
-    def _fill(self) -> int:
-        """Fill and shuffle the buffer for `position.round`; returns the next image's position."""
-        needed, filled, first = self.buffer * self.batch_size, 0, self.position.image
-        pool = torch.empty(needed, self.backbone.d_model, device=self.backbone.device)
-        while filled < needed:
-            if self.should_stop():
-                raise Stopped
-            n_left = -(-(needed - filled) // self._tokens_per_image)
-            n = min(self.image_batch, n_left)
-            inputs = self._read(first, n, ahead=n_left - n or self.image_batch)
-            first += n
-            if inputs is None:
-                continue
-            found = self.backbone.activations(inputs, self.layer)
-            flat = chosen_tokens(found, self.backbone, self.tokens).flatten(0, 1)
-            taken = flat[: needed - filled]
-            pool[filled : filled + len(taken)] = taken
-            filled += len(taken)
-        seeds = np.random.SeedSequence((self.seed, self.position.round, self.rank))
-        generator = torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
-        self._pool = pool
-        self._order = torch.randperm(needed, generator=generator).to(pool.device)
-        return first
-
-    def _read(self, first: int, n: int, *, ahead: int) -> dict[str, Tensor] | None:
-        """Inputs of `n` images from place `first`; then the next ones are read in the background.
-
-        `ahead` is how many images will be wanted next; None if none of the n could be read.
-        """
-        kept, self._ahead = self._ahead, None
-        inputs, n_bad, reason = (
-            kept[1].result() if kept and kept[0] == (first, n) else self._inputs(first, n)
+        check_policy(backbone, tokens)
+        self.layer = backbone.resolve_layer(layer)
+        self.backbone, self.tokens, self.workers = backbone, tokens, workers
+        self.rank, self.world, self.group = rank, world, image_batch
+        self.source = source
+        if isinstance(source, ImageSource):
+            source = source.for_size(backbone.needed_size)
+        self._opening = Opening(
+            source,
+            backbone.without_model(),
+            seed,
+            n_random(tokens),
+            tokens_per_image(backbone, "all"),
+            substitutes,
         )
-        wanted = (first + n, min(self.image_batch, ahead))
-        self._ahead = wanted, self._reader.submit(self._inputs, *wanted)
-        self._count(n, n_bad, reason)
-        return inputs
+        self._states: dict[int, Any] = {}
+        self._opened: Iterator[Opened] | None = None
 
-    def _inputs(self, first: int, n: int) -> tuple[dict[str, Tensor] | None, int, str]:
-        """The backbone's inputs, how many images were unreadable, and why the last one was."""
-        images, reason = [], ""
-        for place in range(first, first + n):
-            number = self.source.at(place * self.world + self.rank, self.seed)
-            try:
-                images.append(self.source.load(number))
-            except ImageError as error:
-                reason = str(error)
-        inputs = self.backbone.preprocess(images) if images else None
-        return inputs, n - len(images), reason
+    @property
+    def rows_per_place(self) -> int:
+        """Tokens of an image."""
+        return tokens_per_image(self.backbone, self.tokens)
 
-    def _count(self, n_read: int, n_bad: int, reason: str) -> None:
-        self.n_images += n_read
-        self.n_unreadable += n_bad
-        if self.n_unreadable > max(10, MAX_UNREADABLE * self.n_images):
-            raise ImageError(
-                f"{self.n_unreadable} of {self.n_images} images could not be read "
-                f"(the last: {reason}) Remove them from --data and go on with --resume."
-            )
+    @property
+    def d(self) -> int:
+        """Width of the backbone."""
+        return self.backbone.d_model
+
+    @property
+    def cls_first(self) -> bool:
+        """Whether the first row of an image is its only CLS token."""
+        return self.backbone.has_cls and self.tokens in ("all", "cls")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.backbone.device
+
+    def read(self, groups: Iterator[Group], state: Any = None) -> Iterator[Rows]:
+        """Activations of the groups' images, after `layer`; later layers are not run."""
+        streamed = isinstance(self.source, StreamedSource)
+        requests = self._in_order(groups, state) if streamed else map(_by_number, groups)
+        cuda = self.device.type == "cuda"
+        self._opened = ahead(self._opening, requests, workers=self.workers, pin=cuda)
+        return map(self._rows, self._opened)
+
+    def n_images(self, n_places: int) -> int:
+        """A place is an image."""
+        return n_places
+
+    def state(self, round: int) -> Any:
+        """Where a streamed dataset stands when the round begins; None for images by number."""
+        return self._states.pop(round, None)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _rows(self, opened: Opened) -> Rows:
+        if opened.inputs is None:
+            if self._opening.substitutes:
+                raise ImageError(
+                    f"not one image of a whole group could be read (the last: {opened.reason}) "
+                    "Check --data."
+                )
+            none = torch.empty(0, self.d, device=self.device)
+            return Rows(none, opened.n_unreadable, opened.reason)
+        inputs = {n: x.to(self.device, non_blocking=True) for n, x in opened.inputs.items()}
+        found = self.backbone.activations(inputs, self.layer)
+        if opened.positions is not None:
+            found = at_positions(found, opened.positions)
+        else:
+            found = chosen_tokens(found, self.backbone, self.tokens)
+        return Rows(found.flatten(0, 1).float(), opened.n_unreadable, opened.reason)
+
+    def _in_order(
+        self, groups: Iterator[Group], state: Any
+    ) -> Iterator[list[tuple[int, bytes | None]]]:
+        """Requests for a streamed source; a thread reads the rows of the next groups meanwhile."""
+        reader = self.source.reader(self.rank, self.world, state)
+        together = (list(found) for _, found in groupby(groups, key=lambda g: (g.round, g.span)))
+        for requests, number, standing in in_thread(partial(_take, reader), together):
+            self._states[number + 1] = standing
+            yield from requests
+
+
+def _by_number(group: Group) -> list[tuple[int, bytes | None]]:
+    return [(place, None) for place in group.places]
+
+
+def _take(reader: Any, groups: list[Group]) -> tuple[list[list[tuple[int, bytes]]], int, Any]:
+    """Requests for groups whose places are neighbours, their round, where the reader stands."""
+    places = sorted(place for group in groups for place in group.places)
+    contents = dict(zip(places, reader.take(len(places)), strict=True))
+    requests = [[(place, contents[place]) for place in group.places] for group in groups]
+    return requests, groups[0].round, reader.state()

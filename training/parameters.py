@@ -1,13 +1,13 @@
 """The weights while they are being trained, and how they become an artifact.
 
 Knows the initialisation, the unit-norm decoder rows and the folding of the activation scale.
-Knows nothing of losses, data or optimisers. Training sees activations divided by one number, so
-that their mean squared distance from `b_dec` is 1; `fold` multiplies it back into the biases and
-thresholds, which is exact because every architecture is positively homogeneous.
+Knows nothing of losses, data or optimisers. Training sees activations divided by one number, the
+scale; `fold` multiplies it back into the biases and thresholds, which is exact because every
+architecture is positively homogeneous.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sae.config import SAEConfig
 from sae.model import SparseAutoencoder
@@ -17,16 +17,23 @@ from training.config import TrainConfig
 class TrainableSAE(nn.Module):
     """Parameters `W_enc (d_in, d_sae)`, `b_enc`, `W_dec (d_sae, d_in)`, `b_dec` [`log_threshold`].
 
-    Decoder rows start as random unit vectors, W_enc as their transpose, b_enc as zero. W_enc is
-    laid out in memory as its transpose, the order in which its sparse gradient comes.
+    Decoder rows start as random unit vectors, b_enc as zero. W_enc starts as the rows' transpose, or
+    with `init` "independent" by itself: Kaiming uniform, as in PatchSAE. W_enc is laid out in memory
+    as its transpose, the order in which its sparse gradient comes.
     """
 
-    def __init__(self, architecture: str, d_in: int, d_sae: int, *, seed: int) -> None:
+    def __init__(
+        self, architecture: str, d_in: int, d_sae: int, *, seed: int, init: str = "tied"
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(d_sae, d_in, generator=generator)
         rows /= rows.norm(dim=1, keepdim=True)
-        self.W_enc = nn.Parameter(rows.clone().t())
+        own = rows.clone()
+        if init == "independent":
+            # fan-in of a (d_in, d_sae) matrix in torch's convention: its second size
+            own.uniform_(-((6 / d_sae) ** 0.5), (6 / d_sae) ** 0.5, generator=generator)
+        self.W_enc = nn.Parameter(own.t())
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.W_dec = nn.Parameter(rows)
         self.b_dec = nn.Parameter(torch.zeros(d_in))
@@ -64,17 +71,3 @@ def group_sizes(cfg: TrainConfig) -> tuple[int, ...] | None:
         return None
     sizes = [int(fraction * cfg.d_sae) for fraction in cfg.groups[:-1]]
     return (*sizes, cfg.d_sae - sum(sizes))
-
-
-@torch.no_grad()
-def geometric_median(points: Tensor, *, steps: int = 100, tolerance: float = 1e-5) -> Tensor:
-    """The point (d) with the smallest sum of distances to `points (n, d)`, by Weiszfeld's steps."""
-    centre = points.mean(0)
-    for _ in range(steps):
-        weights = 1.0 / torch.cdist(points, centre[None]).clamp_min(1e-8)
-        new = (points * weights).sum(0) / weights.sum()
-        moved = (new - centre).norm() / centre.norm().clamp_min(1e-8)
-        centre = new
-        if moved < tolerance:
-            break
-    return centre

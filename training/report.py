@@ -1,4 +1,4 @@
-"""What a finished run tells about itself: training.json, the command, the card, the push.
+"""What a run tells about itself in training.json: the command, the options, the machine.
 
 Knows the machine, the versions and the commit. Knows nothing of the loop.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from sae.hub import HubError, push_folder
 from training.config import TrainConfig
 
 _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "open_clip_torch", "timm")
@@ -36,40 +35,39 @@ def training_json(
     n_processes: int,
     n_images: int,
     seconds: float,
+    n_steps: int,
+    scale: float,
 ) -> dict[str, Any]:
-    """The content of training.json: how the SAE was made, on what, and with what."""
-    recipe = dataclasses.asdict(config)
-    for name in ("out", "data", "push_to", "resume", "overwrite", "seed", "steps"):
-        del recipe[name]
+    """The content of training.json: how the SAE was made, on what, and with what.
+
+    `n_steps` of the config's steps are done; `scale` is what activations were divided by, which is
+    folded into the weights.
+    """
+    options = dataclasses.asdict(config)
+    for name in ("out", "push_to", "resume", "overwrite", "seed", "steps", "sweep"):
+        del options[name]
     return {
         "command": command,
         "dataset": dataset,
         "images": n_images,
-        "tokens": config.steps * config.batch_size * n_processes,
-        "steps": config.steps,
+        "tokens": n_steps * config.batch_size * n_processes,
+        "steps": n_steps,
+        "steps_planned": config.steps,
         "seed": config.seed,
+        "recipe": config.recipe,
+        "activation_scale": scale,
         "schedule": {
             "peak_lr": config.peak_lr,
             "warmup_steps": config.warmup_steps,
             "decay_share": config.decay,
+            "dead_after_tokens": config.dead_tokens(config.batch_size * n_processes),
         },
-        "options": recipe,
+        "options": options,
         "versions": _versions(),
         "hardware": _hardware(n_processes),
         "wall_time_seconds": round(seconds, 1),
         "commit": _commit(),
     }
-
-
-def push(folder: Path, repo_id: str) -> str:
-    """Push a finished run; says where it is, or why it failed and how to try again."""
-    try:
-        return f"pushed to {push_folder(folder, repo_id)}"
-    except HubError as error:
-        again = shlex.join(
-            ["hf", "upload", repo_id, str(folder), ".", "--exclude", "checkpoints/*"]
-        )
-        return f"{error}\nThe artifact in {folder} is whole. To try again:\n  {again}"
 
 
 def _versions() -> dict[str, str]:

@@ -1,47 +1,36 @@
-"""One training run: weights, optimiser, stream and counters, stepped and put on disk as one.
+"""One training run: a stream of activations and the SAEs that learn from it, in step.
 
-Knows what a step is and what has to be saved to go on exactly. Knows nothing of the command line,
-progress bars, evaluation or the Hub.
+Knows what has to be saved to go on exactly, and how the processes agree to stop. Knows nothing of
+the command line, progress bars, evaluation or the Hub.
 """
 
-import dataclasses
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.config import BackboneRef, SAEConfig
-from sae.model import SparseAutoencoder
+from sae.backbones.tokens import inference_policy, tokens_per_image
+from sae.config import BackboneRef
 from training import checkpoints
-from training.activations import ActivationStream, Position
 from training.config import TrainConfig
+from training.distributed import ranks_of
 from training.interrupt import StopRequest
-from training.objective import Objective, StepOutput, largest_of_batch
-from training.parameters import TrainableSAE, geometric_median, group_sizes
+from training.objective import StepOutput
 from training.sources import ImageSource
-
-MEDIAN_SAMPLE = 16_384
-"""Tokens over which b_dec's geometric median is taken."""
-THRESHOLD_SAMPLE = 2048
-"""Tokens on which JumpReLU's first threshold is set."""
-
-
-class Progress(NamedTuple):
-    """Figures of the batch at hand, over all processes."""
-
-    loss: float
-    fvu: float
-    l0: float
-    dead_fraction: float
+from training.streams import Stopped, Stream, open_stream
+from training.trainee import Progress, Trainee
 
 
 class Run:
-    """A run at some step. Make one, `start` or `restore` it, then call `step` with each batch."""
+    """A run at some step. Make one, `start` or `restore` it, then `step` through `batches`.
+
+    `members`: configs of the SAEs that learn from the stream of `config`, each with its own `out`;
+    by default one SAE, that of `config`.
+    """
 
     def __init__(
         self,
@@ -50,186 +39,157 @@ class Run:
         backbone: Backbone,
         source: ImageSource,
         stop: StopRequest,
+        members: Sequence[TrainConfig] | None = None,
     ) -> None:
-        self.config, self.accelerator, self.backbone, self.stop = (
-            config,
-            accelerator,
-            backbone,
-            stop,
-        )
+        self.config, self.accelerator, self.backbone = config, accelerator, backbone
+        self.stop, self.ranks = stop, ranks_of(accelerator)
         self.n_processes, self.device = accelerator.num_processes, accelerator.device
         self.layer = backbone.resolve_layer(config.layer)
-        self.weights = TrainableSAE(
-            config.arch, backbone.d_model, config.d_sae, seed=config.seed
-        ).to(self.device)
-        self.optimizer = torch.optim.Adam(self.weights.parameters(), fused=True)
-        self.stream = ActivationStream(
-            backbone,
-            self.layer,
-            source.first(config.images),
-            tokens=config.tokens,
-            batch_size=config.batch_size,
-            buffer=config.buffer,
-            image_batch=config.image_batch,
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world=self.n_processes,
-            should_stop=lambda: stop.requested and self.n_processes == 1,
-        )
-        self.n_steps, self.seconds, self.scale = 0, 0.0, 1.0
-        self.threshold = torch.tensor(-1.0, device=self.device)
-        self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=self.device)
+        where = (inference_policy(config.tokens), backbone.revision, backbone.family)
+        self.where = BackboneRef(backbone.id, self.layer, *where)
+        self.stream = self._open_stream(source)
+        self.saes = [Trainee(c, backbone.d_model, accelerator) for c in members or [config]]
+        self.n_steps, self.seconds, self.stopped = 0, 0.0, False
         self._since = time.monotonic()
 
-    def start(self) -> None:
-        """Set b_dec to the geometric median and the scale from the first buffer, on all ranks."""
-        buffer = self.stream.first_buffer()
-        every = max(1, len(buffer) // MEDIAN_SAMPLE)
-        centre = broadcast(geometric_median(buffer[::every]))
-        spread = broadcast((buffer - centre).square().sum(1).mean())
-        self.scale = float(spread.sqrt())
-        if not 0 < self.scale < float("inf"):
-            raise ValueError(
-                f"the activations of layer {self.layer} have spread {self.scale}; is it the right "
-                "layer of the right backbone?"
-            )
-        with torch.no_grad():
-            self.weights.b_dec.copy_(centre / self.scale)
-            if self.config.arch == "jumprelu":
-                self._start_thresholds(buffer[:: max(1, len(buffer) // THRESHOLD_SAMPLE)])
-        self._prepare()
+    def _open_stream(self, source: ImageSource) -> Stream:
+        return open_stream(
+            self.config,
+            self.backbone,
+            self.layer,
+            source,
+            rank=self.accelerator.process_index,
+            world=self.n_processes,
+            should_stop=lambda: self.stop.requested,
+        )
 
-    def _start_thresholds(self, x: Tensor) -> None:
-        """Set JumpReLU's thresholds to where L0 is 4 k on activations `x`; training lowers it."""
-        w = self.weights
-        h = torch.addmm(w.b_enc, x / self.scale - w.b_dec, w.W_enc)
-        values, _ = largest_of_batch(h, 4 * self.config.k * len(h))
-        smallest = broadcast(values.min() if len(values) else h.new_tensor(1e-3))
-        w.log_threshold.fill_(float(smallest.clamp_min(1e-3).log()))
+    def start(self) -> bool:
+        """Set every SAE up from the first buffer; False if the run was stopped before that."""
+        buffer = self._agreed(self.stream.first_buffer)
+        if buffer is None:
+            return False
+        for sae in self.saes:
+            sae.start(buffer, tokens_per_image(self.backbone, self.config.tokens))
+            sae.prepare()
+        return True
 
     def restore(self) -> list[str]:
-        """Go on from the newest checkpoint in the config's `out`; returns what was amiss."""
-        found, damaged = checkpoints.newest(Path(self.config.out), self.config)
-        if found.state["n_processes"] != self.n_processes:
+        """Go on from the newest checkpoint that all SAEs have; returns what was amiss."""
+        found, messages = checkpoints.newest([(sae.out, sae.config) for sae in self.saes])
+        state = found[0].state
+        if state["n_processes"] != self.n_processes:
             raise ValueError(
-                f"--resume: {found.folder} was made by {found.state['n_processes']} processes, "
+                f"--resume: {found[0].folder} was made by {state['n_processes']} processes, "
                 f"this run has {self.n_processes}; launch as many."
             )
-        with torch.no_grad():
-            for name, parameter in self.weights.named_parameters():
-                parameter.copy_(found.tensors[f"weights.{name}"])
-        checkpoints.load_optimizer(self.optimizer, found.tensors)
-        self.since_fired.copy_(found.tensors["since_fired"])
-        self.threshold.copy_(found.tensors["threshold"])
-        self.n_steps, self.seconds = found.state["step"], found.state["seconds"]
-        self.scale = found.state["scale"]
-        self.stream.n_images = found.state["n_images"]
-        self.stream.position = Position(**found.state["position"])
-        self._prepare()
-        return damaged
+        for sae, checkpoint in zip(self.saes, found, strict=True):
+            if (width := len(checkpoint.tensors["weights.b_dec"])) != self.backbone.d_model:
+                raise ValueError(
+                    f"--resume: {checkpoint.folder} is of width {width}, but {self.backbone.id} "
+                    f"has activations of width {self.backbone.d_model}; give the same --backbone."
+                )
+            sae.load(checkpoint.tensors, checkpoint.state["scale"])
+            sae.prepare()
+        self.n_steps, self.seconds = state["step"], state["seconds"]
+        self.stream.position = state["streams"][self.accelerator.process_index]
+        if self.accelerator.is_main_process:
+            self._write_artifacts()  # a run that was killed may have left one half-written
+        return messages
 
-    def save(self) -> Path | None:
-        """Write a checkpoint; returns its folder on the main process, None on the others."""
+    def save(self) -> list[Path]:
+        """Write a checkpoint and the artifact of every SAE; returns the checkpoints' folders.
+
+        All processes must call it, the main one writes. NaN or infinity among what would be saved
+        is a ValueError, a failure to write checkpoints.NotSaved; both leave the old ones as they are.
+        """
+        streams = self.ranks.every(self.stream.position)
+        for sae in self.saes:
+            if not sae.is_finite():
+                raise self._not_finite("a weight", "NaN or infinite")
         if not self.accelerator.is_main_process:
-            return None
-        tensors = {f"weights.{n}": p for n, p in self.weights.named_parameters()}
-        tensors |= checkpoints.flat_optimizer(self.optimizer)
-        tensors |= {"since_fired": self.since_fired, "threshold": self.threshold}
-        state = {
-            "n_images": self.stream.n_images,
-            "position": dataclasses.asdict(self.stream.position),
-            "scale": self.scale,
-            "seconds": self.elapsed,
-            "n_processes": self.n_processes,
-        }
-        keep = self.config.keep_checkpoints
-        return checkpoints.save(
-            Path(self.config.out), self.n_steps, self.config, state, tensors, keep
-        )
-
-    def step(self, x: Tensor) -> StepOutput:
-        """One optimiser step on raw activations `x (tokens, d_in)` of this process."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate(self.n_steps)
-        out = self._objective(x / self.scale, self.dead)
-        self.accelerator.backward(out.loss)
-        self.weights.remove_parallel_gradient()
-        self.accelerator.clip_grad_norm_(self.weights.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.weights.normalise_decoder()
-        self.n_steps += 1
-        self._count(out, len(x))
-        return out
-
-    def progress(self, x: Tensor, out: StepOutput) -> Progress:
-        """Figures of the step that was made on `x`; a loss that is not finite is a ValueError."""
-        spread = (x - x.mean(0)).square().sum() / self.scale**2
-        sums = torch.stack([out.loss.detach(), out.squared_error, spread, out.n_active.float()])
-        loss, error, spread, active = self.accelerator.reduce(sums, "sum").tolist()
-        if loss != loss or abs(loss) == float("inf"):
-            raise ValueError(
-                f"the loss became {loss} in step {self.n_steps}; nothing saved was lost. "
-                "Lower --lr and go on from the last checkpoint in a new --out, or start again."
+            return []
+        common = {"seconds": self.elapsed, "n_processes": self.n_processes, "streams": streams}
+        folders = [
+            checkpoints.save(
+                sae.out, self.n_steps, sae.config, {**common, "scale": sae.scale}, sae.tensors()
             )
-        n = self.n_processes
-        dead = float(self.dead.float().mean())
-        return Progress(loss / n, error / max(spread, 1e-12), active / (n * len(x)), dead)
+            for sae in self.saes
+        ]
+        for sae in self.saes:
+            checkpoints.prune(sae.out, self.config.keep_checkpoints)
+        self._write_artifacts()
+        return folders
 
-    def to_sae(self) -> SparseAutoencoder:
-        """The SAE as it stands, for raw activations, on the CPU."""
-        arch, backbone = self.config.arch, self.backbone
-        threshold = max(float(self.threshold), 0.0) * self.scale
-        cfg = SAEConfig(
-            architecture=arch,
-            d_in=backbone.d_model,
-            d_sae=self.config.d_sae,
-            backbone=BackboneRef(
-                backbone.id, self.layer, self.config.tokens, backbone.revision, backbone.family
-            ),
-            k=self.config.k if arch in ("topk", "batch_topk", "matryoshka") else None,
-            threshold=threshold if arch in ("batch_topk", "matryoshka") else None,
-            group_sizes=group_sizes(self.config),
-        )
-        return self.weights.fold(cfg, self.scale)
+    def batches(self) -> Iterator[Tensor]:
+        """Raw activations `(tokens, d)` for this process, until all processes agree to stop."""
+        stream = iter(self.stream)
+        while True:
+            before = self.stream.position
+            x = self._agreed(lambda: next(stream))
+            if x is None:
+                self.stream.position = before
+                return
+            yield x
 
-    @property
-    def dead(self) -> Tensor:
-        """`(d_sae,)` bool: latents that did not fire for `dead_after` tokens."""
-        total = self.config.steps * self.config.batch_size * self.n_processes
-        after = self.config.dead_after or max(1, min(10_000_000, total // 10))
-        return self.since_fired >= after
+    def step(self, x: Tensor) -> list[StepOutput]:
+        """One optimiser step of every SAE on `x`, the batch last dealt."""
+        outs = [sae.step(x, self.n_steps, self.stream.cls) for sae in self.saes]
+        self.n_steps += 1
+        return outs
+
+    def progress(self, x: Tensor, outs: Sequence[StepOutput]) -> list[Progress]:
+        """Figures of the step that was made on `x`; a loss or weight that is not finite is a
+        ValueError."""
+        mean = self.ranks.mean(x.mean(0))
+        spread = self.ranks.total((x - mean).square().sum())
+        found = [
+            sae.progress(out, len(x), spread) for sae, out in zip(self.saes, outs, strict=True)
+        ]
+        for sae, figures in zip(self.saes, found, strict=True):
+            if not abs(figures.loss) < float("inf"):
+                raise self._not_finite("the loss", str(figures.loss))
+            if not all(bool(p.sum().isfinite()) for p in sae.weights.parameters()):
+                raise self._not_finite("a weight", "NaN or infinite")
+        return found
 
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resumption included."""
         return self.seconds + time.monotonic() - self._since
 
-    def _prepare(self) -> None:
-        objective = Objective(
-            self.weights,
-            self.config.arch,
-            k=self.config.k,
-            l1=self.config.l1,
-            aux=self.config.aux,
-            groups=group_sizes(self.config),
-        )
-        self._objective = self.accelerator.prepare_model(objective)
+    def _agreed(self, read: Callable[[], Tensor]) -> Tensor | None:
+        """What `read` gives; None on all processes if one of them was asked to stop.
 
-    def _count(self, out: StepOutput, n_tokens: int) -> None:
-        """Dead-latent counters, the threshold and the wish to stop, agreed between processes."""
-        smallest = out.smallest
-        fired = out.fired
-        if self.n_processes > 1:
-            asked = torch.tensor([self.stop.requested], device=self.device)
-            shared = torch.cat([fired, asked]).to(torch.int32)
-            shared = self.accelerator.reduce(shared, "sum") > 0
-            fired, self.stop.requested = shared[:-1], bool(shared[-1])
-            smallest = self.accelerator.reduce(smallest, "mean")
-        self.since_fired += n_tokens * self.n_processes
-        self.since_fired.masked_fill_(fired, 0)
-        if self.n_steps <= min(1000, self.config.steps // 2):
-            return
-        keep = 1 - 1 / min(1000, max(1, self.config.steps // 10))
-        averaged = self.threshold * keep + smallest * (1 - keep)
-        self.threshold = torch.where(self.threshold < 0, smallest, averaged)
+        A process that cannot read brings the others to an end too, so that none waits for it.
+        """
+        value: Tensor | None = None
+        stop, failure = False, None
+        try:
+            value = read()
+        except Stopped:
+            stop = True
+        except (ValueError, OSError) as error:
+            failure = error
+        stop = stop or self.stop.requested
+        if self.ranks.n > 1:
+            flags = torch.tensor([stop, failure is not None], dtype=torch.int32, device=self.device)
+            stop, fails = (bool(n) for n in self.ranks.total(flags).tolist())
+            if fails and failure is None:
+                failure = ValueError("another process of this run failed; its message says why.")
+        if failure is not None:
+            raise failure
+        if stop:
+            self.stopped = True
+            return None
+        return value
+
+    def _write_artifacts(self) -> None:
+        for sae in self.saes:
+            with checkpoints.writing(sae.out):
+                sae.to_sae(self.where).save_pretrained(sae.out)
+
+    def _not_finite(self, what: str, value: str) -> ValueError:
+        return ValueError(
+            f"{what} became {value} by step {self.n_steps}; nothing saved was lost. "
+            "Lower --lr and go on from the last checkpoint in a new --out, or start again."
+        )

