@@ -1,9 +1,10 @@
-"""How well and how sparsely an SAE reconstructs activations.
+"""How well and how sparsely an SAE reconstructs activations, over all tokens and by kind of token.
 
 Knows three figures and accumulates them over batches in float64. Knows nothing of images, files
 or training.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,39 +27,112 @@ class Reconstruction(NamedTuple):
     """Tokens measured."""
 
 
-class ReconstructionMeter:
-    """Accumulates `Reconstruction` over batches of activations `(*batch, d_in)`."""
+def token_kinds(n_prefix: int, n_patches: int, *, has_cls: bool = True) -> tuple[str, ...]:
+    """The kind of each position of an image: "cls", "register" …, "patch" …"""
+    n_cls = min(n_prefix, int(has_cls))
+    return ("cls",) * n_cls + ("register",) * (n_prefix - n_cls) + ("patch",) * n_patches
 
-    def __init__(self, sae: SparseAutoencoder) -> None:
+
+class ReconstructionMeter:
+    """Accumulates `Reconstruction` over batches of activations `(*batch, d_in)`.
+
+    With `kinds`, one word per token of an image (see `token_kinds`), activations are
+    `(*batch, tokens, d_in)` and the figures can be had by kind as well: one CLS token is lost
+    among a hundred patches. Variance is taken around the running mean, so a large common offset of
+    the activations costs no precision.
+    """
+
+    def __init__(self, sae: SparseAutoencoder, kinds: Sequence[str] | None = None) -> None:
         self._sae = sae
-        device = sae.W_enc.device
-        self._sum = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=device)
-        self._fired = torch.zeros(sae.cfg.d_sae, dtype=torch.bool, device=device)
-        self._squares = self._error = self._active = 0.0
-        self._n_tokens = 0
+        self._kinds = None if kinds is None else tuple(kinds)
+        self._places = {
+            kind: torch.tensor([i for i, k in enumerate(kinds or ()) if k == kind])
+            for kind in dict.fromkeys(kinds or ("all",))
+        }
+        self._sums = {kind: _Sums(sae) for kind in self._places}
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Add a batch of raw activations."""
-        flat = x.reshape(-1, x.shape[-1]).to(self._sae.W_enc)
-        for chunk in flat.split(tokens_per_chunk(self._sae.cfg.d_sae)):
-            self._add(chunk)
-
-    def _add(self, x: Tensor) -> None:
-        latents = self._sae.encode(x)
-        wide, active = x.double(), latents > 0
-        self._error += float((wide - self._sae.decode(latents)).square().sum())
-        self._squares += float(wide.square().sum())
-        self._sum += wide.sum(0)
-        self._fired |= active.any(0)
-        self._active += int(active.sum())
-        self._n_tokens += len(x)
+        if self._kinds is not None and (x.dim() < 2 or x.shape[-2] != len(self._kinds)):
+            raise ValueError(
+                f"got activations {tuple(x.shape)}, expected (*batch, {len(self._kinds)}, d_in): "
+                "one token for each of the given kinds."
+            )
+        for kind, sums in self._sums.items():
+            part = x if self._kinds is None else x[..., self._places[kind].to(x.device), :]
+            flat = part.reshape(-1, x.shape[-1]).to(self._sae.W_enc)
+            for chunk in flat.split(tokens_per_chunk(self._sae.cfg.d_sae)):
+                sums.add(self._sae, chunk)
 
     def result(self) -> Reconstruction:
         """The figures so far; ValueError if no token was added or all were the same."""
-        n = self._n_tokens
-        variance = self._squares - float(self._sum.square().sum()) / max(n, 1)
-        if n == 0 or variance <= 0:
+        together = _Sums(self._sae)
+        for sums in self._sums.values():
+            together.merge(sums)
+        return together.result()
+
+    def by_kind(self) -> dict[str, Reconstruction]:
+        """The figures of each kind of token, without kinds those of "all"; errors as in `result`."""
+        return {kind: sums.result() for kind, sums in self._sums.items()}
+
+    def frequency(self) -> Tensor:
+        """`(d_sae,)` float64: on which share of all tokens each latent was active."""
+        n_tokens = sum(sums.n_tokens for sums in self._sums.values())
+        return sum(sums.fired for sums in self._sums.values()).double() / max(1, n_tokens)
+
+    def merge(self, other: "ReconstructionMeter") -> None:
+        """Add what another meter of the same SAE and kinds has seen, as of another process."""
+        if self._kinds != other._kinds:
+            raise ValueError(f"meters of kinds {self._kinds} and {other._kinds} cannot be merged.")
+        for kind, sums in self._sums.items():
+            sums.merge(other._sums[kind])
+
+
+class _Sums:
+    """Running sums over tokens of one kind; Chan's update of mean and sum of squared deviations."""
+
+    def __init__(self, sae: SparseAutoencoder) -> None:
+        device = sae.W_enc.device
+        self.mean = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=device)
+        self.fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
+        self.spread, self.error = (
+            torch.zeros((), dtype=torch.float64, device=device) for _ in range(2)
+        )
+        self.n_active = torch.zeros((), dtype=torch.int64, device=device)
+        self.n_tokens = 0
+
+    def add(self, sae: SparseAutoencoder, x: Tensor) -> None:
+        """Add tokens `(n, d_in)`; nothing is copied off the device."""
+        code, wide = sae.encode_sparse(x), x.double()
+        active = code.values != 0
+        mean = wide.mean(0)
+        self.error += (wide - sae.decode(code, like=x)).square().sum()
+        self._join(mean, (wide - mean).square().sum(), len(x))
+        self.fired += torch.bincount(code.indices[active], minlength=sae.cfg.d_sae)
+        self.n_active += active.sum()
+
+    def merge(self, other: "_Sums") -> None:
+        """Add the sums of other tokens."""
+        device = self.mean.device
+        self._join(other.mean.to(device), other.spread.to(device), other.n_tokens)
+        self.error += other.error.to(device)
+        self.fired += other.fired.to(device)
+        self.n_active += other.n_active.to(device)
+
+    def _join(self, mean: Tensor, spread: Tensor, n: int) -> None:
+        if not n:
+            return
+        total, apart = self.n_tokens + n, mean - self.mean
+        self.spread = self.spread + spread + apart.square().sum() * (self.n_tokens * n / total)
+        self.mean = self.mean + apart * (n / total)
+        self.n_tokens = total
+
+    def result(self) -> Reconstruction:
+        """The figures; ValueError if there is no variance to explain."""
+        n, spread = self.n_tokens, float(self.spread)
+        # float32 activations that are all the same leave rounding of their mean behind
+        if n == 0 or spread <= 1e-24 * n * float(self.mean.square().sum()):
             raise ValueError(f"FVU needs tokens that differ; {n} tokens were added.")
-        dead = 1.0 - float(self._fired.double().mean())
-        return Reconstruction(self._error / variance, self._active / n, dead, n)
+        dead = float((self.fired == 0).double().mean())
+        return Reconstruction(float(self.error) / spread, float(self.n_active) / n, dead, n)

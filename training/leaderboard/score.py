@@ -1,0 +1,124 @@
+"""Figures of one family of units against the truth of the scenes.
+
+Knows values of units and factors. Units, signs and thresholds are chosen on the first half of the scenes;
+every figure is of the second half.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from sae.metrics.exemplars import top_images
+from sae.metrics.hierarchy import chance_depth, depth_by_group, lca_depth
+from sae.metrics.localization import localize
+from sae.metrics.probing import sparse_probing
+from sae.metrics.truth import FactorScores, score_factors
+from sae.model import SparseAutoencoder
+from training.leaderboard.scenes import Half, patch_sample
+from training.leaderboard.units import Latents, Units, Values
+from training.world.factors import FAMILIES, Factors
+
+N_EXEMPLARS = 16
+"""Top images of a latent that its depth is taken over (Pach et al.)."""
+PROBES = (1, 5)
+"""Units that a kind's sparse probe may use."""
+PATCH_SHARE = 0.25
+"""Share of patches, of every scene alike, that patch-level AUROC and F1 are taken on."""
+TOLERANCE = 4
+"""Pixels by which the pointing game may miss: a 24th of a scene, as 15 of 224 pixels are a 15th."""
+
+
+def score_units(units: Units, halves: tuple[Half, Half]) -> dict[str, float]:
+    """All figures by name: "patch f1 kind", "image completeness", "iou", …"""
+    values = [units.values(half) for half in halves]
+    figures: dict[str, float] = {"units": float(values[0].patch.shape[1])}
+    patch = _at_patches(values, halves, units.signed)
+    levels = {
+        "patch": patch,
+        "image": _at_images([v.maximum for v in values], halves, False),
+        "image mean": _at_images([v.mean for v in values], halves, units.signed),
+    }
+    for level, found in levels.items():
+        figures |= _summary(level, found, halves[1].factors)
+    figures |= _localisation(patch, values[1], halves[1])
+    return figures | _probing([v.maximum for v in values], halves)
+
+
+def depth_of(sae: SparseAutoencoder, half: Half) -> dict[str, float]:
+    """How deep in the taxonomy (realm, group, kind) the scenes of a latent's 16 exemplars meet, by
+    their largest objects, beside any two scenes' depth; for matryoshka by group too."""
+    paths = half.factors.paths(len(half.x))
+    exemplars = top_images(Latents(sae).values(half).maximum, N_EXEMPLARS)
+    depth = lca_depth(exemplars.images, paths)
+    sizes = sae.cfg.group_sizes or (sae.cfg.d_sae,)
+    groups = {
+        f"depth group {number}": group.mean
+        for number, group in enumerate(depth_by_group(depth, sizes), 1)
+    }
+    whole = depth_by_group(depth, (len(depth),))[0]
+    return {"depth": whole.mean, "depth of any two": chance_depth(paths), **groups}
+
+
+def _at_patches(values: list[Values], halves: tuple[Half, Half], signed: bool) -> FactorScores:
+    sides = []
+    for number, (value, half) in enumerate(zip(values, halves, strict=True)):
+        rows = patch_sample(len(half.x), half.patches.shape[1], PATCH_SHARE, number)
+        units = value.patch
+        chosen = units.tocsr()[rows].tocsc() if sparse.issparse(units) else units[rows]
+        sides.append((chosen, half.factors.patch[rows]))
+    return score_factors(*sides, signed=signed)
+
+
+def _at_images(
+    units: list[np.ndarray | sparse.csc_array], halves: tuple[Half, Half], signed: bool
+) -> FactorScores:
+    sides = [(u, half.factors.image) for u, half in zip(units, halves, strict=True)]
+    return score_factors(*sides, signed=signed)
+
+
+def _summary(level: str, found: FactorScores, factors: Factors) -> dict[str, float]:
+    """Means over factors of a family, and over families, so that 120 kinds do not drown 2 sizes."""
+    figures = {}
+    for name in ("auroc", "f1"):
+        by_family = {}
+        for family in FAMILIES:
+            part = getattr(found, name)[factors.family(family) & found.measured]
+            by_family[family] = float(part.mean()) if len(part) else float("nan")
+        figures |= {f"{level} {name} {family}": mean for family, mean in by_family.items()}
+        figures[f"{level} {name}"] = float(np.nanmean(list(by_family.values())))
+    figures[f"{level} completeness"] = found.completeness()
+    figures[f"{level} kinds at 0.9"] = found.completeness(factors.family("kind"))
+    figures[f"{level} redundancy"] = found.redundancy()
+    figures[f"{level} distinct"] = found.distinct()
+    figures[f"{level} median kind"] = float(np.nanmedian(found.auroc[factors.family("kind")]))
+    return figures
+
+
+def _probing(units: list, halves: tuple[Half, Half]) -> dict[str, float]:
+    """Test AUROC of the kinds from one unit and from a few, chosen and fitted on the first half."""
+    stacked = (
+        sparse.vstack(units, format="csc") if sparse.issparse(units[0]) else np.concatenate(units)
+    )
+    labels = [half.factors.image[:, half.factors.family("kind")].toarray() for half in halves]
+    train = np.arange(stacked.shape[0]) < len(labels[0])
+    found = sparse_probing(stacked, np.concatenate(labels), ks=PROBES, train=train)
+    return {f"probe {k}": area for k, (area, _) in found.means().items()}
+
+
+def _localisation(patch: FactorScores, held: Values, half: Half) -> dict[str, float]:
+    """Mean over kinds of how well the kind's unit lies on its objects."""
+    kinds = np.flatnonzero(half.factors.family("kind"))
+    by_kind: dict[int, list[int]] = {}
+    for number, instance in enumerate(half.factors.instances):
+        by_kind.setdefault(instance.kind, []).append(number)
+    rows = []
+    for kind, factor in enumerate(kinds):
+        unit, numbers = int(patch.f1_unit[factor]), by_kind.get(kind, [])
+        if unit < 0 or not numbers:
+            continue
+        instances = [half.factors.instances[number] for number in numbers]
+        maps = held.maps(unit, np.array([one.scene for one in instances]), half.grid)
+        masks = np.stack([one.mask for one in instances])
+        found = localize(maps, masks, patch.threshold[factor], tolerance=TOLERANCE)
+        rows.append([found.hit.mean(), found.pointing.mean(), found.iou.mean()])
+    means = np.mean(rows, axis=0) if rows else [float("nan")] * 3
+    return dict(zip(("top patch hit", "pointing game", "iou"), map(float, means), strict=True))
