@@ -5,59 +5,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from sae.concepts.build import Item, _levels, build_index
+from sae.concepts.assembly import build_index
+from sae.concepts.files import FILES
 from sae.concepts.index import ConceptIndex, histogram_edges
-from sae.concepts.naming import name_latents
-from sae.config import BackboneRef, SAEConfig
-from sae.model import SparseAutoencoder
+from sae.concepts.naming import best_words, name_by_labels, name_by_text, read_words
 from sae.storage import ArtifactError
-
-
-class FakeBackbone:
-    """One CLS and a 2 × 2 grid; the activation of a token is (its picture's red level, token number)."""
-
-    n_prefix, patch_grid = 1, (2, 2)
-
-    def activations(self, images, layer):  # noqa: ARG002
-        red = torch.tensor([float(image.getpixel((0, 0))[0]) for image in images])
-        tokens = torch.arange(5.0)
-        return torch.stack([red[:, None].expand(-1, 5), tokens.expand(len(images), -1)], dim=-1)
-
-    def image_box(self, size):
-        return (0.0, 0.0, float(size[0]), float(size[1]))
-
-
-class Reds:
-    """Images of rising red; the label says odd or even."""
-
-    name = "reds"
-
-    def __init__(self, levels: list[int]) -> None:
-        self.levels = levels
-
-    def __len__(self) -> int:
-        return len(self.levels)
-
-    def __getitem__(self, number: int) -> Item:
-        level = self.levels[number]
-        return Item(
-            Image.new("RGB", (8, 8), (level, 0, 0)), "odd" if number % 2 else "even", f"red {level}"
-        )
-
-
-def make_sae() -> SparseAutoencoder:
-    """Latent 0 = red / 10 on every token; latent 1 = (token number - 3) on token 4 alone; latent 2 dead."""
-    ref = BackboneRef("fake", 0)
-    sae = SparseAutoencoder(SAEConfig("relu", 2, 3, ref))
-    with torch.no_grad():
-        for parameter in sae.parameters():
-            parameter.zero_()
-        sae.W_enc[0, 0], sae.W_enc[1, 1] = 0.1, 1.0
-        sae.b_enc.copy_(torch.tensor([0.0, -3.0, -1.0]))
-    return sae.eval()
+from tests.concept_parts import FakeBackbone, Reds, make_sae
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +51,47 @@ def test_entropy_of_labels(index):
 def test_exemplars_fall_from_top_to_low_and_never_repeat(index):
     levels = index.concept(0).exemplars
     assert [e.label for e in levels["top"]] == ["red 30"] * 9
+    assert [e.image_id for e in levels["top"]] == [3, 7, 11, 15, 19, 23, 27, 31, 35]
     shown = [e.image_id for rows in levels.values() for e in rows]
-    assert len(shown) == len(set(shown)) == 27
+    assert len(shown) == len(set(shown))
     values = [e.activation for name in ("top", "middle", "low") for e in levels[name]]
     assert values == sorted(values, reverse=True)
-    assert levels["low"][-1].activation == pytest.approx(1.0)
+    assert {e.activation for e in levels["middle"]} == {2.0}
+    assert {e.activation for e in levels["low"]} == {1.0}
+    assert index.exemplars(0) == levels["top"]
+
+
+def test_deciles_hold_every_firing_image_of_a_small_data_set(index):
+    deciles = index.deciles(0)
+    assert [len(rows) for rows in deciles] == [3] * 10
+    values = [e.activation for rows in deciles for e in rows]
+    assert values == [3.0] * 10 + [2.0] * 10 + [1.0] * 10
+    assert len({e.image_id for rows in deciles for e in rows}) == 30
+    assert index.deciles(2) == [[]] * 10
+
+
+def test_classes_count_tokens_above_tau(index):
+    """Red 10 and 30 are odd numbers: 5 tokens each of 10 images; red 20 is even."""
+    assert index.classes(0) == [("odd", 100, 2 / 3), ("even", 50, 1 / 3)]
+    assert index.class_table.counts().tolist() == [[50, 20, 0], [100, 20, 0]]
+    assert index.class_table.shares().tolist() == [0.5, 0.5]
+
+
+def test_neighbours_by_decoder_and_by_firing_together(index):
+    near = index.neighbours(0)
+    assert (near[0].latent, near[0].score) == (1, pytest.approx(2**-0.5, abs=1e-3))
+    together = index.neighbours(0, by="cofiring")
+    assert [row.latent for row in together] == [1]
+    assert together[0].score == pytest.approx(30 / np.sqrt(30 * 40), abs=1e-3)
+    assert index.neighbours(2, by="cofiring") == []
+
+
+def test_means_over_all_tokens_and_over_patches_alone(index):
+    assert index.concept(1).mean_activation == pytest.approx(1 / 5)
+    assert index.concept(1).patch_mean_activation == pytest.approx(1 / 4)
+    assert index.statistics["patch_frequency"].tolist() == pytest.approx([0.75, 0.25, 0])
+    assert index.statistics["decoder_norm"].tolist() == pytest.approx([2, 2**0.5, 0])
+    assert index.statistics["label_std"].tolist() == pytest.approx([0, 0.5, -1])
 
 
 def test_firing_patches_are_the_patches_where_it_fires(index):
@@ -117,44 +108,125 @@ def test_thumbnails_are_pictures_of_the_exemplars(index):
         assert abs(picture.convert("RGB").getpixel((4, 4))[0] - 30) < 8
 
 
-@pytest.mark.parametrize("count", [1, 5, 9, 10, 14, 18, 19, 27, 28, 500])
-def test_levels_are_disjoint_and_ordered(count):
-    ranks = np.concatenate(_levels(count))
-    assert len(ranks) == len(set(ranks.tolist())) <= 27
-    assert ranks.tolist() == sorted(ranks.tolist())
-    assert ranks[0] == 0
-    assert ranks.max() == (count - 1 if count > 9 else min(count, 9) - 1)
-
-
 def test_save_and_load_give_equal_arrays(index, tmp_path):
     index.save_pretrained(tmp_path)
     again = ConceptIndex.from_pretrained(tmp_path)
-    for field in ("frequency", "token_frequency", "mean_activation", "max_activation", "entropy"):
-        assert np.array_equal(getattr(index, field), getattr(again, field))
+    assert index.statistics.keys() == again.statistics.keys()
+    for name, array in index.statistics.items():
+        assert np.array_equal(array, again.statistics[name])
     for latent in range(3):
         assert index.concept(latent) == again.concept(latent)
 
 
-def test_names_come_from_the_word_nearest_to_the_exemplars(index):
-    """Images of red 30 point along axis 1, all others along axis 0; latent 0's exemplars are red 30."""
-    numbers = np.unique(index.exemplar_table("top")[0])
-    numbers = numbers[numbers >= 0]
-    features = np.array([np.eye(2)[int(n % 4 == 3)] for n in numbers])
-    named = name_latents(index, ["dull", "bright"], np.eye(2), numbers, features, minimum=0.1)
-    assert named.names[0] == "bright"
-    assert named.name_sources[0] == "text tower"
-    similarity = features[:, 1]
-    score = (1 - similarity.mean()) / similarity.std()
-    assert named.name_scores[0] == pytest.approx(score, abs=1e-3)
-    assert named.names[2] == ""
-    assert index.names[0] == ""
+def test_further_statistics_are_kept(index, tmp_path):
+    scores = np.array([0.5, np.nan, -0.25])
+    index.with_statistics({"steerability": scores}).save_pretrained(tmp_path)
+    again = ConceptIndex.from_pretrained(tmp_path)
+    assert np.array_equal(again.statistics["steerability"], scores.astype(np.float32), True)
+    assert again.concept(2).statistics["steerability"] == -0.25
+    assert "steerability" not in index.statistics
+    for wrong in ({"x": np.zeros(2)}, {"frequency": np.zeros(3)}):
+        with pytest.raises(ValueError, match="Statistic"):
+            index.with_statistics(wrong)
 
 
-def test_weak_names_are_left_out(index):
-    numbers = np.arange(40)
-    features = np.array([np.eye(2)[int(n % 4 == 3)] for n in numbers])
-    named = name_latents(index, ["dull", "bright"], np.eye(2), numbers, features, minimum=99.0)
-    assert named.names == ["", "", ""]
+def test_names_by_text_say_more_than_saying_nothing(index):
+    named = name_by_text(index, FakeBackbone(), ["red", "green"])
+    assert named.names == ["red", "red", ""]
+    assert named.name_sources == ["text tower", "text tower", ""]
+    assert 0.9 < named.name_scores[0] < 1
+    assert named.name_confidences[0] > 0.99
+    assert index.names == ["", "", ""]
+    assert name_by_text(index, FakeBackbone(), ["red"], minimum=2.0).names == ["", "", ""]
+    best = best_words(index, FakeBackbone(), {"green": ["green"], "red": ["red"]}, k=5)
+    assert best.words == [["red", "green"], ["red", "green"], []]
+
+
+def test_names_by_labels_need_most_of_the_exemplars(index):
+    named = name_by_labels(index)
+    assert named.names == ["odd", "even", ""]
+    assert named.name_sources[0] == "labels"
+    assert named.name_confidences[0] == 1.0
+    assert named.name_scores[0] == 0.5
+    assert named.name_confidences[1] < 0.6
+    bare = build_index(Reds([9] * 20, classes=()), FakeBackbone(), make_sae())
+    assert name_by_labels(bare).names == ["", "", ""]
+    assert bare.entropy.tolist() == [-1, -1, -1]
+
+
+def test_one_class_only_names_nothing_because_it_says_nothing():
+    one = build_index(Reds([9] * 20, classes=("all",)), FakeBackbone(), make_sae())
+    assert name_by_labels(one).names == ["", "", ""]
+    assert one.entropy[0] == 0.0
+
+
+def test_words_of_a_file(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("# mine\nчайка\n\n縞模様 \nчайка\n", encoding="utf-8")
+    assert read_words(path) == ["чайка", "縞模様"]
+    assert 3000 < len(read_words()) < 6000
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_words(path)
+    path.write_text("# none")
+    with pytest.raises(ValueError, match="0 words"):
+        read_words(path)
+
+
+def test_table_and_html(index):
+    named = index.with_names(["<b>", "", ""], ["labels", "", ""], [1.0, 0, 0], [0.9, 0, 0])
+    frame = named.to_pandas()
+    assert frame.loc[0, "name"] == "<b>"
+    assert frame["dead"].tolist() == [False, False, True]
+    assert set(index.statistics) <= set(frame.columns)
+    html = named._repr_html_()
+    assert "&lt;b&gt;" in html
+    assert '<b>"' not in html
+    assert "data:image/webp" in html
+    assert repr(named) == "ConceptIndex(3 latents, 1 named, over reds)"
+
+
+@pytest.mark.parametrize("levels", [[30], [0], [5, 5]])
+def test_a_few_images_are_enough(levels, tmp_path):
+    small = build_index(Reds(levels, size=(1, 1)), FakeBackbone(), make_sae())
+    small.save_pretrained(tmp_path)
+    again = ConceptIndex.from_pretrained(tmp_path)
+    assert again.n_images == len(levels)
+    assert again.frequency[0] == float(levels[0] > 0)
+    assert again.concept(0).exemplars["middle"] == []
+
+
+def test_unreadable_images_are_counted_and_too_many_stop():
+    data = Reds([10, -1, 20, -1, 30])
+    found = build_index(data, FakeBackbone(), make_sae(), batch=2)
+    assert (found.n_images, found.n_unreadable) == (3, 2)
+    assert found.frequency[0] == 1.0
+    with pytest.raises(ValueError, match="30 of 30 images could not be read"):
+        build_index(Reds([-1] * 30), FakeBackbone(), make_sae())
+    with pytest.raises(ValueError, match="no image could be opened"):
+        build_index(Reds([-1] * 3), FakeBackbone(), make_sae())
+    with pytest.raises(ValueError, match="no images"):
+        build_index(Reds([]), FakeBackbone(), make_sae())
+
+
+def test_an_index_without_thumbnails_shows_grey_tiles(tmp_path):
+    bare = build_index(Reds([10, 20]), FakeBackbone(), make_sae(), thumbnails=False)
+    bare.save_pretrained(tmp_path)
+    again = ConceptIndex.from_pretrained(tmp_path)
+    with Image.open(io.BytesIO(again.thumbnail(0))) as picture:
+        assert picture.convert("RGB").getpixel((0, 0)) == (128, 128, 128)
+    with pytest.raises(KeyError):
+        again.thumbnail(7)
+
+
+def test_the_index_of_another_sae_is_refused(index, tmp_path):
+    make_sae().save_pretrained(tmp_path)
+    index.save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="describes SAE weights ab"):
+        ConceptIndex.from_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="Build the index again"):
+        index.check_sae("cd" * 32)
+    index.check_sae("ab")
 
 
 def test_no_such_latent(index):
@@ -166,12 +238,16 @@ def test_no_such_latent(index):
     ("file", "change", "message"),
     [
         ("index.json", lambda d: d | {"format": 9}, "format 9"),
+        ("index.json", lambda d: d | {"format": 1}, "found format 1; expected format 2"),
+        ("index.json", lambda d: d | {"n_top": 8}, "exemplars"),
+        ("index.json", lambda d: d | {"text_tower": {"id": 3}}, "text_tower.id"),
         ("index.json", lambda d: d | {"extra": 1}, "unknown key"),
         ("index.json", lambda d: d | {"grid": [0, 2]}, "grid"),
         ("index.json", lambda d: {k: v for k, v in d.items() if k != "d_sae"}, "d_sae"),
         ("index.json", lambda d: d | {"d_sae": 4}, "frequency"),
         ("names.json", lambda d: d | {"names": ["x"]}, "names"),
         ("captions.json", lambda d: d[:-1], "entries"),
+        ("class_names.json", lambda d: d[:-1], "class_names.json|outside its range"),
     ],
 )
 def test_damage_is_refused(index, tmp_path, file, change, message):
@@ -182,9 +258,7 @@ def test_damage_is_refused(index, tmp_path, file, change, message):
         ConceptIndex.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "file", ["statistics.safetensors", "exemplars.safetensors", "images.safetensors"]
-)
+@pytest.mark.parametrize("file", [name for name in FILES if name.endswith(".safetensors")])
 def test_missing_and_truncated_tensors_are_refused(index, tmp_path, file):
     index.save_pretrained(tmp_path)
     path = tmp_path / "concepts" / file

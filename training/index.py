@@ -1,182 +1,153 @@
-"""Builds the ConceptIndex of an SAE over a data set and writes it beside the SAE.
+"""Builds the ConceptIndex of an SAE over a data set: statistics, exemplars, names, all in one pass.
 
-    python training/index.py --sae DIR --data world --n-images 6000
+    python training/index.py --sae DIR --data DIR --out DIR
+    accelerate launch training/index.py --sae DIR --data hf:user/name:test --resume
 
-Knows data sources and the vocabulary that names are chosen from; the work is in `sae.concepts`.
+Knows options, processes and partial results; the work is in `sae.concepts`. Each process takes every n-th
+batch; the main one merges, looks at the exemplar images again, names the concepts and writes OUT/concepts.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+import torch
+from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones import Backbone
-from sae.concepts.build import Item, build_index
+from sae.concepts.build import Embed
 from sae.concepts.index import ConceptIndex
-from sae.concepts.naming import name_latents
-from sae.images import open_image
+from sae.concepts.naming import MINIMUM, name_by_labels, name_by_text
+from sae.concepts.partial import remove_parts
+from sae.hub import BUNDLED, local_folder
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
-from training.sources import SUFFIXES
-
-INDEX_SEED = 777
-"""Scenes of the bundled index: neither training scenes of the CLIP (seed 0) nor held-out ones."""
-
-NAMING_MINIMUM = 1.75
-"""Standard deviations that the best word must reach."""
+from training.index_pass import Pass
+from training.labelled import Labelled, World, open_labelled, vocabulary
 
 
-class World:
-    """`n` scenes of the emoji world; labels are the main object's kind, captions describe all."""
-
-    def __init__(self, n: int) -> None:
-        self.name, self.n = f"emoji world, {n} scenes", n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, number: int) -> Item:
-        from PIL import Image
-
-        from sae.scenes import compose
-        from training.world.generator import sample_scene
-        from training.world.questions import description, main_object
-
-        scene = sample_scene(np.random.Generator(np.random.PCG64([INDEX_SEED, number])))
-        return Item(Image.fromarray(compose(scene).image), main_object(scene), description(scene))
-
-
-class Folder:
-    """The images of a folder; an image's label is the name of the sub-folder it lies in."""
-
-    def __init__(self, root: Path, n: int | None) -> None:
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise FileNotFoundError(f"--data {root}: no images found in it or below.")
-        order = np.random.default_rng(0).permutation(len(files))[:n]
-        self.files = [files[i] for i in sorted(order)]
-        self.root, self.name = root, f"{root.name}, {len(self.files)} images"
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, number: int) -> Item:
-        file = self.files[number]
-        label = "" if file.parent == self.root else file.parent.name.replace("_", " ")
-        return Item(open_image(file), label, label or file.stem)
-
-
-def world_words() -> dict[str, list[str]]:
-    """Names and the phrases that stand for them: kinds, groups, realms, backgrounds."""
-    from sae.backgrounds import BACKGROUNDS
-    from sae.scenes import kinds
-    from training.world.captions import noun_phrase, place_phrase
-    from training.world.evaluate import TEMPLATES
-
-    nouns = (
-        {kind.name for kind in kinds()}
-        | {kind.group for kind in kinds()}
-        | {k.realm for k in kinds()}
-    )
-    words = {noun: [t.format(noun_phrase(noun)) for t in TEMPLATES] for noun in sorted(nouns)}
-    for ground in BACKGROUNDS:
-        words[f"{ground} background"] = [
-            f"{thing} {place_phrase(ground)}"
-            for thing in ("an object", "an animal", "a picture of food")
-        ]
-    return words
-
-
-def text_words(labels: set[str]) -> dict[str, list[str]]:
-    """The data set's own labels as candidate names."""
-    return {label: [f"a photo of a {label}.", f"{label}"] for label in sorted(labels) if label}
-
-
-def with_names(
-    index: ConceptIndex,
-    data: World | Folder,
-    backbone: Backbone,
-    words: dict[str, list[str]],
-    minimum: float,
-) -> ConceptIndex:
-    """`index` with names from the backbone's text tower."""
-    rows = [backbone.text_features(phrases).mean(0) for phrases in words.values()]
-    text = np.stack([row.float().cpu().numpy() / float(row.norm()) for row in rows])
-    numbers = np.unique(index.exemplar_table("top")[0])
-    numbers = numbers[numbers >= 0]
-    features = [
-        backbone.image_features([data[int(n)].image for n in numbers[i : i + 64]])
-        .float()
-        .cpu()
-        .numpy()
-        for i in tqdm(range(0, len(numbers), 64), desc="naming (64 images each)")
-    ]
-    return name_latents(
-        index, list(words), text, numbers, np.concatenate(features), minimum=minimum
-    )
-
-
-def main() -> None:
-    """Build, name and save; see `--help`."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--sae", default="bundled", help="artifact folder; the index goes into it")
-    parser.add_argument("--data", default="world", help="'world', or a folder of images")
-    parser.add_argument("--backbone", help="the SAE's own unless given")
-    parser.add_argument("--n-images", type=int, default=6000, help="images to look at, at most")
-    parser.add_argument("--batch", type=int, default=32, help="images per forward")
-    parser.add_argument(
-        "--naming-minimum", type=float, default=NAMING_MINIMUM, help="latents below stay nameless"
-    )
-    parser.add_argument("--names-only", action="store_true", help="name an index that is there")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    from sae.hub import BUNDLED
+    add = parser.add_argument
+    add("--sae", default="bundled", help="artifact: 'bundled', a folder or a Hub id")
+    add("--data", default="world", help="'world', a folder of images, .tar shards, or hf:user/name")
+    add("--out", help="folder to write concepts/ into (default: the SAE's own folder)")
+    add("--backbone", help="the SAE's own unless given")
+    add("--n-images", type=int, help="images to look at, at most (default: all; 6000 of 'world')")
+    add("--batch", type=int, default=32, help="images per forward")
+    add("--tau", type=float, default=0.2, help="activation from which a token counts for its class")
+    add("--vocabulary", help="file of candidate names, one a line")
+    add("--naming-minimum", type=float, default=MINIMUM, help="names that score lower are left out")
+    add("--name-exemplars", type=int, default=5, help="exemplars of a latent that its name is from")
+    add("--embedder", help="image encoder for MonoSemanticity: any id that --backbone takes")
+    add("--no-thumbnails", action="store_true", help="keep no pictures, where a licence forbids it")
+    add("--names-only", action="store_true", help="name the index that is there, nothing else")
+    add("--resume", action="store_true", help="go on with a pass that was stopped")
+    add("--save-every", type=int, default=5000, help="images between partial results")
+    add("--device", help="cpu, cuda, … (default: what Accelerate chooses)")
+    options = parser.parse_args(arguments)
+    if options.batch < 1 or options.save_every < 1:
+        parser.error("--batch and --save-every must be at least 1")
+    if options.name_exemplars < 0:
+        parser.error("--name-exemplars must be at least 0")
+    return options
 
-    folder = BUNDLED / "sae" if args.sae == "bundled" else Path(args.sae)
-    sae = SparseAutoencoder.from_pretrained(folder, device=args.device)
-    ref = sae.cfg.backbone
-    own = args.backbone in (None, ref.id)
-    backbone = Backbone.from_pretrained(
-        args.backbone or ref.id, revision=ref.revision if own else None, device=args.device
-    )
-    data = World(args.n_images) if args.data == "world" else Folder(Path(args.data), args.n_images)
-    if args.names_only:
-        index = ConceptIndex.from_pretrained(folder)
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build, name and save; prints one JSON object."""
+    options = parse(arguments)
+    accelerator = Accelerator(cpu=options.device == "cpu" or not torch.cuda.is_available())
+    if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
+        raise SystemExit(
+            f"Launched with {os.environ['WORLD_SIZE']} processes, but Accelerate set up "
+            f"{accelerator.num_processes}. Use accelerate launch --multi_gpu --num_processes N."
+        )
+    device = options.device or accelerator.device
+    folder = _sae_folder(options.sae)
+    out = Path(options.out) if options.out else folder
+    sae = SparseAutoencoder.from_pretrained(folder, device=device)
+    backbone = _backbone(options.backbone, sae, device)
+    data = open_labelled(options.data, options.n_images)
+    run = Pass(data, backbone, sae, sha256(folder / "sae_weights.safetensors"), out, options)
+    if options.names_only:
+        index = ConceptIndex.from_pretrained(out)
     else:
-        index = build_index(
-            data,
-            backbone,
-            sae,
-            batch=args.batch,
-            sae_sha256=sha256(folder / "sae_weights.safetensors"),
-            progress=lambda batches: tqdm(batches, desc=f"statistics ({args.batch} images each)"),
-        )
-    if backbone.has_text:
-        labels = (
-            {}
-            if args.data == "world"
-            else {path.parent.name.replace("_", " ") for path in data.files}
-        )
-        words = world_words() if args.data == "world" else text_words(labels)
-        if words:
-            index = with_names(index, data, backbone, words, args.naming_minimum)
-    index.save_pretrained(folder)
-    named = sum(bool(name) for name in index.names)
-    summary = {
+        embed, embedder = _embedder(options.embedder, device)
+        gathered = run.gather(accelerator, embed)
+        if gathered is None:
+            return
+        index = run.assemble(gathered, embedder)
+    if accelerator.is_main_process:
+        index = with_names(index, data, backbone, options)
+        index.save_pretrained(out)
+        remove_parts(run.partial)
+        print(json.dumps(summary(index)))  # noqa: T201
+    accelerator.end_training()
+
+
+def with_names(
+    index: ConceptIndex, data: World | Labelled, backbone: Backbone, options: argparse.Namespace
+) -> ConceptIndex:
+    """`index` named by the backbone's text tower, or else by the data's labels."""
+    if index.text_tower is None:
+        if options.vocabulary:
+            raise SystemExit(
+                f"--vocabulary needs a backbone with a text tower; {backbone.id} has none, or "
+                "--name-exemplars is 0. Leave it out: the data's labels are then the names."
+            )
+        return name_by_labels(index)
+    words = vocabulary(options.data, data.classes, options.vocabulary)
+    return name_by_text(index, backbone, words, minimum=options.naming_minimum)
+
+
+def summary(index: ConceptIndex) -> dict[str, object]:
+    """The figures that are printed at the end."""
+    figures: dict[str, object] = {
         "images": index.n_images,
+        "unreadable": index.n_unreadable,
         "tokens": index.n_tokens,
         "latents": len(index),
         "dead": int(index.dead.sum()),
+        "rare": int(index.rare.sum()),
         "dense": int(index.dense.sum()),
-        "named": named,
+        "named": sum(map(bool, index.names)),
     }
-    print(json.dumps(summary))  # noqa: T201
+    scores = index.statistics.get("monosemanticity")
+    if scores is not None:
+        known = np.isfinite(scores)
+        figures["monosemanticity_mean"] = float(scores[known].mean()) if known.any() else None
+        often = known & ~index.rare
+        figures["monosemanticity_mean_not_rare"] = (
+            float(scores[often].mean()) if often.any() else None
+        )
+    return figures
+
+
+def _sae_folder(sae: str) -> Path:
+    if sae == "bundled":
+        return BUNDLED / "sae"
+    return local_folder(sae, files=["config.json", "sae_weights.safetensors"])
+
+
+def _backbone(id: str | None, sae: SparseAutoencoder, device: object) -> Backbone:
+    ref = sae.cfg.backbone
+    own = id in (None, ref.id)
+    return Backbone.from_pretrained(
+        id or ref.id, revision=ref.revision if own else None, device=device
+    )
+
+
+def _embedder(id: str | None, device: object) -> tuple[Embed | None, str | None]:
+    if id is None:
+        return None, None
+    return Backbone.from_pretrained(id, device=device).image_features, id
 
 
 if __name__ == "__main__":

@@ -1,92 +1,70 @@
 """ConceptIndex: what each latent stands for over a data set, as stored beside an SAE.
 
-Knows the index's files and how to answer "what is latent 12?". Knows nothing of models or screens;
-`sae.concepts.build` makes an index, `sae.concepts.naming` names it.
-
-Files, in the folder `concepts/` of an artifact:
-    index.json                format, data set, number of images and tokens, patch grid, SAE's hash
-    statistics.safetensors    one row a latent
-    exemplars.safetensors     image numbers, activations and firing patches by level
-    names.json                names, where they come from, scores
-    images.safetensors        WebP thumbnails of the exemplar images, with captions.json
+Knows the index's content and how to answer "what is latent 12?" and "which latents are like this?". Knows
+nothing of models but the text tower that a search by meaning asks; `sae.concepts.build` and its
+neighbours make an index, `sae.concepts.files` says how it lies on disk.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sae.artifact import CONFIG, WEIGHTS
 from sae.concepts import files
-from sae.hub import local_folder
+from sae.concepts.checks import AGAIN, check
+from sae.concepts.class_table import ClassTable
+from sae.concepts.concept import LEVELS, ClassCount, Concept, Exemplar, Hit, Neighbour
+from sae.concepts.content import STATISTICS, IndexContent
+from sae.concepts.described import Described
+from sae.concepts.exemplar_table import ExemplarTable
+from sae.concepts.gathering import histogram_edges
+from sae.concepts.search import Searcher
+from sae.concepts.table import index_frame, index_html
+from sae.hub import HubError, local_folder
+from sae.storage import ArtifactError, read_json
 
-LEVELS = ("top", "middle", "low")
-"""Exemplars are the strongest images, those around the median, and the weakest that still fire."""
+if TYPE_CHECKING:
+    import pandas
+    from PIL import Image
+
+    from sae.backbones import Backbone
+
+__all__ = ["LEVELS", "Concept", "ConceptIndex", "Exemplar", "Hit", "histogram_edges"]
+
 DENSE_TOKEN_FREQUENCY = 0.1
 """A latent that fires on more than this share of tokens is called dense ("always on")."""
+RARE_IMAGES = 10
+"""A latent that fires on fewer images than this, but not on none, is called rare."""
 
 
-@dataclass(frozen=True)
-class Exemplar:
-    """An image on which a concept fires."""
-
-    image_id: int
-    activation: float
-    """Maximum over the image's tokens."""
-    label: str
-    """Caption of the image, "" if it has none."""
-    patches: list[int]
-    """Row-major numbers of the strongest firing patches, at most 16."""
-    values: list[float]
-    """Their activations."""
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A latent with its name, statistics and exemplars (statistics as in PatchSAE, section 3)."""
-
-    latent: int
-    name: str
-    name_source: str
-    name_score: float
-    frequency: float
-    """Share of images with any activation above 0."""
-    token_frequency: float
-    """Share of tokens with an activation above 0."""
-    mean_activation: float
-    """Mean over the images in which it fires of the mean over all tokens."""
-    max_activation: float
-    """Largest activation on any token of the data set."""
-    entropy: float
-    """Entropy in nats of the labels of the top exemplars, weighted by activation; -1 if unknown."""
-    dead: bool
-    dense: bool
-    histogram: list[int]
-    """Number of images by maximum activation."""
-    histogram_edges: list[float]
-    """len(histogram) + 1 logarithmically spaced edges."""
-    exemplars: dict[str, list[Exemplar]]
-
-
-class ConceptIndex:
+class ConceptIndex(Described):
     """Every concept of one SAE over one data set. Arrays have one entry per latent (d_sae).
 
-    frequency, token_frequency, mean_activation, max_activation, entropy: float32; dead, dense: bool.
+    frequency, token_frequency, mean_activation, max_activation, entropy: float32; dead, rare, dense:
+    bool. `statistics` has these and all others by name, float32.
     """
 
-    def __init__(self, content: files.IndexContent) -> None:
+    def __init__(self, content: IndexContent) -> None:
         self._content = content
-        statistics = content.statistics
-        self.frequency: np.ndarray = statistics["frequency"]
-        self.token_frequency: np.ndarray = statistics["token_frequency"]
-        self.mean_activation: np.ndarray = statistics["mean_activation"]
-        self.max_activation: np.ndarray = statistics["max_activation"]
-        self.entropy: np.ndarray = statistics["entropy"]
-        self.dead: np.ndarray = self.frequency == 0
+        self.statistics: dict[str, np.ndarray] = {
+            name: array for name, array in content.statistics.items() if name != "histogram"
+        }
+        self.frequency = self.statistics["frequency"]
+        self.token_frequency = self.statistics["token_frequency"]
+        self.mean_activation = self.statistics["mean_activation"]
+        self.max_activation = self.statistics["max_activation"]
+        self.entropy = self.statistics["entropy"]
+        n_active = np.rint(self.frequency.astype(np.float64) * self.n_images)
+        self.dead: np.ndarray = n_active == 0
+        self.rare: np.ndarray = (n_active > 0) & (n_active < RARE_IMAGES)
         self.dense: np.ndarray = self.token_frequency > DENSE_TOKEN_FREQUENCY
         self.names: list[str] = content.names["names"]
         self.name_sources: list[str] = content.names["sources"]
         self.name_scores: np.ndarray = np.asarray(content.names["scores"], dtype=np.float32)
-        self._row = {int(number): row for row, number in enumerate(content.images["image_ids"])}
+        self.name_confidences = np.asarray(content.names["confidences"], dtype=np.float32)
 
     @classmethod
     def from_pretrained(
@@ -100,121 +78,174 @@ class ConceptIndex:
     ) -> "ConceptIndex":
         """Read the index of an artifact: "bundled", a folder or a Hub id.
 
-        Raises ArtifactError if there is none or if it is damaged, naming the file.
+        Raises ArtifactError if there is none, if it is damaged, or if it describes other weights
+        than the SAE beside it, naming the file.
         """
+        access = {
+            "revision": revision,
+            "subfolder": subfolder,
+            "token": token,
+            "local_files_only": local_files_only,
+        }
         wanted = [f"{files.FOLDER}/{name}" for name in files.FILES]
-        folder = local_folder(
-            id_or_dir,
-            files=wanted,
-            revision=revision,
-            subfolder=subfolder,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        return cls(files.read(folder / files.FOLDER))
+        folder = local_folder(id_or_dir, files=wanted, **access)
+        index = cls(files.read(folder / files.FOLDER))
+        try:
+            beside = local_folder(id_or_dir, files=[CONFIG], **access) / CONFIG
+        except HubError:
+            return index
+        if beside.is_file():
+            recorded = read_json(beside).get("sha256")
+            index.check_sae(recorded.get(WEIGHTS, "") if isinstance(recorded, dict) else "", folder)
+        return index
+
+    def check_sae(self, sha256: str, folder: Path | None = None) -> None:
+        """Raise ArtifactError if this index describes other weights than those of this hash."""
+        own = self.sae_sha256
+        if own and sha256 and own != sha256:
+            raise ArtifactError(
+                (folder or Path()) / files.FOLDER / "index.json",
+                f"the concept index describes SAE weights {own[:12]}",
+                f"those of the SAE, {sha256[:12]}",
+                AGAIN,
+            )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the index into `folder`/concepts, beside the SAE it belongs to."""
-        files.write(Path(folder) / files.FOLDER, self._content)
+        target = Path(folder) / files.FOLDER
+        check(target, self._content)
+        files.write(target, self._content)
 
     def __len__(self) -> int:
         return len(self.frequency)
 
-    @property
-    def n_images(self) -> int:
-        """Images that the statistics were gathered over."""
-        return self._content.header["n_images"]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that the statistics were gathered over."""
-        return self._content.header["n_tokens"]
-
-    @property
-    def data(self) -> str:
-        """The data set's name."""
-        return self._content.header["data"]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the patch grid."""
-        rows, columns = self._content.header["grid"]
-        return rows, columns
-
-    @property
-    def sae_sha256(self) -> str:
-        """Hash of the SAE weights that this index describes."""
-        return self._content.header["sae_sha256"]
-
     def concept(self, latent: int) -> Concept:
         """All that is known of one latent; IndexError if there is no such latent."""
-        if not 0 <= latent < len(self):
-            raise IndexError(f"Latent {latent}: this index has latents 0 to {len(self) - 1}.")
+        latent = self._latent(latent)
         return Concept(
             latent=latent,
             name=self.names[latent],
             name_source=self.name_sources[latent],
             name_score=float(self.name_scores[latent]),
-            frequency=float(self.frequency[latent]),
-            token_frequency=float(self.token_frequency[latent]),
-            mean_activation=float(self.mean_activation[latent]),
-            max_activation=float(self.max_activation[latent]),
-            entropy=float(self.entropy[latent]),
+            name_confidence=float(self.name_confidences[latent]),
+            **{
+                name: float(self.statistics[name][latent])
+                for name in (
+                    *("frequency", "token_frequency", "mean_activation", "patch_mean_activation"),
+                    *("max_activation", "entropy", "decoder_norm"),
+                )
+            },
             dead=bool(self.dead[latent]),
+            rare=bool(self.rare[latent]),
             dense=bool(self.dense[latent]),
             histogram=self._content.statistics["histogram"][latent].tolist(),
             histogram_edges=histogram_edges().tolist(),
-            exemplars={
-                level: self._exemplars(latent, number) for number, level in enumerate(LEVELS)
-            },
+            exemplars={level: self.exemplars(latent, level) for level in LEVELS},
+            statistics={name: float(array[latent]) for name, array in self.statistics.items()},
+            classes=self.classes(latent),
+            neighbours=self.neighbours(latent),
+            cofiring=self.neighbours(latent, by="cofiring"),
         )
 
+    def exemplars(self, latent: int, level: str = "top") -> list[Exemplar]:
+        """Images on which a latent fires, strongest first: of level "top", "middle" or "low"."""
+        latent = self._latent(latent)
+        if level not in LEVELS:
+            raise ValueError(f"Exemplars have the levels {', '.join(LEVELS)}; got {level!r}.")
+        return self._exemplars.level(latent, level)
+
+    def deciles(self, latent: int) -> list[list[Exemplar]]:
+        """Ten lists: exemplars drawn by chance from each tenth of the images in which a latent
+        fires, from the strongest tenth to the weakest."""
+        return self._exemplars.deciles(self._latent(latent))
+
     def thumbnail(self, image_id: int) -> bytes:
-        """The WebP thumbnail of an exemplar image; KeyError if it is none."""
-        row = self._row[image_id]
-        start, stop = self._content.images["offsets"][row : row + 2]
-        return self._content.images["webp"][start:stop].tobytes()
+        """The WebP thumbnail of an exemplar image, a grey tile if the index holds none of it;
+        KeyError if the image is no exemplar."""
+        return self._exemplars.thumbnail(image_id)
 
     def exemplar_table(self, level: str = "top") -> tuple[np.ndarray, np.ndarray]:
-        """Image numbers int32 (d_sae, n), -1 for none, and activations float32 of one level."""
-        number = LEVELS.index(level)
-        table = self._content.exemplars
-        return table["image_ids"][:, number], table["activations"][:, number]
+        """Image numbers int32 (d_sae, n), -1 for none, and activations float32: "top" exemplars, or
+        "deciles", decile by decile."""
+        n_top, table = self._content.header["n_top"], self._content.exemplars
+        part = {"top": slice(0, n_top), "deciles": slice(n_top, None)}[level]
+        return table["image_ids"][:, part], table["activations"][:, part]
+
+    def classes(self, latent: int, k: int = 8) -> list[ClassCount]:
+        """The k classes with most tokens above tau, falling; [] without labels."""
+        return self.class_table.largest(self._latent(latent), k)
+
+    @cached_property
+    def class_table(self) -> ClassTable:
+        """How classes and latents go together (PatchSAE, equation 5)."""
+        return ClassTable(self._content)
+
+    def neighbours(self, latent: int, k: int = 12, *, by: str = "decoder") -> list[Neighbour]:
+        """The nearest latents, by "decoder" cosine or by "cofiring", nearest first."""
+        if by not in ("decoder", "cofiring"):
+            raise ValueError(f"Neighbours are by 'decoder' or by 'cofiring'; got {by!r}.")
+        latent, table = self._latent(latent), self._content.neighbours
+        ids = table[f"{by}_ids"][latent]
+        scores = table["decoder_cosines" if by == "decoder" else "cofiring_scores"][latent]
+        return [
+            Neighbour(int(other), self.names[other], float(score))
+            for other, score in zip(ids[:k], scores[:k], strict=True)
+            if other >= 0
+        ]
+
+    def search(
+        self, query: "str | Image.Image", k: int = 5, *, backbone: "Backbone | None" = None
+    ) -> list[Hit]:
+        """The k concepts that a text (or a picture) is about, best first: see `Searcher.search`."""
+        return self.searcher.search(query, k, backbone=backbone)
+
+    @cached_property
+    def _exemplars(self) -> ExemplarTable:
+        return ExemplarTable(self._content)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Every way to search: by name, meaning, image, region, latent and statistic."""
+        return Searcher(self)
 
     def with_names(
-        self, names: list[str], sources: list[str], scores: list[float]
+        self,
+        names: Sequence[str],
+        sources: Sequence[str],
+        scores: Sequence[float],
+        confidences: Sequence[float] | None = None,
     ) -> "ConceptIndex":
         """A copy with other names; one entry per latent each, "" and 0 for nameless ones."""
-        if not len(names) == len(sources) == len(scores) == len(self):
+        sure = [0.0] * len(names) if confidences is None else confidences
+        if not len(names) == len(sources) == len(scores) == len(sure) == len(self):
             raise ValueError(f"Names: got {len(names)}, expected {len(self)}, one per latent.")
-        fresh = {"names": names, "sources": sources, "scores": scores}
+        fresh = {"names": names, "sources": sources, "scores": scores, "confidences": sure}
+        fresh = {key: list(row) for key, row in fresh.items()}
         return ConceptIndex(self._content._replace(names=fresh))
 
-    def _exemplars(self, latent: int, level: int) -> list[Exemplar]:
-        table = self._content.exemplars
-        found = []
-        for column, number in enumerate(table["image_ids"][latent, level]):
-            if number < 0:
-                break
-            at = (latent, level, column)
-            values = table["values"][at].astype(np.float32)
-            fires = values > 0
-            found.append(
-                Exemplar(
-                    image_id=int(number),
-                    activation=float(table["activations"][at]),
-                    label=self._content.captions[self._row[int(number)]],
-                    patches=table["patches"][at][fires].tolist(),
-                    values=values[fires].tolist(),
+    def with_statistics(self, extra: Mapping[str, np.ndarray]) -> "ConceptIndex":
+        """A copy that carries further statistics, one number a latent each; NaN for unknown."""
+        added = {name: np.asarray(array, np.float32) for name, array in extra.items()}
+        for name, array in added.items():
+            if array.shape != (len(self),) or name in (*STATISTICS, "histogram", ""):
+                raise ValueError(
+                    f"Statistic {name!r} of shape {array.shape}: expected ({len(self)},), one "
+                    f"number a latent, and none of the names {', '.join(STATISTICS)}."
                 )
-            )
-        return found
+        return ConceptIndex(self._content._replace(statistics=self._content.statistics | added))
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a latent: name, flags and every statistic."""
+        return index_frame(self)
 
-N_BINS = 32
+    def __repr__(self) -> str:
+        named = sum(map(bool, self.names))
+        return f"ConceptIndex({len(self):,} latents, {named:,} named, over {self.data})"
 
+    def _repr_html_(self) -> str:
+        return index_html(self)
 
-def histogram_edges() -> np.ndarray:
-    """N_BINS + 1 edges, half an octave apart, from 2^-10 to 2^6; the same for every latent, so that
-    histograms of two data sets can be added."""
-    return 2.0 ** (np.arange(N_BINS + 1) / 2 - 10)
+    def _latent(self, latent: int) -> int:
+        if not 0 <= latent < len(self):
+            raise IndexError(f"Latent {latent}: this index has latents 0 to {len(self) - 1}.")
+        return int(latent)

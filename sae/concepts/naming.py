@@ -1,46 +1,151 @@
-"""Names latents with a text tower: which word do the exemplars of a latent share?
+"""Names concepts: by the words that a text tower finds in the lit regions, or by class labels.
 
-Knows image and text features; knows no pictures or files. A word's score for a latent is how many
-standard deviations the exemplars' similarity to the word lies above that of all exemplar images,
-averaged with the activations as weights: common words gain nothing from being common.
+Knows an index's embeddings, labels and vocabularies; knows no pictures or files. By text, a word's score for
+a latent is the cosine of the word and the mean feature of the exemplars' lit regions, minus that of the
+empty prompt (a word must say more than saying nothing). The confidence is the word's share in a softmax,
+at the tower's own temperature, over the whole vocabulary and the empty prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from sae.backbones import Backbone
 from sae.concepts.index import ConceptIndex
+from sae.concepts.text import EMPTY, phrases_of, word_vectors
+from sae.hub import BUNDLED
 
-SOURCE = "text tower"
+TEXT, LABELS = "text tower", "labels"
+MINIMUM = 0.05
+"""Difference of cosines that the best word must reach; weaker latents stay nameless."""
+MIN_SHARE = 0.5
+"""Share of the exemplars' activation that one label must reach to be the name."""
+MIN_EXEMPLARS = 3
+"""Exemplars that must carry that label."""
+MAX_WORDS = 100_000
+_SCALE = 100.0
+_CHUNK = 1 << 24
+WORDS = BUNDLED / "words.txt"
 
 
-def name_latents(
+class Naming(NamedTuple):
+    """The best words of every latent."""
+
+    words: list[list[str]]
+    """(d_sae, k), best first; [] for latents without an embedding."""
+    scores: np.ndarray
+    """float32 (d_sae, k)."""
+    confidences: np.ndarray
+    """float32 (d_sae, k)."""
+
+
+def read_words(path: str | Path = WORDS) -> list[str]:
+    """The words of a file, one a line, in its order; lines that are empty or begin with # are not
+    words. ValueError if it holds none, or too many."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}). Save the words as UTF-8.") from error
+    words = [line.strip() for line in lines]
+    words = list(dict.fromkeys(word for word in words if word and not word.startswith("#")))
+    if not 0 < len(words) <= MAX_WORDS:
+        raise ValueError(f"{path}: {len(words)} words; expected 1 to {MAX_WORDS}, one a line.")
+    return words
+
+
+def best_words(
     index: ConceptIndex,
-    words: Sequence[str],
-    text_features: np.ndarray,
-    image_ids: np.ndarray,
-    image_features: np.ndarray,
+    backbone: Backbone,
+    words: Mapping[str, Sequence[str]],
     *,
-    minimum: float = 0.0,
-) -> ConceptIndex:
-    """A copy of `index` with the best word for every latent that fires.
+    k: int = 1,
+) -> Naming:
+    """The k best of `words` (name → the phrases that stand for it) for every latent."""
+    vectors = word_vectors(backbone, {**words, "": EMPTY})
+    names, found = list(words), index.embeddings.astype(np.float32)
+    if found.shape[1] != vectors.shape[1]:
+        raise ValueError(
+            f"The index holds features of width {found.shape[1]}, the backbone {backbone.id!r} "
+            f"gives {vectors.shape[1]}; name an index with the backbone it was built with."
+        )
+    k = min(k, len(names))
+    scale = backbone.logit_scale or _SCALE
+    there = np.abs(found).sum(1) > 0
+    best = np.zeros((len(index), k), np.int64)
+    scores, sure = np.zeros((len(index), k), np.float32), np.zeros((len(index), k), np.float32)
+    step = max(1, _CHUNK // len(vectors))
+    for start in range(0, len(index), step):
+        part = slice(start, start + step)
+        cosines = found[part] @ vectors.T
+        order = np.argpartition(-cosines[:, :-1], k - 1, axis=1)[:, :k]
+        top = np.take_along_axis(cosines, order, 1)
+        by_score = np.argsort(-top, axis=1, kind="stable")
+        best[part] = np.take_along_axis(order, by_score, 1)
+        top = np.take_along_axis(top, by_score, 1)
+        scores[part] = top - cosines[:, -1:]
+        largest = cosines.max(1, keepdims=True)
+        total = np.exp(scale * (cosines - largest)).sum(1, keepdims=True)
+        sure[part] = np.exp(scale * (top - largest)) / total
+    rows = [
+        [names[word] for word in row] if ok else [] for row, ok in zip(best, there, strict=True)
+    ]
+    return Naming(rows, scores * there[:, None], sure * there[:, None])
 
-    words (n); text_features (n, d) unit rows; image_ids (m) rising and image_features (m, d) unit
-    rows of every top exemplar's image. Latents whose best score is below `minimum` standard
-    deviations stay nameless.
+
+def name_by_text(
+    index: ConceptIndex,
+    backbone: Backbone,
+    words: Mapping[str, Sequence[str]] | Sequence[str],
+    *,
+    minimum: float = MINIMUM,
+) -> ConceptIndex:
+    """A copy of `index` named by the backbone's text tower; `words` with their phrases, or alone.
+
+    Latents whose best score is below `minimum`, and dead ones, stay nameless.
     """
-    similarity = image_features @ text_features.T
-    above = (similarity - similarity.mean(0)) / (similarity.std(0) + 1e-6)
-    ids, activations = index.exemplar_table("top")
-    rows = np.searchsorted(image_ids, np.maximum(ids, image_ids[0]))
-    weights = np.where(ids >= 0, activations, 0)
-    totals = np.einsum("le,lew->lw", weights, above[rows], optimize=True)
-    scores = totals / np.maximum(weights.sum(1), 1e-12)[:, None]
-    best = scores.argmax(1)
-    score = scores[np.arange(len(index)), best]
-    named = (weights.sum(1) > 0) & (score >= minimum)
+    if not isinstance(words, Mapping):
+        words = {word: phrases_of(word) for word in words}
+    found = best_words(index, backbone, words)
+    named = [
+        bool(row) and bool(score[0] >= minimum) and not dead
+        for row, score, dead in zip(found.words, found.scores, index.dead, strict=True)
+    ]
     return index.with_names(
-        [words[word] if ok else "" for word, ok in zip(best, named, strict=True)],
-        [SOURCE if ok else "" for ok in named],
-        [round(float(s), 3) if ok else 0.0 for s, ok in zip(score, named, strict=True)],
+        [row[0] if ok else "" for row, ok in zip(found.words, named, strict=True)],
+        [TEXT if ok else "" for ok in named],
+        [round(float(s[0]), 4) if ok else 0.0 for s, ok in zip(found.scores, named, strict=True)],
+        [
+            round(float(c[0]), 4) if ok else 0.0
+            for c, ok in zip(found.confidences, named, strict=True)
+        ],
     )
+
+
+def name_by_labels(index: ConceptIndex) -> ConceptIndex:
+    """A copy of `index` named by the class that most of a latent's strongest images belong to.
+
+    The confidence is that class's share of the exemplars' activation; the score is how much that is
+    above its share of the data set. A latent is named if the share is at least MIN_SHARE, on
+    MIN_EXEMPLARS images or more.
+    """
+    names, scores, sure = [""] * len(index), [0.0] * len(index), [0.0] * len(index)
+    if not index.class_names:
+        return index
+    ids, activations = index.exemplar_table("top")
+    labels = index.class_table.of_images(ids)
+    base = index.class_table.shares()
+    for latent in range(len(index)):
+        known = labels[latent] >= 0
+        if known.sum() < MIN_EXEMPLARS:
+            continue
+        shares = np.bincount(labels[latent][known], weights=activations[latent][known])
+        shares = shares / max(float(activations[latent][ids[latent] >= 0].sum()), 1e-12)
+        best = int(shares.argmax())
+        enough = (labels[latent] == best).sum() >= MIN_EXEMPLARS
+        if enough and shares[best] >= MIN_SHARE and shares[best] > base[best]:
+            names[latent] = index.class_names[best]
+            sure[latent] = round(float(shares[best]), 4)
+            scores[latent] = round(float(shares[best] - base[best]), 4)
+    return index.with_names(names, [LABELS if name else "" for name in names], scores, sure)

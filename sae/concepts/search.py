@@ -1,0 +1,254 @@
+"""Finds concepts: by name, by meaning, by picture, by region, by latent, by statistic.
+
+Knows an index's arrays and, for meaning, the text tower of the backbone that the index names; knows
+nothing of files or screens. Everything but the towers' own forward is a few milliseconds at 49,152
+latents: one matrix times vector, or one look at each different name.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from sae.backbones import Backbone
+from sae.concepts.build import sparse_codes
+from sae.concepts.concept import Hit
+from sae.concepts.lit_regions import region_features
+from sae.concepts.name_search import NameSearch
+from sae.concepts.text import directions, phrases_of
+
+if TYPE_CHECKING:
+    from sae.concepts.index import ConceptIndex
+    from sae.model import SparseAutoencoder
+
+MAX_TEXT = 400
+"""Characters of a query at most."""
+_loading = threading.Lock()
+
+
+class Searcher:
+    """Every way to search one index. Safe to share between threads; nothing is changed by a search."""
+
+    def __init__(self, index: "ConceptIndex") -> None:
+        self._index = index
+        self._names = NameSearch(index.names, index.name_confidences)
+
+    def search(
+        self, query: "str | Image.Image", k: int = 5, *, backbone: Backbone | None = None
+    ) -> list[Hit]:
+        """The k best concepts for a text or a picture, best first; `by` says why each is there.
+
+        Text: concepts whose name is or begins with it (score 0.7 … 1), then those near its meaning
+        (score: cosine of text and lit regions, minus that of the empty prompt), if the index has a
+        text tower that knows the words; without one, names that are spelt alike (score below 0.7).
+        A picture: `like_image`. The text tower is `backbone`, or is loaded once from the index's
+        reference. May be empty. ValueError for an empty query; OSError if the tower cannot be read.
+        """
+        if isinstance(query, Image.Image):
+            return self.like_image(query, k, backbone=backbone)
+        text, k = _checked(query, k)
+        found = {hit.latent: hit for hit in self.by_name(text, k)}
+        if sum(hit.score >= NameSearch.LITERAL for hit in found.values()) < k and self.has_text:
+            for hit in self.by_meaning(text, k, backbone=backbone):
+                if hit.latent not in found or found[hit.latent].score < hit.score:
+                    found[hit.latent] = hit
+        return sorted(found.values(), key=lambda hit: (-hit.score, hit.latent))[:k]
+
+    def by_name(self, text: str, k: int = 5) -> list[Hit]:
+        """Concepts by their name alone, from the first character on; no model is asked."""
+        text, k = _checked(text, k)
+        return [self._hit(latent, score, "name") for latent, score in self._names.find(text, k)]
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the index can be searched by meaning."""
+        return self._index.text_tower is not None and self._index.embeddings.shape[1] > 0
+
+    def by_meaning(self, text: str, k: int = 5, *, backbone: Backbone | None = None) -> list[Hit]:
+        """Concepts whose exemplars' lit regions are nearest to the text, minus the empty prompt.
+
+        [] if the text tower knows none of the words. ValueError if the index has no text tower.
+        """
+        text, k = _checked(text, k)
+        if not self.has_text:
+            raise ValueError(
+                "This index cannot be searched by meaning: it was built with a backbone that has no "
+                "text tower. Search by name, or build it with a CLIP or SigLIP backbone."
+            )
+        with _loading:  # one tower, not one for each of many first visitors
+            tower = backbone or _tower(**self._index.text_tower)
+        direction = directions(tower, {text: phrases_of(text)})
+        if direction is None:
+            return []
+        return self._best(self._vectors @ self._fits(direction[0]), k, "meaning")
+
+    def like_image(
+        self,
+        image: Image.Image,
+        k: int = 5,
+        *,
+        patches: Sequence[int] | None = None,
+        backbone: Backbone | None = None,
+    ) -> list[Hit]:
+        """Concepts whose exemplars look like a picture, or like a region (row-major patches) of it.
+
+        Score: cosine of the features, both less the mean of all concepts.
+        """
+        _, k = _checked("image", k)
+        if not self.has_text:
+            raise ValueError(
+                "This index holds no image features, because its backbone has no text tower; search "
+                "by what fires instead: searcher.firing(...)."
+            )
+        with _loading:
+            tower = backbone or _tower(**self._index.text_tower)
+        feature = self._fits(region_features(tower, image, [patches])[0])
+        centred = feature - self._centre
+        scores = self._centred @ (centred / max(float(np.linalg.norm(centred)), 1e-12))
+        return self._best(scores, k, "image" if patches is None else "region")
+
+    def firing(
+        self,
+        values: np.ndarray,
+        latents: np.ndarray,
+        k: int = 5,
+        *,
+        patches: Sequence[int] | None = None,
+    ) -> list[Hit]:
+        """Concepts that fire most in a picture's sparse code, or in a region of it.
+
+        values, latents (patches, n), row-major patches as `SparseAutoencoder.encode_sparse` gives
+        them. Score: mean over the region of activation / largest activation of the data set, so
+        that loud latents gain nothing; always-on latents are left out.
+        """
+        _, k = _checked("image", k)
+        values, latents = np.asarray(values, np.float64), np.asarray(latents)
+        if patches is not None:
+            rows = np.unique(np.asarray(patches, np.int64))
+            if not len(rows) or rows.min() < 0 or rows.max() >= len(values):
+                raise ValueError(
+                    f"A region holds one or more patches of 0 to {len(values) - 1}; got {patches!r}."
+                )
+            values, latents = values[rows], latents[rows]
+        n = len(self._index)
+        sums = np.bincount(latents.ravel(), weights=np.maximum(values, 0).ravel(), minlength=n)
+        scores = sums / len(values) / np.maximum(self._index.max_activation, 1e-12)
+        scores[self._index.dense | (sums == 0)] = -np.inf
+        return self._best(scores, k, "image" if patches is None else "region")
+
+    def fires_on(
+        self,
+        image: Image.Image,
+        k: int = 5,
+        *,
+        backbone: Backbone,
+        sae: "SparseAutoencoder",
+        patches: Sequence[int] | None = None,
+    ) -> list[Hit]:
+        """`firing` of a picture: it is run through the backbone and the SAE first."""
+        values, latents = sparse_codes([image], backbone, sae)
+        policy, (rows, columns) = sae.cfg.backbone.tokens, backbone.patch_grid
+        first = backbone.n_prefix if policy == "all" else 0
+        part = slice(first, first + rows * columns)
+        return self.firing(values[0, part], latents[0, part], k, patches=patches)
+
+    def near(self, latent: int, k: int = 5, *, by: str = "decoder") -> list[Hit]:
+        """Concepts near a latent by "decoder" cosine, "cofiring" or "meaning" (lit regions)."""
+        if by != "meaning":
+            rows = self._index.neighbours(latent, k, by=by)
+            return [Hit(row.latent, row.name, row.score, by) for row in rows]
+        self._index.concept  # noqa: B018 - the index checks the number below
+        scores = self._centred @ self._centred[self._index._latent(latent)]
+        scores[latent] = -np.inf
+        return self._best(scores, k, "meaning")
+
+    def by_statistic(
+        self,
+        name: str,
+        k: int = 50,
+        *,
+        falling: bool = True,
+        where: Mapping[str, tuple[float, float]] | None = None,
+    ) -> list[Hit]:
+        """Concepts sorted by a statistic, among those within all ranges of `where`.
+
+        `where` has (lowest, highest) by statistic. Statistics: those of the index, "confidence" and
+        "name_score". Dead latents and unknown values (NaN, or -1 for entropies) are left out.
+        """
+        _, k = _checked("statistic", k)
+        values = self._statistic(name).astype(np.float64)
+        kept = ~self._index.dead & np.isfinite(values)
+        if name in ("entropy", "label_std"):
+            kept &= values >= 0
+        for other, (low, high) in (where or {}).items():
+            column = self._statistic(other)
+            kept &= (column >= low) & (column <= high)
+        rows = np.flatnonzero(kept)
+        order = np.argsort(-values[rows] if falling else values[rows], kind="stable")[:k]
+        return [self._hit(latent, float(values[latent]), name) for latent in rows[order]]
+
+    def _statistic(self, name: str) -> np.ndarray:
+        known = {
+            **self._index.statistics,
+            "confidence": self._index.name_confidences,
+            "name_score": self._index.name_scores,
+        }
+        if name not in known:
+            raise ValueError(f"There is no statistic {name!r}; there are {', '.join(known)}.")
+        return known[name]
+
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        return self._index.embeddings.astype(np.float32)
+
+    @cached_property
+    def _there(self) -> np.ndarray:
+        """Whether a latent has an embedding."""
+        return np.abs(self._vectors).sum(1) > 0
+
+    @cached_property
+    def _centre(self) -> np.ndarray:
+        return self._vectors[self._there].mean(0) if self._there.any() else self._vectors.sum(0)
+
+    @cached_property
+    def _centred(self) -> np.ndarray:
+        rows = np.where(self._there[:, None], self._vectors - self._centre, 0)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+    def _fits(self, feature: np.ndarray) -> np.ndarray:
+        if feature.shape != self._vectors.shape[1:]:
+            raise ValueError(
+                f"The backbone gives features of width {len(feature)}, the index holds width "
+                f"{self._vectors.shape[1]}; use the backbone {self._index.text_tower['id']!r}."
+            )
+        return feature
+
+    def _best(self, scores: np.ndarray, k: int, by: str) -> list[Hit]:
+        """The k largest finite scores, falling, then rising number."""
+        scores = np.where(self._there, scores, -np.inf) if by == "meaning" else scores
+        n = min(k, len(scores))
+        rows = np.argpartition(-scores, n - 1)[:n]
+        rows = rows[np.isfinite(scores[rows])]
+        rows = rows[np.lexsort((rows, -scores[rows]))]
+        return [self._hit(latent, float(scores[latent]), by) for latent in rows]
+
+    def _hit(self, latent: int, score: float, by: str) -> Hit:
+        return Hit(int(latent), self._index.names[latent], score, by)
+
+
+@lru_cache(maxsize=2)
+def _tower(id: str, revision: str | None) -> Backbone:
+    """The text tower's backbone, loaded once; from the network only if its id is a Hub id."""
+    return Backbone.from_pretrained(id, revision=revision)
+
+
+def _checked(text: str, k: int) -> tuple[str, int]:
+    """A query as it is searched: stripped; ValueError if there is nothing to search for."""
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("Nothing to search for: give a word or a few, such as 'striped'.")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"k is the number of concepts to find, at least 1; got {k!r}.")
+    return text.strip()[:MAX_TEXT], k
