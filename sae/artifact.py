@@ -1,7 +1,8 @@
 """Artifact format 1: the folder an SAE lives in, written whole and read strictly.
 
     config.json               everything needed to run the SAE, and the sha256 of its weights
-    cfg.json                  the same SAE in the words of SAELens 6; written for others, never read
+    cfg.json                  the same SAE in the words of SAELens 6; written for others, never read,
+                              and left out where SAELens has no words for it
     sae_weights.safetensors   W_enc (d_in, d_sae)  b_enc (d_sae)  W_dec (d_sae, d_in)  b_dec (d_in)
                               threshold (d_sae) for jumprelu, batch_topk and matryoshka; the last
                               two hold one constant there, equal to config.json's threshold
@@ -65,7 +66,11 @@ def write(folder: str | Path, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> 
     with replacing(weights) as temporary:
         save_file(stored, temporary, metadata={"format": "pt"})
         digest = sha256(temporary)
-    write_json(folder / SAELENS_CONFIG, saelens_config(cfg, stored["W_enc"].dtype))
+    words = saelens_config(cfg, stored["W_enc"].dtype)
+    if words is None:
+        (folder / SAELENS_CONFIG).unlink(missing_ok=True)
+    else:
+        write_json(folder / SAELENS_CONFIG, words)
     write_json(folder / CONFIG, {**_config_to_json(cfg), "sha256": {WEIGHTS: digest}})
 
 
@@ -95,9 +100,15 @@ def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:
     return cfg, tensors
 
 
-def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """The SAE in SAELens 6's words: batch_topk and matryoshka become its jumprelu."""
-    words = {"relu": "standard", "topk": "topk"}
+def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any] | None:
+    """The SAE in SAELens 6's words: batch_topk and matryoshka become its jumprelu.
+
+    None for a topk that keeps negative values without ranking by size: SAELens has no such SAE.
+    """
+    if cfg.negative == "keep":
+        return None
+    words = {"relu": "standard", "topk": "abstopk" if cfg.negative == "rank" else "topk"}
+    norms = {"constant_norm": "constant_norm_rescale"}
     content: dict[str, Any] = {
         "architecture": words.get(cfg.architecture, "jumprelu"),
         "d_in": cfg.d_in,
@@ -105,7 +116,7 @@ def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
+        "normalize_activations": norms.get(cfg.input_norm, cfg.input_norm),
         "reshape_activations": "none",
         "metadata": {
             "sae_lens_version": "6.0.0",
@@ -123,8 +134,9 @@ def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any]:
 def _config_to_json(cfg: SAEConfig) -> dict[str, Any]:
     content = dataclasses.asdict(cfg)
     ordered = {"format": content.pop("format"), **content}
-    if cfg.group_sizes is None:
-        del ordered["group_sizes"]
+    for name, usual in _LEFT_OUT.items():
+        if ordered[name] == usual:
+            del ordered[name]
     return ordered
 
 
@@ -149,6 +161,9 @@ def _read_config(path: Path) -> tuple[SAEConfig, str]:
         content["group_sizes"] = tuple(groups)
     backbone = typed_fields(path, content.get("backbone"), _BACKBONE_TYPES, "backbone.")
     fields = typed_fields(path, content, _CONFIG_TYPES, "")
+    for name in ("negative", "input_norm"):
+        if name in fields and fields[name] is None:
+            raise ArtifactError(path, f"{name} = None", "text")
     try:
         cfg = SAEConfig(**{**fields, "backbone": BackboneRef(**backbone)})
     except (ValueError, OverflowError) as error:
@@ -156,6 +171,8 @@ def _read_config(path: Path) -> tuple[SAEConfig, str]:
     return cfg, hashes[WEIGHTS]
 
 
+_LEFT_OUT = {"group_sizes": None, "negative": "zero", "input_norm": "none"}
+"""Fields that config.json leaves out where they say nothing."""
 _OPTIONAL_STR, _OPTIONAL_INT = (str, type(None)), (int, type(None))
 _BACKBONE_TYPES: dict[str, tuple[type, ...]] = {
     "id": (str,),
@@ -173,6 +190,8 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "threshold": (float, int, type(None)),
     "backbone": (dict,),
     "group_sizes": (tuple, type(None)),
+    "negative": _OPTIONAL_STR,
+    "input_norm": _OPTIONAL_STR,
 }
 
 

@@ -10,9 +10,13 @@ from typing import Literal, get_args
 
 Architecture = Literal["relu", "topk", "batch_topk", "matryoshka", "jumprelu"]
 TokenPolicy = Literal["all", "patches", "cls"]
+Negative = Literal["zero", "keep", "rank"]
+InputNorm = Literal["none", "layer_norm", "constant_norm"]
 
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 TOKEN_POLICIES: tuple[str, ...] = get_args(TokenPolicy)
+NEGATIVES: tuple[str, ...] = get_args(Negative)
+INPUT_NORMS: tuple[str, ...] = get_args(InputNorm)
 FORMAT = 1
 """The newest artifact format this library reads, and the one it writes."""
 
@@ -50,6 +54,12 @@ class SAEConfig:
     `k` is the number of active latents per token (topk: exactly at most; batch_topk and matryoshka:
     on average in training). `threshold` is the scalar that batch_topk and matryoshka use at
     inference. `group_sizes` are matryoshka's nested groups, in order, summing to `d_sae`.
+
+    Two options serve SAEs of other libraries; what PatchLens trains has neither. `negative` says
+    what topk does with the negative among its k: "zero" empties them, "keep" lets them through,
+    "rank" lets them through and chooses the k by size without sign. `input_norm` is taken of every
+    token before encoding and undone after decoding: "layer_norm" (x - mean) / (std + 1e-5) with the
+    unbiased std, "constant_norm" x * sqrt(d_in) / ||x||.
     """
 
     architecture: Architecture
@@ -60,6 +70,8 @@ class SAEConfig:
     threshold: float | None = None
     group_sizes: tuple[int, ...] | None = None
     format: int = FORMAT
+    negative: Negative = "zero"
+    input_norm: InputNorm = "none"
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -76,6 +88,7 @@ class SAEConfig:
         self._check_k()
         self._check_threshold()
         self._check_groups()
+        self._check_options()
 
     def _check_k(self) -> None:
         if self.architecture not in _USES_K:
@@ -106,4 +119,15 @@ class SAEConfig:
         elif not sizes or min(sizes) < 1 or sum(sizes) != self.d_sae:
             raise ValueError(
                 f"matryoshka needs positive group_sizes summing to d_sae={self.d_sae}, got {sizes}."
+            )
+
+    def _check_options(self) -> None:
+        if self.negative not in NEGATIVES or self.input_norm not in INPUT_NORMS:
+            raise ValueError(
+                f"negative must be one of {NEGATIVES} and input_norm one of {INPUT_NORMS}, got "
+                f"{self.negative!r} and {self.input_norm!r}."
+            )
+        if self.negative != "zero" and self.architecture != "topk":
+            raise ValueError(
+                f"negative={self.negative!r} means nothing for {self.architecture}; drop it."
             )

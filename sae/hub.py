@@ -1,20 +1,24 @@
 """From an id to a folder, and from a folder to the Hub.
 
-Knows where artifacts live (the Hugging Face Hub, local folders, the package itself), how a card is
-rendered from an artifact's JSON files, and how the Hub's failures read. Knows nothing of tensors.
+Knows where artifacts live (the Hugging Face Hub, local folders, the package itself), how to take an
+upload up again, and how the Hub's failures read. Knows nothing of tensors or of what a card says.
 Nothing here goes out to the network unless it is given a Hub id.
 """
 
-import json
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae.storage import replacing
+from sae.cards import write_card
+
+__all__ = ["BUNDLED", "HubError", "list_files", "local_folder", "push_folder", "write_card"]
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
-CARD_TEMPLATES = Path(__file__).resolve().parents[1] / "hub_cards"
+ATTEMPTS = 4
+"""How often an upload is tried before it is given up; waits double from WAIT seconds."""
+WAIT = 1.0
 NOT_PUSHED = ("checkpoints/**", "**/.*", ".*")
 """What `push_folder` leaves behind of a training run's folder."""
 
@@ -67,51 +71,57 @@ def push_folder(
 ) -> str:
     """Render the card, create the repository if needed and upload `folder` in one commit.
 
-    Checkpoints and hidden files stay behind. Returns the commit's address; HubError on failure,
-    after which the same call takes the upload up again.
+    Checkpoints and hidden files stay behind. A connection that drops and an answer that promises
+    better luck later (429, 5xx, a commit in between) are met by trying again; what has arrived is
+    not sent twice, so a commit whose answer was lost is found there and not made again. Returns the
+    commit's address; HubError on failure, after which the same call takes the upload up again.
     """
     from huggingface_hub import HfApi
 
-    write_card(folder, repo_id)
-    api = HfApi(token=token)
     try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            folder_path=folder,
-            repo_id=repo_id,
-            revision=revision,
-            commit_message=commit_message,
-            ignore_patterns=list(NOT_PUSHED),
-        )
-    except (OSError, ValueError, _client_error()) as error:
-        raise HubError(f"{repo_id}: the upload failed: {_reason(error)}") from error
-    return str(commit.commit_url)
+        write_card(folder, repo_id)
+    except (OSError, ValueError) as error:
+        raise HubError(f"{repo_id}: the card of {folder} cannot be made: {error}") from error
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                folder_path=folder,
+                repo_id=repo_id,
+                revision=revision,
+                commit_message=commit_message,
+                ignore_patterns=list(NOT_PUSHED),
+            )
+            return str(commit.commit_url)
+        except (OSError, ValueError, RuntimeError, _client_error()) as error:
+            if attempt == ATTEMPTS or not _passing(error):
+                raise HubError(f"{repo_id}: the upload failed: {_reason(error)}") from error
+            time.sleep(WAIT * 2 ** (attempt - 1))
+    raise AssertionError("unreachable")
 
 
-def write_card(folder: str | Path, repo_id: str | None = None) -> None:
-    """Render README.md of an artifact's folder from its JSON files and nothing else."""
-    import jinja2
+def list_files(
+    repo_id: str, *, revision: str | None = None, token: str | bool | None = None
+) -> list[str]:
+    """The names of a Hub repository's files; HubError if it cannot be had."""
+    from huggingface_hub import HfApi
 
-    folder = Path(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(CARD_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    text = environment.get_template("sae.md").render(
-        config=_json_or_empty(folder / "config.json"),
-        metrics=_json_or_empty(folder / "metrics.json"),
-        training=_json_or_empty(folder / "training.json"),
-        repo_id=repo_id or "PATH_OR_HUB_ID",
-    )
-    with replacing(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    try:
+        return HfApi(token=token).list_repo_files(repo_id, revision=revision)
+    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+        raise HubError(f"{repo_id}: cannot list its files: {_reason(error)}") from error
 
 
-def _json_or_empty(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _passing(error: Exception) -> bool:
+    """Whether trying again may help: no answer at all, 429, 412 or the server's own fault."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return status in (408, 409, 412, 425, 429) or status >= 500
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, RuntimeError) and isinstance(cause, Exception):
+        return _passing(cause)
+    return isinstance(error, (_client_error(), ConnectionError))
 
 
 def _check_subfolder(subfolder: str) -> None:
@@ -133,20 +143,34 @@ def _download(
     commit = revision
     for file in files:
         wanted = PurePosixPath(subfolder or "", file)
+        access = {"revision": commit, "token": token}
         try:
-            path = hf_hub_download(
-                repo_id,
-                str(wanted),
-                revision=commit,
-                token=token,
-                local_files_only=local_files_only,
-            )
-        except (OSError, ValueError, _client_error()) as error:
+            try:
+                path = hf_hub_download(
+                    repo_id, str(wanted), local_files_only=local_files_only, **access
+                )
+            except _client_error() as error:
+                if getattr(error, "response", None) is not None:
+                    raise
+                # the connection broke; the client looks into the cache only if there was none
+                path = _cached(repo_id, str(wanted), access, error)
+        except (OSError, ValueError, RuntimeError, _client_error()) as error:
             where = f"{repo_id}@{revision}" if revision else repo_id
             raise HubError(f"{where}: cannot get {wanted}: {_reason(error)}") from error
         snapshot = Path(path).parents[len(wanted.parts) - 1]
         commit = snapshot.name
     return snapshot / (subfolder or "")
+
+
+def _cached(repo_id: str, file: str, access: dict[str, Any], error: Exception) -> str:
+    """The file in the cache, or else `error`."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return hf_hub_download(repo_id, file, local_files_only=True, **access)
+    except LocalEntryNotFoundError:
+        raise error from None
 
 
 def _client_error() -> type[Exception]:
@@ -160,6 +184,8 @@ def _reason(error: Exception) -> str:
     """What a failure of the Hub client means and what to do about it."""
     from huggingface_hub import errors
 
+    while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     known: tuple[tuple[type[Exception], str], ...] = (
         (
             errors.GatedRepoError,
@@ -182,7 +208,8 @@ def _reason(error: Exception) -> str:
         ),
         (
             errors.EntryNotFoundError,
-            "the repository has no such file. Is it a PatchLens artifact, and is subfolder right?",
+            "the repository has no such file. Is it a PatchLens artifact, is subfolder right, and was "
+            "its upload finished? Another library's SAE opens with `python -m sae.interop`.",
         ),
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set. Unset it, or use a local folder."),
         (errors.HFValidationError, "this is not a valid Hub id. Write it as user/name."),

@@ -95,3 +95,8 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain_key(value: object) -> str:
+    """A text that is equal for equal JSON values, to look results up by."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

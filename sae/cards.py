@@ -1,0 +1,196 @@
+"""Model cards: a folder's README.md, rendered from its JSON files and nothing else.
+
+Knows the templates in hub_cards/, which kind of folder wants which, and the Hub's card metadata.
+A figure that is not in metrics.json is left out of the card, never made up. Knows nothing of
+tensors or of the network.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sae.storage import replacing
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "hub_cards"
+PICTURES = {
+    "exemplars.webp": "The strongest images of some concepts",
+    "exemplars.png": "The strongest images of some concepts",
+    "curves.png": "Training curves",
+    "curves.svg": "Training curves",
+}
+"""Pictures that a card shows if they lie in the folder."""
+PERCENTAGES = ("dead_fraction",)
+"""Figures that are shares of one, shown in per cent; anything outside 0 … 1 is refused."""
+LABELS = {
+    "fvu": "variance left unexplained (FVU)",
+    "explained_variance": "variance explained",
+    "l0": "active latents per token (L0)",
+    "dead_fraction": "latents that never fired",
+    "accuracy": "accuracy",
+    "base_accuracy": "accuracy, base classes",
+    "novel_accuracy": "accuracy, novel classes",
+}
+_SHARES = (*PERCENTAGES, "explained_variance", "accuracy", "base_accuracy", "novel_accuracy")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def kind_of(folder: Path) -> str:
+    """Which card a folder wants: "sae", "index" or "head"."""
+    config = _json(folder / "config.json")
+    if "architecture" in config and "d_sae" in config:
+        return "sae"
+    if (folder / "concepts" / "index.json").is_file() or (folder / "index.json").is_file():
+        return "index"
+    return "head"
+
+
+def write_card(folder: str | Path, repo_id: str | None = None) -> None:
+    """Render README.md of an artifact's folder. ValueError if a figure cannot be what it says."""
+    folder = Path(folder)
+    text = render(folder, repo_id)
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render(folder: Path, repo_id: str | None = None) -> str:
+    """The card's text, for the SAE, concept index or head that lies in `folder`."""
+    import jinja2
+
+    kind = kind_of(folder)
+    config, metrics = _json(folder / "config.json"), _json(folder / "metrics.json")
+    training = _json(folder / "training.json")
+    index = _json(folder / "concepts" / "index.json") or _json(folder / "index.json")
+    shown = figures(metrics)
+    heads = sorted(
+        p.parent.relative_to(folder / "heads").as_posix()
+        for p in folder.glob("heads/**/config.json")
+    )
+    words = {
+        "card_data": _metadata(kind, config, training, shown, repo_id),
+        "config": config,
+        "figures": shown,
+        "training": training,
+        "index": index,
+        "heads": heads,
+        "pictures": [(name, text) for name, text in PICTURES.items() if (folder / name).is_file()],
+        "repo_id": repo_id or "PATH_OR_HUB_ID",
+    }
+    try:
+        return template(f"{kind}.md").render(words)
+    except (TypeError, jinja2.TemplateError) as error:
+        raise ValueError(
+            f"{folder}: its JSON files lack something that the card needs ({error}). Save the "
+            "artifact again."
+        ) from error
+
+
+def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a card's table: every known figure of metrics.json, with its evidence.
+
+    Shares are checked to lie in 0 … 1 and L0 not to be negative; ValueError otherwise.
+    """
+    rows, metrics = [], _flat(metrics)
+    for name, label in LABELS.items():
+        value = metrics.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if (name in _SHARES and not 0 <= value <= 1) or not 0 <= value < float("inf"):
+            what = "a share between 0 and 1" if name in _SHARES else "a number from 0 on"
+            raise ValueError(f"metrics.json: {name} = {value!r}; expected {what}. Measure again.")
+        evidence = metrics.get("evidence", {}).get(name, {})
+        text = f"{value:.2%}" if name in _SHARES else f"{value:.4g}"
+        rows.append(
+            {"name": name, "label": label, "value": value, "text": text, **_sample(evidence)}
+        )
+    return rows
+
+
+def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A head's accuracies, {"accuracy": {"base": {"mean", …}, "novel": …}}, as single figures."""
+    splits = metrics.get("accuracy")
+    if not isinstance(splits, dict):
+        return metrics
+    found = {f"{name}_accuracy": row["mean"] for name, row in splits.items() if "mean" in row}
+    sample = {"data": metrics.get("task"), "command": metrics.get("command", "")}
+    return {**found, "evidence": dict.fromkeys(found, sample)}
+
+
+def _sample(evidence: dict[str, Any]) -> dict[str, str]:
+    parts = [str(evidence["data"])] if evidence.get("data") else []
+    for key, word in (("n_images", "images"), ("n_tokens", "tokens")):
+        if isinstance(evidence.get(key), int):
+            parts.append(f"{evidence[key]:,} {word}")
+    return {"sample": "; ".join(parts), "command": str(evidence.get("command", ""))}
+
+
+def base_model(config: dict[str, Any], training: dict[str, Any] | None = None) -> str | None:
+    """The backbone's Hub id, or None if it is bundled, a folder, or cannot be told from one.
+
+    A backbone that came from the Hub has the commit it came from; that of a converted SAE
+    (training.json has its `source`) is what the other library said.
+    """
+    where = config.get("backbone") or {}
+    id_ = str(where.get("id", "")).removeprefix("hf-hub:")
+    from_hub = bool(_COMMIT.fullmatch(str(where.get("revision")))) or "source" in (training or {})
+    return id_ if from_hub and _HUB_ID.fullmatch(id_) and not Path(id_).exists() else None
+
+
+def _metadata(
+    kind: str, config: dict, training: dict, shown: list[dict[str, Any]], repo_id: str | None
+) -> str:
+    """The card's YAML front matter."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = re.match(r"(?:hf:)?([A-Za-z0-9][\w.\-]*/[\w.\-]+)", str(training.get("dataset", "")))
+    tags = {
+        "sae": ["sparse-autoencoder", "vision", "mechanistic-interpretability"],
+        "index": ["sparse-autoencoder", "vision", "concepts"],
+        "head": ["prompt-tuning", "vision", "image-classification"],
+    }[kind]
+    more = config.get("architecture") if kind == "sae" else config.get("kind")
+    base = base_model(config, training)
+    name = (repo_id or "sparse-autoencoder").rpartition("/")[2]
+    results = [
+        EvalResult(
+            task_type="image-classification" if kind == "head" else "feature-extraction",
+            dataset_type=data[1] if data else "images",
+            dataset_name=row["sample"].partition(";")[0] or "held-out images",
+            metric_type=row["name"],
+            metric_name=row["label"],
+            metric_value=row["value"],
+        )
+        for row in shown
+    ]
+    return ModelCardData(
+        library_name="patchlens",
+        license=training.get("license"),
+        base_model=base,
+        base_model_relation="adapter" if base else None,
+        datasets=[data[1]] if data else None,
+        tags=[*tags, *([more] if isinstance(more, str) else [])],
+        pipeline_tag="image-classification" if kind == "head" else "image-feature-extraction",
+        model_name=name if results else None,
+        eval_results=results or None,
+    ).to_yaml()
+
+
+def template(name: str) -> Any:
+    """A template of hub_cards/."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: found a JSON {type(content).__name__}; expected an object.")
+    return content

@@ -1,0 +1,176 @@
+"""Convert an SAE of another library: `python -m sae.interop SOURCE --to DIR`.
+
+Knows the command line, the report and the self-check. A program, so it may import whatever it
+needs; the formats themselves are the package's other files. SOURCE is a folder, a file, a Hub id or
+a preset. DIR becomes artifact format 1, which SAELens 6 opens as well, or with --write visaebench a
+folder in that library's words.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from sae import artifact, hub, interop, presets
+from sae.config import TOKEN_POLICIES
+from sae.interop import Conversion, Hints, visaebench
+from sae.interop.recipe import Reading, Recipe, unfolded
+from sae.interop.source import PICKLES
+from sae.model import SparseAutoencoder
+from sae.storage import read_json, write_json
+
+CHECK_TOKENS = 256
+TOLERANCE = 1e-4
+"""Largest share of the reconstruction's size by which folding may change it, in float32."""
+_KEPT = (*PICKLES, ".safetensors", ".json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; returns the exit status."""
+    options = _parser().parse_args(argv)
+    if options.list:
+        _print_list()
+        return 0
+    if options.source is None or options.to is None:
+        print("error: give SOURCE and --to DIR, or --list", file=sys.stderr)
+        return 2
+    try:
+        return _convert(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _convert(options: argparse.Namespace) -> int:
+    found = _read(options)
+    sae = SparseAutoencoder._from_weights(found.cfg, found.tensors)
+    out = Path(options.to)
+    if any((out / name).exists() for name in artifact.REQUIRED_FILES):
+        raise ValueError(f"{out} already holds an SAE; give another --to.")
+    if options.write == "visaebench":
+        visaebench.write(out, found.cfg, found.tensors)
+    else:
+        sae.save_pretrained(out)
+        local = Path(options.source)
+        source = local.name if local.exists() else options.source
+        write_json(out / "training.json", {"source": source, "source_format": found.format})
+        sae = SparseAutoencoder.from_pretrained(out)
+    _print_report(found, out)
+    return _self_check(found.reading.recipe, sae)
+
+
+def _read(options: argparse.Namespace) -> Conversion:
+    """The SAE that SOURCE means, wherever it lies."""
+    hints = Hints(options.format, options.backbone, options.layer, options.tokens, options.k)
+    path = Path(options.source)
+    if not path.exists() and presets.is_preset(options.source):
+        preset = presets.find(options.source)
+        cfg, tensors = presets.load(options.source, revision=options.revision)
+        return Conversion(preset.format, cfg, tensors, Reading(_own_recipe(cfg, tensors)))
+    if not path.exists():
+        path = _download(options)
+    config = path / artifact.CONFIG
+    if options.format is None and config.is_file() and "format" in read_json(config):
+        cfg, tensors = artifact.read(path)
+        return Conversion("patchlens", cfg, tensors, Reading(_own_recipe(cfg, tensors)))
+    return interop.read(path, hints)
+
+
+def _download(options: argparse.Namespace) -> Path:
+    """Weights and configs of a Hub repository, or of the folder of it that --subfolder names."""
+    inside = PurePosixPath(options.subfolder or "")
+    names = hub.list_files(options.source, revision=options.revision)
+    wanted = [
+        name
+        for name in names
+        if name.endswith(_KEPT) and PurePosixPath(name).is_relative_to(inside)
+    ]
+    weights = [name for name in wanted if not name.endswith(".json")]
+    if not wanted or len(weights) > 8:
+        folders = sorted({str(PurePosixPath(name).parent) for name in weights})
+        raise ValueError(
+            f"{options.source} has {len(weights)} weights files under {str(inside)!r}; give "
+            f"--subfolder, for example one of {folders[:8]}."
+        )
+    folder = hub.local_folder(options.source, files=wanted, revision=options.revision)
+    return folder / inside
+
+
+def _own_recipe(cfg: artifact.SAEConfig, tensors: dict[str, torch.Tensor]) -> Recipe:
+    return Recipe(
+        cfg.architecture,
+        *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+        k=cfg.k,
+        threshold=tensors.get("threshold", cfg.threshold),
+        negative=cfg.negative,
+        input_norm=cfg.input_norm,
+    )
+
+
+def _print_report(found: Conversion, out: Path) -> None:
+    cfg, where = found.cfg, found.cfg.backbone
+    print(f"format      {found.format}: {interop.FORMATS.get(found.format, 'artifact format 1')}")
+    print(f"SAE         {cfg.architecture}, {cfg.d_in} to {cfg.d_sae:,} latents, k {cfg.k}")
+    if cfg.negative != "zero" or cfg.input_norm != "none":
+        print(f"options     negative {cfg.negative}, input_norm {cfg.input_norm}")
+    print(f"activations {where.id}, layer {where.layer}, tokens {where.tokens}")
+    for line in found.reading.found:
+        print(f"found       {line}")
+    for line in found.reading.assumed:
+        print(f"assumed     {line}")
+    print(f"written     {out}")
+
+
+@torch.no_grad()
+def _self_check(recipe: Recipe, sae: SparseAutoencoder) -> int:
+    """Compare the folded SAE with the format's own steps in float64, on random activations."""
+    generator = torch.Generator().manual_seed(0)
+    size = float(recipe.b_dec.norm()) / recipe.b_dec.numel() ** 0.5 or 1.0
+    x = torch.randn(CHECK_TOKENS, sae.cfg.d_in, generator=generator) * max(size, 1e-3)
+    x = x * recipe.scale + (0 if recipe.mean is None else recipe.mean)
+    latents, x_hat = unfolded(recipe, x)
+    ours = sae.encode(x)
+    differ = float(((ours != 0) != (latents != 0)).float().mean())
+    error = float((sae(x) - x_hat).norm() / x_hat.norm().clamp_min(1e-12))
+    l0 = float((ours != 0).float().sum(1).mean())
+    good = error < TOLERANCE and differ < 1e-4
+    print(
+        f"self-check  {'passed' if good else 'FAILED'}: on {CHECK_TOKENS} random tokens x_hat differs "
+        f"by {error:.1e} of its size, {differ:.1e} of the latents fire differently, L0 {l0:.1f}"
+    )
+    return 0 if good else 1
+
+
+def _print_list() -> None:
+    print("formats:")
+    for name, title in interop.FORMATS.items():
+        print(f"  {name:20} {title}")
+    print("presets:")
+    for preset in presets.table().values():
+        print(f"  {preset.name:34} {preset.title}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sae.interop",
+        description="Convert a published SAE to PatchLens' artifact, with a report and a self-check.",
+    )
+    add = parser.add_argument
+    add("source", nargs="?", metavar="SOURCE", help="folder, file, Hub id or preset")
+    add("--to", metavar="DIR", help="where to write")
+    add("--list", action="store_true", help="list formats and presets")
+    add("--format", choices=list(interop.FORMATS), help="default: told from the files")
+    add("--backbone", metavar="ID", help="where the activations come from, if the files do not say")
+    add("--layer", type=int, metavar="N", help="its layer, from 0; negative from the end")
+    add("--tokens", choices=TOKEN_POLICIES, help="which tokens the SAE was trained on")
+    add("--k", type=int, metavar="N", help="active latents per token, if the files do not say")
+    add("--write", choices=("patchlens", "visaebench"), default="patchlens", help="what to write")
+    add("--revision", metavar="REV", help="of a Hub repository")
+    add("--subfolder", metavar="PATH", help="of a Hub repository")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""dictionary_learning's `ae.pt` and its `config.json` (Marks et al.), sae-for-vlm's included.
+
+A bare state dict; the classes differ by their names. AutoEncoder: encoder.weight (F, d), encoder.bias,
+decoder.weight (d, F), bias. AutoEncoderNew: decoder.bias, and nothing subtracted. Gated, TopK and
+BatchTopK: encoder.weight …, b_dec. Matryoshka: W_enc (d, F) …, group_sizes. JumpReLU: W_enc …,
+threshold (F), nothing subtracted. BatchTopK and Matryoshka use a scalar threshold (strictly above;
+-1 if it was never set, and then every positive value passes).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae.interop.recipe import Reading, Recipe
+from sae.interop.source import Source, take, tensors_of
+from sae.storage import ArtifactError, is_a
+
+NAME = "dictionary_learning"
+TITLE = "dictionary_learning: ae.pt and config.json"
+FILES = ("ae.pt",)
+_LINEAR = {"encoder.weight": "Fd", "encoder.bias": "F", "decoder.weight": "dF"}
+_MATRIX = {"W_enc": "dF", "b_enc": "F", "W_dec": "Fd", "b_dec": "d"}
+_SCALARS = {"k": "", "threshold": ""}
+
+
+def detect(source: Source) -> bool:
+    if source.path.is_dir() and not source.has("ae.pt"):
+        return False
+    found = _trainer(source)
+    return found is not None and source.weights(FILES) is not None
+
+
+def read(source: Source, _: Any) -> Reading:
+    path = source.weights(FILES)
+    tensors = tensors_of(source, path, *FILES)
+    found = _trainer(source)
+    if found is None:
+        raise ArtifactError(
+            source.folder / "config.json",
+            "no trainer with a dict_class in it",
+            "the config.json that was saved with the weights",
+            "TopK and BatchTopK weights look alike: only it tells them apart.",
+        )
+    result = Reading(recipe(path, tensors))
+    where, trainer = found
+    _agree(where, trainer, result.recipe)
+    name = trainer.get("lm_name")
+    result.backbone = name if isinstance(name, str) and "/" in name else None
+    layer = trainer.get("layer")
+    result.layer = int(layer) if isinstance(layer, int) and not isinstance(layer, bool) else None
+    result.found.append(f"{trainer.get('dict_class')} with k = {trainer.get('k')}")
+    return result
+
+
+def recipe(path: Path, tensors: dict[str, Tensor]) -> Recipe:
+    """The SAE of a state dict, told by the names in it."""
+    names = set(tensors)
+    if "group_sizes" in names:
+        w = take(path, tensors, {**_MATRIX, **_SCALARS, "group_sizes": "G"})
+        sizes = tuple(int(size) for size in w["group_sizes"])
+        k, threshold = _scalars(w)
+        made = Recipe("matryoshka", *_rows(w), k=k, threshold=threshold, group_sizes=sizes)
+    elif "W_enc" in names:
+        w = take(path, tensors, {**_MATRIX, "threshold": "F"})
+        made = Recipe("jumprelu", *_rows(w), threshold=w["threshold"], subtract=False)
+    elif "r_mag" in names:
+        extra = {"r_mag": "F", "gate_bias": "F", "mag_bias": "F", "decoder_bias": "d"}
+        w = take(path, tensors, {**_without_bias(), **extra})
+        made = Recipe("gated", *_columns(w, w["decoder_bias"], torch.zeros_like(w["r_mag"])))
+        made.gate = (w["gate_bias"], w["r_mag"], w["mag_bias"])
+    elif "bias" in names:
+        w = take(path, tensors, {**_LINEAR, "bias": "d"})
+        made = Recipe("relu", *_columns(w, w["bias"]))
+    elif "decoder.bias" in names:
+        w = take(path, tensors, {**_LINEAR, "decoder.bias": "d"})
+        made = Recipe("relu", *_columns(w, w["decoder.bias"]), subtract=False)
+    elif "threshold" in names and "b_dec" in names:
+        w = take(path, tensors, {**_LINEAR, **_SCALARS, "b_dec": "d"})
+        k, threshold = _scalars(w)
+        made = Recipe("batch_topk", *_columns(w, w["b_dec"]), k=k, threshold=threshold)
+    else:
+        w = take(path, tensors, {**_LINEAR, "k": "", "b_dec": "d"})
+        made = Recipe("topk", *_columns(w, w["b_dec"]), k=int(w["k"]))
+    return made
+
+
+def _agree(path: Path, trainer: dict[str, Any], made: Recipe) -> None:
+    """Insist that config.json describes these weights; a TopK saved as BatchTopK is told apart."""
+    for key, length in zip(("activation_dim", "dict_size"), made.W_enc.shape, strict=True):
+        if key in trainer and trainer[key] != length:
+            raise ArtifactError(
+                path, f"{key} = {trainer[key]!r:.40}", f"{length} as in the weights"
+            )
+    if made.k is not None and "k" in trainer and trainer["k"] != made.k:
+        raise ArtifactError(path, f"k = {trainer['k']!r:.40}", f"{made.k} as in the weights")
+    name = trainer.get("dict_class")
+    if not isinstance(name, str):
+        raise ArtifactError(path, f"dict_class = {name!r:.40}", "the name of a class")
+    classes = {
+        "AutoEncoder": "relu",
+        "AutoEncoderNew": "relu",
+        "GatedAutoEncoder": "gated",
+        "JumpReluAutoEncoder": "jumprelu",
+        "AutoEncoderTopK": "topk",
+        "BatchTopKSAE": "batch_topk",
+        "MatryoshkaBatchTopKSAE": "matryoshka",
+        "MatroyshkaBatchTopKSAE": "matryoshka",
+    }
+    expected = classes.get(name)
+    if expected is None:
+        known = ", ".join(classes)
+        raise ArtifactError(path, f"dict_class {name!r:.60}", f"one of {known}", "Use another SAE.")
+    if expected == "topk" and made.activation == "batch_topk":
+        # AutoEncoderTopK keeps a threshold too, but chooses by k unless it is told otherwise
+        made.activation, made.threshold = "topk", None
+    if made.activation != expected:
+        raise ArtifactError(path, f"dict_class {name}", f"weights of it, not of {made.activation}")
+
+
+def _trainer(source: Source) -> tuple[Path, dict[str, Any]] | None:
+    """config.json beside the weights, or above `checkpoints/`."""
+    for folder in (source.folder, source.folder.parent):
+        found = Source(folder).config("config.json")
+        if (
+            found
+            and isinstance(found[1].get("trainer"), dict)
+            and "dict_class" in found[1]["trainer"]
+        ):
+            return found[0], found[1]["trainer"]
+        if source.folder.name != "checkpoints":
+            break
+    return None
+
+
+def _without_bias() -> dict[str, str]:
+    return {name: shape for name, shape in _LINEAR.items() if name != "encoder.bias"}
+
+
+def _scalars(w: dict[str, Tensor]) -> tuple[int, float]:
+    k = w["k"].item()
+    return (int(k) if is_a(k, int, float) and k == int(k) else 0), float(w["threshold"])
+
+
+def _rows(w: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]
+
+
+def _columns(
+    w: dict[str, Tensor], b_dec: Tensor, b_enc: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """torch.nn.Linear's weights turned to W_enc (d, F) and W_dec (F, d)."""
+    bias = w["encoder.bias"] if b_enc is None else b_enc
+    return w["encoder.weight"].t(), bias, w["decoder.weight"].t(), b_dec

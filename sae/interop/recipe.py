@@ -1,0 +1,159 @@
+"""Any published SAE as one description, and how it folds into PatchLens' own weights.
+
+Knows the conventions in which SAEs differ (what is subtracted before encoding, gates, decoder norms,
+scalings of the input, thresholds that include their end) and the algebra that turns each into
+latents = act((x - b_dec) W_enc + b_enc), x_hat = latents W_dec + b_dec, exactly. Knows no files.
+Sums over d_in are taken in float64, so that folding costs no more than the last float32 digit.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae.config import BackboneRef, SAEConfig
+
+_COLUMNS = 4096
+"""Latents folded at once, which bounds the float64 copies."""
+
+
+@dataclass
+class Recipe:
+    """An SAE as its own library runs it. W_enc (d, F), W_dec (F, d), biases (F) and (d).
+
+    z = (x - mean) / scale;  pi = (z - b_dec if subtract else z) W_enc + b_enc
+    z_hat = act(pi) W_dec + b_dec;  x_hat = z_hat * scale + mean
+    With `gate` = (b_gate, r_mag, b_mag), b_enc is zero and a latent is
+    max(pi exp(r_mag) + b_mag, 0) where pi + b_gate > 0 (Rajamanoharan et al. 2024, equation 6).
+    With `by_decoder_norm`, pi is multiplied by ||W_dec|| before act and divided by it after.
+    """
+
+    activation: str
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    k: int | None = None
+    threshold: float | Tensor | None = None
+    group_sizes: tuple[int, ...] | None = None
+    negative: str = "zero"
+    input_norm: str = "none"
+    subtract: bool = True
+    inclusive: bool = False
+    """Whether a pre-activation equal to the threshold fires."""
+    by_decoder_norm: bool = False
+    gate: tuple[Tensor, Tensor, Tensor] | None = None
+    mean: Tensor | None = None
+    scale: float = 1.0
+
+
+@dataclass
+class Reading:
+    """What a reader made of some files."""
+
+    recipe: Recipe
+    backbone: str | None = None
+    layer: int | None = None
+    tokens: str | None = None
+    found: list[str] = field(default_factory=list)
+    """What the files said, for the report."""
+    assumed: list[str] = field(default_factory=list)
+    """What they did not say, and was taken for granted."""
+
+
+def fold(recipe: Recipe, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """The config and weights of PatchLens' SAE that computes what `recipe` describes."""
+    W_enc, b_enc = recipe.W_enc, recipe.b_enc
+    W_dec, b_dec, threshold = recipe.W_dec, recipe.b_dec, recipe.threshold
+    offset = None if recipe.subtract else b_dec
+    if recipe.mean is not None or recipe.scale != 1.0:
+        mean = torch.zeros_like(b_dec) if recipe.mean is None else recipe.mean
+        W_enc, W_dec = W_enc / recipe.scale, W_dec * recipe.scale
+        moved = (b_dec.double() * recipe.scale + mean.double()).float()
+        offset = None if recipe.subtract else (moved.double() - mean.double())
+        b_dec = moved
+    if offset is not None:
+        b_enc = (b_enc.double() + _times(offset, W_enc)).float()
+    if recipe.by_decoder_norm:
+        norms = W_dec.double().norm(dim=1).float()
+        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
+    if recipe.gate is not None:
+        b_gate, r_mag, b_mag = (part.double() for part in recipe.gate)
+        grow = r_mag.exp()
+        threshold = (b_mag - b_gate * grow).float()
+        b_enc = (b_enc.double() * grow + b_mag).float()
+        W_enc = W_enc * grow.float()
+    if recipe.inclusive and threshold is not None:
+        threshold = _just_below(threshold)
+    fields: dict[str, Any] = {"k": recipe.k, "group_sizes": recipe.group_sizes}
+    tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
+    activation = "jumprelu" if recipe.activation == "gated" else recipe.activation
+    if activation == "jumprelu":
+        tensors["threshold"] = torch.as_tensor(threshold).expand(b_enc.shape).clone()
+    elif activation in ("batch_topk", "matryoshka"):
+        fields["threshold"] = float(torch.as_tensor(threshold))
+    cfg = SAEConfig(
+        activation,
+        W_enc.shape[0],
+        W_enc.shape[1],
+        backbone,
+        negative=recipe.negative,
+        input_norm=recipe.input_norm,
+        **fields,
+    )
+    return cfg, tensors
+
+
+def unfolded(recipe: Recipe, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents and reconstruction of `x (n, d)` by the recipe's own steps, in float64.
+
+    This is what the self-check of a conversion compares the folded weights with.
+    """
+    wide = {
+        f.name: getattr(recipe, f.name).double()
+        for f in dataclasses.fields(recipe)
+        if isinstance(getattr(recipe, f.name), Tensor)
+    }
+    x = x.double()
+    shift: Tensor | float = wide.get("mean", 0.0)
+    size: Tensor | float = recipe.scale
+    epsilon = 0.0
+    if recipe.input_norm == "layer_norm":
+        shift, size, epsilon = x.mean(-1, keepdim=True), x.std(-1, keepdim=True), 1e-5
+    elif recipe.input_norm == "constant_norm":
+        shift, size = 0.0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
+    z = (x - shift) / (size + epsilon)
+    pi = (z - wide["b_dec"] if recipe.subtract else z) @ wide["W_enc"] + wide["b_enc"]
+    norms = wide["W_dec"].norm(dim=1) if recipe.by_decoder_norm else torch.ones_like(pi[0])
+    latents = _activated(recipe, pi * norms)
+    return latents, (latents / norms @ wide["W_dec"] + wide["b_dec"]) * size + shift
+
+
+def _activated(recipe: Recipe, pi: Tensor) -> Tensor:
+    if recipe.gate is not None:
+        b_gate, r_mag, b_mag = (part.double() for part in recipe.gate)
+        return (pi * r_mag.exp() + b_mag).relu() * (pi + b_gate > 0)
+    if recipe.activation == "relu":
+        return pi.relu()
+    if recipe.activation == "topk":
+        order = pi.abs() if recipe.negative == "rank" else pi
+        places = order.topk(recipe.k or 1, dim=-1).indices
+        chosen = pi.gather(-1, places)
+        chosen = chosen.relu() if recipe.negative == "zero" else chosen
+        return torch.zeros_like(pi).scatter(-1, places, chosen)
+    theta = torch.as_tensor(recipe.threshold, dtype=torch.float64)
+    return pi.relu() * ((pi >= theta) if recipe.inclusive else (pi > theta))
+
+
+def _times(vector: Tensor, W_enc: Tensor) -> Tensor:
+    """vector (d) @ W_enc (d, F) in float64, a few columns at a time."""
+    wide = vector.double()
+    return torch.cat([wide @ part.double() for part in W_enc.split(_COLUMNS, dim=1)])
+
+
+def _just_below(threshold: float | Tensor) -> Tensor:
+    """The next smaller float32, above which lies exactly what is not below `threshold`."""
+    exact = torch.as_tensor(threshold, dtype=torch.float32)
+    return torch.nextafter(exact, torch.full_like(exact, -torch.inf))

@@ -1,0 +1,162 @@
+"""The files that an SAE of another library came in, read safely and checked strictly.
+
+Knows folders, JSON, safetensors and (through `sae.interop.pickles`) pickled tensors, and how to
+insist on names, shapes and dtypes. Knows nothing of any one library's format.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sae.interop.pickles import Record, read_pickle, state_dict_of
+from sae.storage import ArtifactError, is_a, read_json
+
+PICKLES = (".pt", ".pth", ".pkl", ".pkl.gz", ".bin")
+MAX_TENSORS = 256
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_WHOLE = (torch.int64, torch.int32, torch.int16)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder, or one file of it that was named."""
+
+    path: Path
+    _read: dict[Path, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def weights(self, names: Sequence[str] = ()) -> Path | None:
+        """The file that was named, else the first of `names`, else the only pickle of the folder."""
+        if self.path.is_file():
+            return self.path
+        for name in names:
+            if self.has(name):
+                return self.folder / name
+        found = sorted(p for p in self.folder.glob("*") if p.name.endswith(PICKLES))
+        return found[0] if len(found) == 1 else None
+
+    def pickle(self, path: Path) -> Any:
+        """The content of a pickled file, read once however many formats ask."""
+        if path not in self._read:
+            self._read[path] = read_pickle(path)
+        return self._read[path]
+
+    def config(self, *names: str) -> tuple[Path, dict[str, Any]] | None:
+        """The first JSON object of these names beside the weights, or None."""
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name, read_json(self.folder / name)
+        return None
+
+    def need(self, *names: str) -> tuple[Path, dict[str, Any]]:
+        """As `config`; ArtifactError if there is none."""
+        found = self.config(*names)
+        if found is None:
+            raise ArtifactError(
+                self.folder / names[0], "no such file", "a config beside the weights"
+            )
+        return found
+
+
+def tensors_of(source: Source, path: Path | None, *names: str) -> dict[str, Tensor]:
+    """Every tensor of a safetensors or pickled file, nothing else of it."""
+    if path is None or not path.is_file():
+        raise ArtifactError(source.folder, "no weights", f"a file like {' or '.join(names)}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    content = source.pickle(path)
+    found = state_dict_of(content)
+    if not found:
+        kind = content.class_name if isinstance(content, Record) else type(content).__name__
+        raise ArtifactError(path, f"a {kind} without tensors", "a state dict")
+    return found
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, mapped; the library compares shapes with the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) > MAX_TENSORS:
+                raise ArtifactError(path, f"{len(names)} tensors", f"at most {MAX_TENSORS}")
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(path, f"{error}", "a whole safetensors file") from error
+
+
+def take(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, str],
+    *,
+    optional: Mapping[str, str] | None = None,
+    ignored: Collection[str] = (),
+    sizes: Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
+    """The tensors of `shapes` as float32, after insisting on names, shapes, dtypes and finiteness.
+
+    A shape is a word of letters, one a dimension ("dF", "F", "" for a scalar); the same letter is
+    the same length everywhere, and `sizes` may say which. Scalars and words in capitals "G" may be
+    whole numbers; weights must share one floating dtype. Any other name than these, `optional` and
+    `ignored` is an error.
+    """
+    known = {**shapes, **(optional or {})}
+    if missing := [name for name in shapes if name not in tensors]:
+        raise ArtifactError(path, f"no tensor {', '.join(missing)}", "it to be there")
+    if extra := sorted(set(tensors) - set(known) - set(ignored)):
+        raise ArtifactError(path, f"unknown tensor {', '.join(extra)[:200]}", f"only {list(known)}")
+    lengths, dtypes, out = dict(sizes or {}), set(), {}
+    for name, word in known.items():
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        if len(tensor.shape) != len(word):
+            raise ArtifactError(path, f"{name} of shape {tuple(tensor.shape)}", f"{len(word)} axes")
+        for letter, length in zip(word, tensor.shape, strict=True):
+            if lengths.setdefault(letter, length) != length or length < 1:
+                expected = tuple(lengths[other] for other in word if other in lengths)
+                raise ArtifactError(path, f"{name} of shape {tuple(tensor.shape)}", f"{expected}")
+        whole = not word or word == "G"
+        if tensor.dtype not in (_FLOATS + _WHOLE if whole else _FLOATS):
+            raise ArtifactError(path, f"{name} of dtype {tensor.dtype}", "floating numbers")
+        if not whole:
+            dtypes.add(tensor.dtype)
+        out[name] = tensor if whole else tensor.detach().to(torch.float32)
+        if tensor.numel() and not all(bool(end.isfinite()) for end in tensor.detach().aminmax()):
+            raise ArtifactError(path, f"NaN or infinity in {name}", "finite numbers")
+    if len(dtypes) > 1:
+        raise ArtifactError(path, f"dtypes {sorted(map(str, dtypes))}", "one dtype for all weights")
+    return out
+
+
+def field(
+    path: Path, content: Mapping[str, Any], key: str, *types: type, default: Any = ...
+) -> Any:
+    """One entry of a foreign config, of one of these types; `default` where it is missing."""
+    if key not in content and default is not ...:
+        return default
+    if key not in content:
+        raise ArtifactError(path, f"no key {key!r}", "it to be there")
+    value = content[key]
+    if not (isinstance(value, bool) if types == (bool,) else is_a(value, *types)):
+        names = " or ".join(t.__name__ for t in types)
+        raise ArtifactError(path, f"{key} = {value!r:.80}", names)
+    return value
+
+
+def same(path: Path, content: Mapping[str, Any], key: str, length: int) -> None:
+    """Insist that a config's size, where it gives one, is the weights' own."""
+    if key in content and content[key] != length:
+        raise ArtifactError(path, f"{key} = {content[key]!r:.40}", f"{length} as in the weights")

@@ -1,0 +1,127 @@
+"""visaebench's folders: `config.json` {activation, input_dim, hidden_dim, k, threshold} and weights.
+
+encoder.weight (F, d), encoder.bias, decoder.weight (F, d: not a torch.nn.Linear's), decoder.bias; or
+overcomplete's names. Nothing is subtracted before encoding. topk keeps the k largest of relu,
+batchtopk every code not below `threshold`, jumprelu every code above its own of `jump_thresholds`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sae.config import SAEConfig
+from sae.interop.recipe import Reading, Recipe
+from sae.interop.source import Source, field, same, take, tensors_of
+from sae.storage import ArtifactError, replacing, write_json
+
+NAME = "visaebench"
+TITLE = "visaebench: config.json and sae.pt or model.safetensors"
+FILES = ("sae.pt", "model.safetensors", "model.pt")
+_SIMPLE = {"encoder.weight": "Fd", "encoder.bias": "F", "decoder.weight": "Fd"}
+_OVERCOMPLETE = {
+    "encoder.final_block.0.weight": "Fd",
+    "encoder.final_block.0.bias": "F",
+    "dictionary._weights": "Fd",
+}
+
+
+def detect(source: Source) -> bool:
+    found = source.config("config.json")
+    if found is None or not any(source.has(name) for name in FILES):
+        return False
+    named = {"activation", "sae_type", "architecture"} & set(found[1])
+    return "input_dim" in found[1] and "hidden_dim" in found[1] and bool(named)
+
+
+def read(source: Source, _: Any) -> Reading:
+    path, config = source.need("config.json")
+    weights = source.weights(FILES)
+    tensors = tensors_of(source, weights, *FILES)
+    kind = config.get("activation", config.get("sae_type", config.get("architecture")))
+    kind = kind.lower() if isinstance(kind, str) else kind
+    more = {"jump_thresholds": "F", "thresholds": "F"} if kind == "jumprelu" else {}
+    more |= {"_running_threshold": ""} if kind == "batchtopk" else {}
+    W_enc, b_enc, W_dec, b_dec, w = _weights(weights, tensors, more)
+    same(path, config, "input_dim", W_enc.shape[0])
+    same(path, config, "hidden_dim", W_enc.shape[1])
+    made = Recipe("topk", W_enc, b_enc, W_dec, b_dec, subtract=False)
+    result = Reading(made, found=[f"{kind}, {W_enc.shape[0]} to {W_enc.shape[1]}"])
+    if kind == "topk":
+        made.k = field(path, config, "k", int)
+    elif kind == "batchtopk":
+        stored = float(w["_running_threshold"]) if "_running_threshold" in w else 0.0
+        threshold = config.get("threshold")
+        made.activation, made.inclusive = "batch_topk", True
+        made.threshold = (
+            stored if threshold is None else field(path, config, "threshold", float, int)
+        )
+        made.k = field(path, config, "k", int)
+        if threshold is None and "_running_threshold" not in w:
+            result.assumed.append("threshold 0, as visaebench takes it where none is given")
+    elif kind == "jumprelu":
+        made.activation = "jumprelu"
+        thresholds = w.get("jump_thresholds", w.get("thresholds"))
+        made.threshold = torch.full_like(b_enc, 0.01) if thresholds is None else thresholds
+        if thresholds is None:
+            result.assumed.append("thresholds 0.01, as visaebench takes them where none are given")
+    else:
+        raise ArtifactError(path, f"activation {kind!r:.40}", "topk, batchtopk or jumprelu")
+    result.assumed.append("raw activations: visaebench scores them as (x - mean) / std of its own")
+    name = config.get("backbone")
+    result.backbone = name if isinstance(name, str) and "/" in name else None
+    layer = config.get("layer")
+    result.layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
+    return result
+
+
+def write(folder: Path, cfg: SAEConfig, tensors: dict[str, Tensor]) -> None:
+    """Write an SAE in visaebench's words: config.json and model.safetensors.
+
+    b_dec's part of encoding moves into the bias. ValueError for what visaebench cannot run.
+    """
+    kinds = {"topk": "topk", "batch_topk": "batchtopk", "matryoshka": "batchtopk"}
+    kind = kinds.get(cfg.architecture, "jumprelu")
+    if cfg.negative != "zero" or cfg.input_norm != "none":
+        raise ValueError(
+            f"visaebench has no SAE with negative={cfg.negative!r} and input_norm="
+            f"{cfg.input_norm!r}; it can be written as artifact format 1 only."
+        )
+    shift = tensors["b_dec"].double() @ tensors["W_enc"].double()
+    stored = {
+        "encoder.weight": tensors["W_enc"].t().contiguous(),
+        "encoder.bias": (tensors["b_enc"].double() - shift).to(tensors["b_enc"].dtype),
+        "decoder.weight": tensors["W_dec"].contiguous(),
+        "decoder.bias": tensors["b_dec"].contiguous(),
+    }
+    content: dict[str, Any] = {"activation": kind, "input_dim": cfg.d_in, "hidden_dim": cfg.d_sae}
+    content |= {"backbone": cfg.backbone.id, "layer": cfg.backbone.layer}
+    if cfg.k is not None:
+        content["k"] = cfg.k
+    if kind == "batchtopk":
+        exact = torch.tensor(max(cfg.threshold or 0.0, 0.0))
+        content["threshold"] = float(torch.nextafter(exact, torch.full_like(exact, torch.inf)))
+    elif kind == "jumprelu":
+        zero = torch.zeros_like(tensors["b_enc"])
+        stored["jump_thresholds"] = tensors.get("threshold", zero).contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(stored, temporary)
+    write_json(folder / "config.json", content)
+
+
+def _weights(
+    path: Path, tensors: dict[str, Tensor], more: dict[str, str]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """W_enc (d, F), b_enc, W_dec (F, d), b_dec, and everything taken, of either naming."""
+    if "encoder.final_block.0.weight" in tensors:
+        w = take(path, tensors, _OVERCOMPLETE, optional={"dictionary.multiplier": "", **more})
+        W, b, D = (w[name] for name in _OVERCOMPLETE)
+        if "dictionary.multiplier" in w:
+            D = D * w["dictionary.multiplier"].exp()
+        return W.t(), b, D, torch.zeros(W.shape[1]), w
+    w = take(path, tensors, _SIMPLE, optional={"decoder.bias": "d", **more})
+    W, b, D = (w[name] for name in _SIMPLE)
+    return W.t(), b, D, w.get("decoder.bias", torch.zeros(W.shape[1])), w

@@ -1,0 +1,203 @@
+"""The converter, the writers, and what is refused although it is whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from sae import interop
+from sae.interop import Hints, visaebench
+from sae.interop.__main__ import main
+from sae.model import SparseAutoencoder
+from sae.storage import ArtifactError
+from tests.interop import published
+from tests.interop.published import PUBLISHED, D, as_json
+from tests.local_hub import LocalHub, using
+from tests.tiny_saes import ARCHITECTURES, tiny_sae
+
+X = torch.randn(64, 16, generator=torch.Generator().manual_seed(2)) * 2
+
+
+def arguments(case: str, folder: Path) -> list[str]:
+    made = PUBLISHED[case][1](folder)
+    words = [str(made.source), "--to", str(folder / "out")]
+    for name in ("backbone", "layer", "tokens", "k"):
+        if (value := getattr(made.hints, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+@pytest.mark.parametrize(
+    "case", ["saev old", "saelens gated", "visaebench batchtopk", "prisma topk"]
+)
+def test_a_conversion_reports_and_checks_itself(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(case, tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"format      {PUBLISHED[case][0]}: ")
+    for word in ("SAE ", "activations ", "found ", "written ", "self-check  passed"):
+        assert f"\n{word}" in said
+    made = PUBLISHED[case][1](tmp_path)
+    x = torch.randn(20, D)
+    sae = SparseAutoencoder.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
+    assert "source" in json.loads((tmp_path / "out" / "training.json").read_text())
+    assert main(arguments(case, tmp_path)) == 1, "a folder that holds an SAE is not written over"
+
+
+def test_from_other_is_the_same_in_memory(tmp_path: Path) -> None:
+    made = PUBLISHED["clipscope"][1](tmp_path)
+    sae = SparseAutoencoder.from_other(made.source)
+    assert sae.cfg.negative == "keep"
+    x = torch.randn(9, D)
+    torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_wrong_fold_fails_the_self_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(recipe: object, backbone: object) -> object:
+        cfg, tensors = interop.recipe.fold(recipe, backbone)
+        return cfg, {**tensors, "b_enc": tensors["b_enc"] + 0.5}
+
+    monkeypatch.setattr(interop, "fold", wrong)
+    assert main(arguments("patchsae", tmp_path)) == 1
+    assert "self-check  FAILED" in capsys.readouterr().out
+
+
+def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in interop.FORMATS)
+    assert "patchsae-vit-b16" in said
+    assert main(["somewhere"]) == 2
+    assert main(["/nowhere/at/all", "--to", "/tmp/x"]) == 1
+    assert "is not a valid Hub id" in capsys.readouterr().err
+
+
+def test_a_repository_of_another_library(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    made = PUBLISHED["sparsify"][1](tmp_path / "made")
+    with LocalHub() as hub, using(hub, tmp_path / "cache"):
+        hub.add_folder("a/b", tmp_path / "made")
+        words = ["a/b", "--subfolder", "layers.10", "--backbone", "bundled"]
+        assert main([*words, "--to", str(tmp_path / "out")]) == 0
+    sae = SparseAutoencoder.from_pretrained(tmp_path / "out")
+    x = torch.randn(9, D)
+    torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["source"] == "a/b"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_saelens_words_come_back(architecture: str, tmp_path: Path) -> None:
+    sae = tiny_sae(architecture)
+    sae.save_pretrained(tmp_path)
+    again = SparseAutoencoder.from_other(tmp_path, format="saelens")
+    torch.testing.assert_close(again.encode(X), sae.encode(X))
+    assert (again.cfg.backbone.id, again.cfg.backbone.layer) == ("bundled", 4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_visaebench_written_runs_as_visaebench_runs_it(architecture: str, tmp_path: Path) -> None:
+    sae = tiny_sae(architecture)
+    sae.save_pretrained(tmp_path / "ours")
+    words = [str(tmp_path / "ours"), "--to", str(tmp_path / "out"), "--write", "visaebench"]
+    assert main(words) == 0
+    w = load_file(tmp_path / "out" / "model.safetensors")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    codes = F.relu(X @ w["encoder.weight"].T + w["encoder.bias"])
+    if config["activation"] == "topk":
+        codes = published.topk(codes, config["k"])
+    elif config["activation"] == "batchtopk":
+        codes = codes * (codes >= config["threshold"])
+    else:
+        codes = codes * (codes > w["jump_thresholds"])
+    torch.testing.assert_close(codes, sae.encode(X), atol=1e-4, rtol=1e-4)
+    x_hat = codes @ w["decoder.weight"] + w["decoder.bias"]
+    torch.testing.assert_close(x_hat, sae(X), atol=1e-3, rtol=1e-4)
+    again = SparseAutoencoder.from_other(tmp_path / "out", backbone="bundled")
+    torch.testing.assert_close(again.encode(X), sae.encode(X), atol=1e-4, rtol=1e-4)
+
+
+def test_what_visaebench_cannot_run_is_not_written(tmp_path: Path) -> None:
+    made = PUBLISHED["clipscope"][1](tmp_path)
+    found = interop.read(made.source)
+    with pytest.raises(ValueError, match="visaebench has no SAE with negative='keep'"):
+        visaebench.write(tmp_path / "out", found.cfg, found.tensors)
+
+
+def test_words_that_saelens_lacks_are_not_written(tmp_path: Path) -> None:
+    made = PUBLISHED["clipscope"][1](tmp_path)
+    SparseAutoencoder.from_other(made.source).save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out" / "cfg.json").exists()
+
+
+def change_config(name: str, **values: object) -> object:
+    def change(folder: Path) -> None:
+        path = next(folder.rglob(name))
+        content = json.loads(path.read_text())
+        content.get("trainer", content).update(values)
+        as_json(path, content)
+
+    return change
+
+
+REFUSED = {
+    (
+        "saelens standard",
+        change_config("cfg.json", architecture="matching_pursuit"),
+    ): "one of standard",
+    ("saelens standard", change_config("cfg.json", architecture="transcoder")): "linear encoding",
+    ("saelens standard", change_config("cfg.json", reshape_activations="hook_z")): "hook_z",
+    ("saelens standard", change_config("cfg.json", metadata={})): "6 or newer",
+    ("saelens topk", change_config("cfg.json", k="5")): "k = '5'; expected int",
+    ("saelens topk", change_config("cfg.json", k=500)): "k=500",
+    ("sparsify", change_config("cfg.json", activation="groupmax")): "groupmax chooses one",
+    ("sparsify", change_config("cfg.json", transcode=True)): "rebuilds its own input",
+    ("fastsae", change_config("config.json", activation_name="gelu")): "relu and vanilla",
+    ("prisma relu", change_config("config.json", layer_subtype="hook_mlp_out")): "residual stream",
+    ("prisma relu", change_config("config.json", activation_fn_str="tanh-relu")): "relu or topk",
+    ("visaebench topk", change_config("config.json", hidden_dim=41)): "hidden_dim = 41",
+    (
+        "dictionary_learning BatchTopKSAE",
+        change_config("config.json", dict_class="JumpReluAutoEncoder"),
+    ): "weights of it",
+}
+
+
+@pytest.mark.parametrize(("case", "change"), list(REFUSED))
+def test_whole_but_not_expressible(case: str, change: object, tmp_path: Path) -> None:
+    made = PUBLISHED[case][1](tmp_path)
+    if case == "fastsae":
+        (tmp_path / "backbone" / "config.json").rename(tmp_path / "backbone" / "place.json")
+    change(tmp_path)
+    hints = Hints(made.hints.format, "some/backbone", made.hints.layer, "all", made.hints.k)
+    with pytest.raises(ArtifactError, match=REFUSED[case, change]):
+        interop.read(made.source, hints)
+
+
+def test_what_the_files_do_not_say_is_asked_for(tmp_path: Path) -> None:
+    made = PUBLISHED["saev Relu"][1](tmp_path)
+    with pytest.raises(ValueError, match="does not say which backbone .*give --backbone ID"):
+        interop.read(made.source)
+    with pytest.raises(ValueError, match="does not say which layer"):
+        interop.read(made.source, Hints(backbone="a/b"))
+    made = PUBLISHED["overcomplete plain"][1](tmp_path)
+    with pytest.raises(ArtifactError, match="does not say k"):
+        interop.read(made.source, Hints(backbone="a/b", layer=0))
+    with pytest.raises(ArtifactError, match="no format that is known"):
+        interop.detect(Path(__file__).parent)
+
+
+def test_sae_lens_itself_opens_what_is_written(tmp_path: Path) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    for architecture in ARCHITECTURES:
+        sae = tiny_sae(architecture)
+        sae.save_pretrained(tmp_path / architecture)
+        other = sae_lens.SAE.load_from_disk(tmp_path / architecture)
+        torch.testing.assert_close(other.encode(X), sae.encode(X), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(other(X), sae(X), atol=1e-3, rtol=1e-4)

@@ -1,0 +1,113 @@
+"""The README's quick starts and the notebook, run as they stand.
+
+Every python and sh block of the section "Use it as a library" is run in its order: python in this
+process, sh in a shell, both against the bundled models and a Hub on this machine.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sae.scenes import Scene, SceneObject, compose, kind_names
+from tests.interop.published import PUBLISHED
+from tests.local_hub import TOKEN, LocalHub, using
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTION = "## Use it as a library\n"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and code of every fenced block of the section."""
+    section = text.split(SECTION)[1].split("\n## ")[0]
+    return re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the snippets speak of: the repository's programs, a photo, photos."""
+    for name in ("training", "sae", "hub_cards", "app.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    kinds = kind_names()
+    scenes = [Scene("sand", (SceneObject(kinds[n], x=20 + n),)) for n in range(48)]
+    (tmp_path / "photos").mkdir()
+    for number, scene in enumerate(scenes):
+        Image.fromarray(compose(scene).image).save(tmp_path / "photos" / f"{number}.png")
+    Image.fromarray(compose(scenes[0]).image).save(tmp_path / "photo.jpg")
+    (tmp_path / "theirs").mkdir()
+    shutil.move(PUBLISHED["patchsae"][1](tmp_path / "theirs").source, tmp_path / "photos-sae.pt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_shell(code: str, hub: LocalHub, desk: Path) -> str:
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": binaries, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
+    environment |= {"HF_HOME": str(desk / "home"), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", code], cwd=desk, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_the_quick_starts_run_word_for_word(desk: Path) -> None:
+    found = blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len([code for language, code in found if language == "python"]) >= 2
+    names: dict[str, object] = {}
+    said = io.StringIO()
+    with LocalHub() as hub, using(hub, desk / "cache"):
+        hub_user(hub)
+        for language, code in found:
+            if language == "sh":
+                said.write(run_shell(code, hub, desk))
+            else:
+                with contextlib.redirect_stdout(said):
+                    exec(compile(code, "README.md", "exec"), names)
+        assert {"user/photos-sae", "user/copy"} <= set(hub.repos)
+        assert hub.repos["user/copy"].private
+    assert (desk / "runs" / "converted" / "config.json").is_file()
+    assert "self-check  passed" in said.getvalue()
+
+
+def hub_user(hub: LocalHub) -> None:
+    """The snippets write to user/…; on this Hub that is the tester's own."""
+    hub.user = "user"
+
+
+def test_the_first_snippet_is_ten_lines() -> None:
+    language, code = blocks((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    assert language == "python"
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+
+
+def test_the_readme_says_what_could_not_be_tried() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "the real downloads could not be tried" in text.replace("**", "")
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    assert content["nbformat"] == 4
+    assert all(not cell.get("outputs") for cell in content["cells"])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), torch.no_grad():
+        for cell in content["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert "tiger" in said.getvalue()
+    shares = re.search(r"a tiger +(0\.\d\d) -> (0\.\d\d)", said.getvalue())
+    assert shares
+    assert float(shares[2]) < float(shares[1]) / 2

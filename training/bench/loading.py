@@ -1,0 +1,100 @@
+"""How long loading takes, and how much memory: `python training/bench/loading.py`.
+
+Prints: `from_pretrained("bundled")` to the first encode; an SAE of 49,152 latents (302 MB) loaded
+memory-mapped, its hash included, with the peak of memory above what torch itself had taken; the same
+SAE from PatchSAE's pickle. Every figure is the best of three fresh processes; files are in the
+page cache (they were just written), so disks do not enter.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from sae.artifact import WEIGHTS
+from sae.config import BackboneRef, SAEConfig
+from sae.model import SparseAutoencoder
+from sae.storage import sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+D_IN, D_SAE = 768, 49_152
+PROBE = """
+import json, re, time
+begin = time.perf_counter()
+import torch
+from sae.model import SparseAutoencoder
+start = time.perf_counter()
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = peak()
+sae = {load}
+loaded = time.perf_counter() - start
+above = peak() - before
+with torch.no_grad():
+    sae.encode(torch.zeros(1, sae.cfg.d_in))
+done = time.perf_counter()
+print(json.dumps(dict(imports=start - begin, load=loaded, encode=done - start, peak=above)))
+"""
+
+
+def probe(load: str) -> dict[str, float]:
+    """Seconds and bytes of one way to load, the smallest of three processes."""
+    runs = []
+    for _ in range(3):
+        out = subprocess.run(
+            [sys.executable, "-c", PROBE.format(load=load)],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        runs.append(json.loads(out.stdout))
+    return {name: min(run[name] for run in runs) for name in runs[0]}
+
+
+def large(folder: Path) -> int:
+    """Write an SAE of PatchSAE's size, as an artifact and as a pickle; returns its bytes."""
+    cfg = SAEConfig("relu", D_IN, D_SAE, BackboneRef("openai/clip-vit-base-patch16", 10))
+    sae = SparseAutoencoder(cfg)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.normal_(std=0.02)
+    sae.save_pretrained(folder / "artifact")
+    state = {name: parameter.detach() for name, parameter in sae.named_parameters()}
+    words = {"block_layer": -2, "model_name": "openai/clip-vit-base-patch16"}
+    torch.save({"cfg": words, "state_dict": state}, folder / "sae.pt")
+    return (folder / "artifact" / WEIGHTS).stat().st_size
+
+
+def main() -> None:
+    found = probe('SparseAutoencoder.from_pretrained("bundled")')
+    print(
+        f"bundled: {found['load']:.3f} s to load, {found['encode']:.3f} s to the first encode, after "
+        f"{found['imports']:.2f} s of imports"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = large(folder)
+        start = time.perf_counter()
+        sha256(folder / "artifact" / WEIGHTS)
+        hashing = time.perf_counter() - start
+        for title, load in (
+            ("artifact", f"SparseAutoencoder.from_pretrained({str(folder / 'artifact')!r})"),
+            ("pickle", f"SparseAutoencoder.from_other({str(folder / 'sae.pt')!r})"),
+        ):
+            found = probe(load)
+            print(
+                f"{D_SAE:,} latents, {size / 1e6:.0f} MB, {title}: {found['load']:.2f} s, "
+                f"peak {found['peak'] / size:.2f} x its size"
+            )
+        print(f"of which sha256: {hashing:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
