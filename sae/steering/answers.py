@@ -1,0 +1,157 @@
+"""What steering answers: captions side by side, and the change of the next token.
+
+Knows plain values and probabilities; runs no model.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sae.backbones.vlm_generate import Stream
+from sae.steering.edits import SteerRequest
+from sae.steering.words import token_text, word_tokens
+
+if TYPE_CHECKING:
+    from sae.steering.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Texts of one picture and prompt, all from one batch. Unpacks into (original, steered)."""
+
+    original: str
+    """What the model says as it is."""
+    steered: str
+    """What it says with the edits."""
+    control: str | None
+    """What it says when a random latent changes every token by as much; None if not asked for."""
+    control_latent: int | None
+    relative_change: float
+    """Norm of the change over norm of the activations: 0.18 for 18 %."""
+    done: bool = True
+    """False while the texts are being written, and after a stop."""
+
+    @classmethod
+    def of(
+        cls,
+        _prepared: "Prepared",
+        _request: SteerRequest,
+        texts: Sequence[str],
+        about: dict[str, Any],
+        *,
+        done: bool = True,
+    ) -> "Captions":
+        """Captions from the batch's texts, in the order in which it was made."""
+        return cls(texts[0], texts[1], texts[2] if len(texts) > 2 else None, done=done, **about)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.original, self.steered))
+
+    @property
+    def changed(self) -> bool:
+        """Whether the edits changed the text."""
+        return self.original != self.steered
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class CaptionStream:
+    """Iterating gives Captions as they grow, the last one whole; `stop()` ends it, text kept."""
+
+    def __init__(
+        self,
+        prepared: "Prepared",
+        request: SteerRequest,
+        stream: Stream,
+        text: Callable[[list[int]], str],
+        about: dict[str, Any],
+    ) -> None:
+        self._args, self._stream, self._text, self._about = (prepared, request), stream, text, about
+
+    def stop(self) -> None:
+        """Write no further token. Safe from any thread."""
+        self._stream.stop()
+
+    def __iter__(self) -> Iterator[Captions]:
+        texts: list[str] | None = None
+        for rows in self._stream:
+            texts = [self._text(row) for row in rows]
+            yield Captions.of(*self._args, texts, self._about, done=False)
+        if texts is not None and not self._stream.stopped:
+            yield Captions.of(*self._args, texts, self._about)
+
+
+@dataclass(frozen=True)
+class TokenChange:
+    """A possible next token and its probability without and with the edits."""
+
+    text: str
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """after - before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """How edits change what comes next."""
+
+    gained: list[TokenChange]
+    """Tokens whose probability grew most, most first."""
+    lost: list[TokenChange]
+    """Tokens whose probability fell most, most first."""
+    top: list[TokenChange]
+    """The likeliest tokens with the edits."""
+    words: list[TokenChange]
+    """The words that were asked for, by name."""
+    kl: float
+    """Kullback-Leibler divergence in nats of the distribution with edits from the one without."""
+    relative_change: float
+    """Norm of the change over norm of the activations: 0.18 for 18 %."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def next_tokens_of(
+    tokenizer: Any,
+    before: Tensor,
+    after: Tensor,
+    n: int,
+    words: Sequence[str] = (),
+    relative_change: float = 0.0,
+) -> NextTokens:
+    """Compare next-token logits (vocabulary) without and with edits."""
+    if not 1 <= n <= 100:
+        raise ValueError(f"n is the number of tokens to list, 1 to 100, got {n}")
+    log_before, log_after = before.log_softmax(-1), after.log_softmax(-1)
+    p, q = log_before.exp(), log_after.exp()
+    change = q - p
+
+    def listed(scores: Tensor) -> list[TokenChange]:
+        values, tokens = scores.topk(min(n, len(scores)))
+        pairs = zip(values.tolist(), tokens.tolist(), strict=True)
+        return [
+            TokenChange(token_text(tokenizer, t), float(p[t]), float(q[t]))
+            for value, t in pairs
+            if value > 0
+        ]
+
+    followed = [(word, word_tokens(tokenizer, word)) for word in words]
+    return NextTokens(
+        listed(change),
+        listed(-change),
+        listed(q),
+        [TokenChange(word, float(p[t].sum()), float(q[t].sum())) for word, t in followed],
+        float(torch.nan_to_num(q * (log_after - log_before)).sum().clamp(min=0)),
+        relative_change,
+    )

@@ -1,0 +1,182 @@
+"""From edits of latents to edited activations. Knows the SAE and a tower's layout; runs no model.
+
+With the error term, h' = h + decode(z') - decode(z): only the latents that change are touched, so
+an empty edit is h itself, bit for bit, and the cost does not depend on the SAE's width.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sae.backbones.vlm_layout import PatchLayout
+from sae.model import SparseAutoencoder
+from sae.sparse import SparseLatents, decode_sparse
+from sae.steering.edits import EVERYWHERE, MEASURED, Edit, Scope
+
+
+class Activations:
+    """One picture's activations at the SAE's layer, and how edits change them.
+
+    hidden: (rows, tokens, d), rows being tiles of the picture; or (tokens, d) for packed towers.
+    """
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        sae: SparseAutoencoder,
+        layout: Callable[[], PatchLayout],
+        max_activation: Tensor | None = None,
+    ) -> None:
+        self.hidden, self.sae = hidden, sae
+        self.layout, self._max = layout, max_activation
+        self.x = hidden[None] if hidden.dim() == 2 else hidden
+        self._code: SparseLatents | None = None
+
+    @property
+    def code(self) -> SparseLatents:
+        """Every active latent of every token; computed when first needed."""
+        if self._code is None:
+            with torch.no_grad():
+                self._code = self.sae.encode_sparse(self.x.to(self.sae.W_enc.device))
+        return self._code
+
+    @torch.no_grad()
+    def latents(self, numbers: Sequence[int]) -> Tensor:
+        """Activations (rows, tokens, len(numbers)) of a few latents."""
+        cfg, sae = self.sae.cfg, self.sae
+        if self._code is None and cfg.architecture != "topk" and cfg.input_norm == "none":
+            chosen = torch.as_tensor(list(numbers), device=sae.W_enc.device)
+            x = self.x.to(sae.W_enc) - sae.b_dec
+            h = x @ sae.W_enc[:, chosen] + sae.b_enc[chosen]
+            bound = sae.threshold[chosen] if cfg.architecture == "jumprelu" else cfg.threshold or 0
+            bound = torch.as_tensor(bound, device=h.device).clamp(min=0)
+            return torch.where(h > bound, h, 0.0)
+        values, indices = self.code
+        return torch.stack([(values * (indices == n)).sum(-1) for n in numbers], dim=-1)
+
+    def raw(self, edit: Edit) -> float:
+        """The edit's strength as the SAE's own activation (for scale, the factor as it is)."""
+        return edit.strength * self._unit(edit) if edit.mode in MEASURED else edit.strength
+
+    @torch.no_grad()
+    def edited(self, edits: Sequence[Edit], *, error_term: bool = True) -> Tensor:
+        """The activations, shaped as `hidden`, after `edits`; `hidden` itself if nothing changes."""
+        if not edits and error_term:
+            return self.hidden
+        return self.plus(self.change(edits, error_term=error_term))
+
+    def plus(self, change: Tensor) -> Tensor:
+        """The activations, shaped as `hidden`, with a change (rows, tokens, d) added."""
+        changed = (self.x.float() + change).to(self.hidden.dtype)
+        if not changed.isfinite().all():
+            raise ValueError(
+                f"the edit is too strong for {self.hidden.dtype}: activations would become infinite; "
+                "use a smaller strength"
+            )
+        return changed.reshape(self.hidden.shape)
+
+    @torch.no_grad()
+    def change(self, edits: Sequence[Edit], *, error_term: bool = True) -> Tensor:
+        """What is added to the activations: (rows, tokens, d) float32."""
+        numbers = sorted({edit.latent for edit in edits})
+        before = self.latents(numbers) if numbers else self.x.new_zeros(*self.x.shape[:2], 0)
+        after = before.clone()
+        column = {number: place for place, number in enumerate(numbers)}
+        emptied = torch.zeros(self.x.shape[:2], dtype=torch.bool, device=before.device)
+        for edit in edits:
+            z, here = after[..., column[edit.latent]], self._reach(edit, before, column)
+            if edit.mode == "only":
+                emptied |= here
+            else:
+                z.copy_(torch.where(here, self._new(edit, z), z))
+        total = self._decoded(SparseLatents(after - before, _numbers(numbers, before)))
+        if emptied.any():
+            values, indices = self.code
+            unnamed = ~torch.isin(indices, torch.tensor(numbers, device=indices.device))
+            total = total - self._decoded(
+                SparseLatents(values * (unnamed & emptied[..., None]), indices)
+            )
+        if not error_term:
+            x, here = self.x.to(self.sae.W_dec), self._trained_on()
+            total = total + (self.sae.decode(self.code, like=x) - x) * here[..., None]
+        return total.to(self.x.device, torch.float32)
+
+    def norms(self, change: Tensor) -> float:
+        """The change's size relative to the activations': a share, 0.18 for 18 %."""
+        return float(change.norm() / self.x.float().norm().clamp(min=1e-12))
+
+    def _decoded(self, latents: SparseLatents) -> Tensor:
+        """The linear part of decoding (rows, tokens, d): no bias; undoes the SAE's input norm."""
+        if self.sae.cfg.input_norm == "none":
+            return decode_sparse(latents, self.sae.W_dec)
+        nothing = SparseLatents(torch.zeros_like(latents.values), latents.indices)
+        x = self.x.to(self.sae.W_dec)
+        return self.sae.decode(latents, like=x) - self.sae.decode(nothing, like=x)
+
+    def _new(self, edit: Edit, z: Tensor) -> Tensor:
+        raw = self.raw(edit)
+        if edit.mode == "set":
+            return torch.full_like(z, raw)
+        if edit.mode == "add":
+            return z + raw
+        if edit.mode == "scale":
+            return z * raw
+        return z.clamp(max=raw) if edit.mode == "clamp" else torch.zeros_like(z)
+
+    def _unit(self, edit: Edit) -> float:
+        if edit.units == "raw":
+            return 1.0
+        if self._max is None:
+            raise ValueError(
+                "strengths are in multiples of each latent's maximum, which nobody has told; give "
+                "units='raw', or max_activation to the Steerer (ConceptIndex.max_activation)"
+            )
+        return float(self._max[edit.latent])
+
+    def reach(self, scope: Scope = EVERYWHERE) -> Tensor:
+        """Bool (rows, tokens): the tokens of `scope` (without its `above`) that the SAE knows."""
+        return self._tokens(scope).to(self.sae.W_dec.device) & self._trained_on()
+
+    def _reach(self, edit: Edit, before: Tensor, column: dict[int, int]) -> Tensor:
+        here = self.reach(edit.scope)
+        if edit.scope.above is not None:
+            above = edit.scope.above * self._unit(edit)
+            here = here & (before[..., column[edit.latent]] > above)
+        return here
+
+    def _tokens(self, scope: Scope) -> Tensor:
+        if scope.where == "all":
+            return torch.ones(self.x.shape[:2], dtype=torch.bool)
+        layout = self.layout()
+        if scope.where == "patches":
+            return layout.all_patches()
+        if scope.where == "cls":
+            if not layout.has_cls:
+                raise ValueError(
+                    "this vision tower has no CLS token; choose all tokens or a region"
+                )
+            return layout.cls()
+        if scope.box is not None:
+            return layout.tokens_in_box(scope.box)
+        n_patches = layout.grid[0] * layout.grid[1]
+        if max(scope.patches) >= n_patches:
+            raise ValueError(
+                f"region: patch {max(scope.patches)} lies outside the picture, whose grid of "
+                f"{layout.grid[0]} × {layout.grid[1]} has patches 0 to {n_patches - 1}"
+            )
+        return layout.tokens_of_patches(scope.patches)
+
+    def _trained_on(self) -> Tensor:
+        """The tokens that the SAE was trained on: others have no latents."""
+        policy = self.sae.cfg.backbone.tokens
+        if policy not in ("patches", "cls"):
+            return torch.ones(self.x.shape[:2], dtype=torch.bool, device=self.sae.W_dec.device)
+        layout = self.layout()
+        chosen = layout.cls() if policy == "cls" else layout.all_patches()
+        return chosen.to(self.sae.W_dec.device)
+
+
+def _numbers(numbers: Sequence[int], like: Tensor) -> Tensor:
+    chosen = torch.as_tensor(list(numbers), device=like.device, dtype=torch.int64)
+    return chosen.expand(*like.shape[:-1], len(numbers))

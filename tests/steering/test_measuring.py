@@ -1,0 +1,96 @@
+"""What the benchmark counts: pairs, regions, outcomes and the choice of latents."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sae.scenes import Scene, SceneObject, compose, kind_names
+from sae.steering.steerability import Steerability
+from tests.steering.parts import CAT
+from training.steerability import read_words, summary, world_words
+from training.steering import protocol
+from training.steering.protocol import add_direction, measure, set_latents
+from training.steering.selection import Selection, patches_under, select
+from training.world.generator import images
+
+KIND = kind_names().index("cat")
+
+
+def pairs_of(steerer, n: int) -> list[protocol.Pair]:
+    found = protocol.insertion_pairs(steerer, 1, seed=5)
+    return [pair for pair in found if pair.kind == KIND][:n]
+
+
+def fixed(latents: list[int]) -> Selection:
+    rows = [latents] * len(kind_names())
+    zeros = torch.zeros(len(rows), 128)
+    return Selection(rows, np.ones(len(rows)), zeros, zeros, torch.zeros(128))
+
+
+def test_objects_cover_the_patches_of_their_masks():
+    _, scenes = images(3, 20, n_objects=1)
+    for scene in scenes:
+        mask = compose(scene).masks[0]
+        covered = mask.reshape(12, 8, 12, 8).mean((1, 3)).reshape(-1)
+        under = patches_under(scene.objects[0], (12, 12))
+        assert covered[under].mean() > 0.3
+        assert covered[~under].sum() < covered.sum() / 2
+
+
+def test_free_regions_are_squares_that_spare_the_objects():
+    rng = np.random.default_rng(0)
+    for x, y in ((24, 24), (70, 30), (48, 76)):
+        scene = Scene("sand", (SceneObject("cat", x=x, y=y),))
+        region = np.zeros((12, 12), dtype=bool)
+        region.reshape(-1)[list(protocol.free_region(scene, (12, 12), 5, rng))] = True
+        assert region.any(0).sum() == region.any(1).sum() == 5
+        assert region.sum() == 25
+        assert not (region.reshape(-1) & patches_under(scene.objects[0], (12, 12))).any()
+
+
+def test_outcomes_are_counted_by_words(steerer):
+    pairs = pairs_of(steerer, 1)
+    inserted = measure(steerer, pairs, set_latents(fixed([CAT]), 4.0, "replace"), insert=True)
+    assert (inserted.done, inserted.kinds, inserted.kept, inserted.n) == (1, 1, 1, 1)
+    flooded = measure(steerer, pairs, set_latents(fixed([CAT]), 8.0, "all"), insert=True)
+    assert (flooded.done, flooded.kept, flooded.both) == (1, 0, 0)
+    nothing = add_direction(torch.zeros(120, 128), torch.zeros(128), 3.0, "all")
+    assert measure(steerer, pairs, nothing, insert=True).done == 0
+    assert "kept 100.0%" in inserted.line("inserted")
+
+
+def test_suppression_asks_about_both_objects_of_a_picture(steerer):
+    pairs = protocol.suppression_pairs(steerer, 6, seed=8)
+    assert len(pairs) % 2 == 0
+    for one, other in zip(pairs[::2], pairs[1::2], strict=True):
+        assert one.prepared is other.prepared
+        assert kind_names()[one.kind] == other.other
+
+
+def test_selection_scores_latents_by_auroc(steerer):
+    with np.errstate(all="ignore"):
+        selection = select(steerer, 150, n_latents=3)
+    assert np.shape(selection.latents) == (120, 3)
+    assert np.nanmedian(selection.auroc) > 0.9
+    assert selection.diff_mean.shape == selection.diff_mean_masks.shape == (120, 128)
+
+
+def test_summary_leaves_out_what_was_not_measured():
+    s = np.array([0.2, np.nan, 0.05], dtype=np.float32)
+    measured = Steerability(s, s * 2, np.array([1, -1, 0]), 1.0, 4, 2)
+    said = json.loads(json.dumps(summary(measured, ["cat", "dog"])))
+    assert said["n_latents"] == 2
+    assert said["share_above_0.1"] == 0.5
+    assert said["best"]["0"] == "dog"
+
+
+def test_word_lists(tmp_path):
+    assert {"cat", "animal", "grass"} <= set(world_words())
+    path = tmp_path / "words.txt"
+    path.write_text("# a list\ncat\n\ndog\ncat\n")
+    assert read_words(path) == ["cat", "dog"]
+    path.write_text("#\n")
+    with pytest.raises(ValueError, match="has no words"):
+        read_words(path)

@@ -1,0 +1,191 @@
+"""Steering measured: against the world's truth, as in the paper, and by the clock.
+
+    python training/bench/steering.py            # two to three minutes on two cores
+    python training/bench/steering.py --per-kind 10 --n-scenes 400 --remedies  # all that was tried
+    python training/bench/steering.py --only suppression                      # one part of it
+
+One latent and one fixed dose for all kinds. The best latent for insertion is, of the four with the
+highest image-level AUROC on selection scenes, the one that inserts best on selection pictures; for
+suppression the one with the highest AUROC. DiffMean gets the same labels, and of eight variants the
+one that serves it best on pictures of its own. Counting is by words, greedily decoded.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from sae import Steerer
+from sae.scenes import kind_names
+from sae.steering.recipes import INSERT_DOSE, SUPPRESS_DOSE
+from training.steering import protocol
+from training.steering.paper_score import paper_scores
+from training.steering.protocol import (
+    add_direction,
+    best_by_steering,
+    lower_latents,
+    measure,
+    set_latents,
+)
+from training.steering.selection import Selection, select
+from training.steering.speed import bundled_speed, full_size_speed
+
+PAPER_DOSE = 8.0
+PARTS = ("insertion", "suppression", "score", "speed", "full-size")
+TARGETS = {"insertion": (0.8, 0.7, 0.8), "suppression": (0.8, 0.0, 0.8)}
+"""Least share done, of kinds (insertion only), and of words kept."""
+DIFF_MEAN_DOSES = {"all": (4, 8), "region": (32, 64, 128), "replace": (16, 32, 64)}
+LOWER_DOSES = (2, 2.5, 3, 4)
+
+
+def verdict(outcome: protocol.Outcome, task: str) -> str:
+    """Whether the targets hold."""
+    done, kinds, kept = TARGETS[task]
+    good = outcome.done >= done and outcome.kinds >= kinds and outcome.kept >= kept
+    return "targets hold" if good else "TARGETS MISSED"
+
+
+def best_diff_mean(
+    steerer: Steerer, pairs: list, selection: Selection, *, insert: bool
+) -> tuple[str, protocol.Change]:
+    """The DiffMean variant that does both best on `pairs`: its name and change."""
+    directions, mean = selection.diff_mean, selection.mean
+    if insert:
+        options = [(where, dose) for where, doses in DIFF_MEAN_DOSES.items() for dose in doses]
+    else:
+        options = [("all", -dose) for dose in LOWER_DOSES]
+    scored = [
+        (
+            measure(
+                steerer, pairs, add_direction(directions, mean, dose, where), insert=insert
+            ).both,
+            i,
+        )
+        for i, (where, dose) in enumerate(options)
+    ]
+    where, dose = options[max(scored)[1]]
+    return f"{where}, {dose:+g} × the difference", add_direction(directions, mean, dose, where)
+
+
+def insertion(steerer: Steerer, selection: Selection, per_kind: int, *, remedies: bool) -> None:
+    """Print the table."""
+    print(f"\nInsertion, one-object scenes, {per_kind} for each of {len(kind_names())} kinds")
+    seed = protocol.INSERTION_SEED
+    pairs = protocol.insertion_pairs(steerer, per_kind, seed=seed)
+    own = protocol.insertion_pairs(steerer, 1, seed=seed + 100)
+    best = best_by_steering(steerer, selection, INSERT_DOSE, "replace", seed=seed + 200)
+    rows = {
+        f"best latent in a 5 × 5 region, {INSERT_DOSE:g} × max": (best, "replace"),
+        f"highest AUROC in a 5 × 5 region, {INSERT_DOSE:g} × max": (selection, "replace"),
+        f"best latent on all tokens, {INSERT_DOSE:g} × max": (best, "all"),
+    }
+    outcomes = {}
+    for row, (chosen, where) in rows.items():
+        change = set_latents(chosen, INSERT_DOSE, where)
+        outcomes[row] = measure(steerer, pairs, change, insert=True)
+        print(f"{row}: {outcomes[row].line('inserted')}")
+    latent = next(iter(outcomes.values()))
+    name, change = best_diff_mean(steerer, own, selection, insert=True)
+    diff = measure(steerer, pairs, change, insert=True)
+    print(f"DiffMean ({name}): {diff.line('inserted')}")
+    masks = add_direction(selection.diff_mean_masks, selection.mean, 2.0, "region")
+    told = measure(steerer, pairs, masks, insert=True)
+    print(f"DiffMean told the objects' masks (region, +2): {told.line('inserted')}")
+    print(
+        f"-> {verdict(latent, 'insertion')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
+    )
+    if remedies:
+        for where, dose, n in [
+            ("all", 1, 1), ("all", 2, 1), ("region", 4, 1), ("region", 8, 1), ("region", 16, 1),
+            ("region", 4, 3), ("replace", 1, 1), ("replace", 2, 1), ("replace", 3, 1),
+            ("replace", 6, 1), ("replace", 2, 2), ("replace", 2, 3),
+        ]:  # fmt: skip
+            tried = measure(steerer, pairs, set_latents(best, dose, where, n=n), insert=True)
+            print(f"  {n} latent(s), {where}, {dose:g} × max: {tried.line('inserted')}")
+
+
+def suppression(steerer: Steerer, selection: Selection, n_scenes: int, *, remedies: bool) -> None:
+    """Print the table."""
+    print("\nSuppression, two-object scenes whose caption names both")
+    seed = protocol.SUPPRESSION_SEED
+    pairs = protocol.suppression_pairs(steerer, n_scenes, seed=seed)
+    own = protocol.suppression_pairs(steerer, 60, seed=seed + 100)
+    latent = measure(steerer, pairs, lower_latents(selection, SUPPRESS_DOSE), insert=False)
+    print(f"best latent where it fires, {SUPPRESS_DOSE:g} × max: {latent.line('removed')}")
+    off = measure(steerer, pairs, lower_latents(selection, 0.0), insert=False)
+    print(f"best latent switched off: {off.line('removed')}")
+    name, change = best_diff_mean(steerer, own, selection, insert=False)
+    diff = measure(steerer, pairs, change, insert=False)
+    print(f"DiffMean ({name}): {diff.line('removed')}")
+    print(
+        f"-> {verdict(latent, 'suppression')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
+    )
+    if remedies:
+        for dose, n in [(-0.5, 1), (-2, 1), (0, 3), (-0.25, 3), (-0.5, 3), (0, 8), (-0.25, 8)]:
+            tried = measure(steerer, pairs, lower_latents(selection, dose, n=n), insert=False)
+            print(f"  {n} latent(s) where they fire, {dose:g} × max: {tried.line('removed')}")
+
+
+def score(steerer: Steerer, n_latents: int) -> None:
+    """Print the paper's score."""
+    print(f"\nThe paper's score, {PAPER_DOSE:g} × max on all tokens, plain replacement")
+    scores = paper_scores(steerer, PAPER_DOSE, n_latents=n_latents, n_images=30)
+    for name, found in scores.items():
+        print(f"{name:<26} {found}")
+
+
+def speed(steerer: Steerer, latent: int) -> None:
+    """Print how long the app's questions take."""
+    print("\nBundled model")
+    for line in bundled_speed(steerer, latent):
+        print(line)
+
+
+def full_size(steerer: Steerer) -> None:
+    """Print the overhead of editing beside a tower of the real size."""
+    print("\nRandom CLIP ViT-L/14-336, SAE of 65,536 latents")
+    for line in full_size_speed(steerer):
+        print(line)
+
+
+def main() -> None:
+    """Print every table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--per-kind", type=int, default=5, help="insertion pictures for each kind")
+    parser.add_argument("--n-scenes", type=int, default=250, help="suppression scenes")
+    parser.add_argument("--n-selection", type=int, default=1500, help="selection scenes")
+    parser.add_argument("--n-latents", type=int, default=300, help="latents on the white picture")
+    parser.add_argument("--remedies", action="store_true", help="every variant that was tried")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
+    args = parser.parse_args()
+    steerer = Steerer.from_pretrained("bundled")
+    selection = None
+    if {"insertion", "suppression"} & set(args.only):
+        selection = select(steerer, args.n_selection)
+        median = np.median(selection.auroc)
+        print(f"best latent per kind on selection scenes: median AUROC {median:.4f}")
+    latent = 0 if selection is None else selection.latents[0][0]
+    parts: dict[str, Callable[[], None]] = {
+        "insertion": lambda: insertion(steerer, selection, args.per_kind, remedies=args.remedies),
+        "suppression": lambda: suppression(
+            steerer, selection, args.n_scenes, remedies=args.remedies
+        ),
+        "score": lambda: score(steerer, args.n_latents),
+        "speed": lambda: speed(steerer, latent),
+        "full-size": lambda: full_size(steerer),
+    }
+    for name in PARTS:
+        if name in args.only:
+            start = time.perf_counter()
+            parts[name]()
+            print(f"({name}: {time.perf_counter() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

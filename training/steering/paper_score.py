@@ -1,0 +1,121 @@
+"""The steering score of Pach et al. (NeurIPS 2025): does the answer fit the concept's exemplars?
+
+A latent is set on every token by plain replacement, decode(z'), as in the paper's equation 10; the
+model answers in one word; the score is the cosine of the word's text features and the mean image
+features of the latent's strongest exemplars. Beside it: the unsteered answer, words of the right
+kind (the right pair), and words of another kind (the random pair).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sae.images import open_image
+from sae.scenes import SIZE, Scene, SceneObject, compose, kind_names
+from sae.steering import Edit, Prepared, Steerer
+from training.steering.protocol import captions
+from training.world.generator import HELD_OUT_SEED, images
+
+PROMPT = "what is shown in this image ? use exactly one word"
+MAX_NEW_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and standard deviation of cosines."""
+
+    mean: float
+    std: float
+    n: int
+
+    @classmethod
+    def of(cls, cosines: Tensor) -> "Score":
+        """Summary of (n) cosines."""
+        return cls(float(cosines.mean()), float(cosines.std()), len(cosines))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.std:.3f} (n = {self.n})"
+
+
+@torch.no_grad()
+def paper_scores(
+    steerer: Steerer, dose: float, *, n_latents: int, n_images: int, per_image: int = 10
+) -> dict[str, Score]:
+    """Steered and unsteered scores on a white picture and on scenes, and both references."""
+    rng = np.random.default_rng(0)
+    alive = np.flatnonzero(steerer.max_activation.numpy() > 0)
+    chosen = np.sort(rng.choice(alive, min(n_latents, len(alive)), replace=False)).tolist()
+    some = chosen[:per_image]
+    concept = exemplar_features(steerer, chosen)
+    white = steerer.prepare(Image.new("RGB", (SIZE, SIZE), "white"), PROMPT)
+    pictures, _ = images(HELD_OUT_SEED + 9900, n_images, n_objects=1)
+    scenes = [steerer.prepare(Image.fromarray(picture), PROMPT) for picture in pictures]
+    found: dict[str, Score] = {}
+    for name, pairs in (
+        ("white picture", [(white, latent) for latent in chosen]),
+        ("scenes", [(scene, latent) for scene in scenes for latent in some]),
+    ):
+        for steered in (True, False):
+            words = _words(steerer, pairs, dose if steered else None)
+            text = text_features(steerer, words)
+            cosines = (text * torch.stack([concept[latent] for _, latent in pairs])).sum(-1)
+            found[f"{name}, {'steered' if steered else 'unsteered'}"] = Score.of(cosines)
+    return found | references(steerer)
+
+
+def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:
+    """Mean image features (d_proj) of each latent's strongest exemplars, unit length."""
+    ids, _ = steerer.index.exemplar_table("top")
+    wanted = sorted({int(n) for n in ids[latents].flatten() if n >= 0})
+    rows = torch.cat(
+        [
+            steerer.backbone.image_features(
+                [open_image(steerer.index.thumbnail(n)) for n in wanted[i : i + 64]]
+            )
+            for i in range(0, len(wanted), 64)
+        ]
+    )
+    place = {number: row for row, number in enumerate(wanted)}
+    means = {
+        latent: rows[[place[int(n)] for n in ids[latent] if n >= 0]].mean(0) for latent in latents
+    }
+    return {latent: mean / mean.norm() for latent, mean in means.items()}
+
+
+def references(steerer: Steerer, n: int = 16) -> dict[str, Score]:
+    """Each kind's word against `n` scenes of the kind, and against scenes of another."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for name in kind_names():
+        scenes = [
+            Scene("plain", (SceneObject(name, x=int(x), y=int(y)),), seed)
+            for seed, (x, y) in enumerate(rng.integers(26, SIZE - 26, (n, 2)))
+        ]
+        features = steerer.backbone.image_features(
+            [Image.fromarray(compose(scene).image) for scene in scenes]
+        ).mean(0)
+        rows.append(features / features.norm())
+    table = text_features(steerer, list(kind_names())) @ torch.stack(rows).T
+    others = table.flatten()[~torch.eye(len(table), dtype=torch.bool).flatten()]
+    return {"right pairs": Score.of(table.diag()), "random pairs": Score.of(others)}
+
+
+def text_features(steerer: Steerer, words: list[str]) -> Tensor:
+    """Unit text features, each different word encoded once."""
+    different = sorted(set(words))
+    rows = steerer.backbone.text_features(different)
+    return rows[[different.index(word) for word in words]]
+
+
+def _words(steerer: Steerer, pairs: list[tuple[Prepared, int]], dose: float | None) -> list[str]:
+    rows = [
+        scene.activations.edited([Edit(latent, "set", dose)], error_term=False)
+        if dose is not None
+        else scene.kept.hidden
+        for scene, latent in pairs
+    ]
+    told = captions(steerer, rows, pairs[0][0], max_new_tokens=MAX_NEW_TOKENS)
+    return [(text.split() or ["unknown"])[0] for text in told]
