@@ -1,0 +1,66 @@
+"""Convert a published CoOp or MaPLe head: `python -m sae.adaptation FILE --method maple --to DIR`.
+
+Knows the command line; a program, so it may import whatever it needs. FILE is a model.pth.tar-N, or
+the folder of the run it lies in. DIR becomes a head folder that training/compare.py opens.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae.adaptation.classes import checked_classes
+from sae.adaptation.files import load_head, save_head
+from sae.adaptation.heads import POSITIONS
+from sae.adaptation.official import read_coop, read_maple
+from sae.backbones import Backbone
+from sae.backbones.prompting import ClipParts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        _convert(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> None:
+    lines = options.classes.read_text("utf-8").splitlines()
+    names = checked_classes([line.replace("_", " ") for line in lines if line.strip()])
+    parts = ClipParts(Backbone.from_pretrained(options.backbone, revision=options.revision))
+    if options.method == "coop":
+        position = options.position
+        head = read_coop(options.source, parts, names, position=position, tail=options.tail)
+    else:
+        start = options.ctx_init
+        head = read_maple(options.source, parts, names, ctx_init=start, tail=options.tail)
+    save_head(options.to, head, parts, task=options.task)
+    load_head(options.to, parts)
+    sizes = {name: tuple(value.shape) for name, value in head.named_parameters()}
+    print(f"head        {head.kind}, {len(names)} classes, {len(sizes)} learned tensors")
+    print(f"backbone    {parts.backbone.id}")
+    print(f"written     {options.to}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sae.adaptation", description=__doc__)
+    add = parser.add_argument
+    add("source", metavar="FILE", help="model.pth.tar-N, its folder, or the run's")
+    add("--method", required=True, choices=("coop", "maple"))
+    add("--backbone", default="openai/clip-vit-base-patch16", help="the CLIP it was trained on")
+    add("--revision", help="of the backbone")
+    add("--classes", required=True, type=Path, help="text file: a class name a line, in order")
+    add("--to", required=True, type=Path, metavar="DIR")
+    add("--task", help="what DIR says it is for")
+    add("--position", default="end", choices=POSITIONS, help="coop: where the class name goes")
+    add("--ctx-init", default="a photo of a", help="maple: the run's CTX_INIT")
+    add("--tail", default=".", help="what follows the class name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

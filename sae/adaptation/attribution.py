@@ -1,0 +1,157 @@
+"""How much each concept of an image adds to a class margin, or to its match with words.
+
+Knows directions in the space of unit image features; knows nothing of heads or classes. The score
+is unit(features) · direction + offset. Where the hooked layer is the last, features are linear in
+its activations but for two norms that are numbers at a given image, and shares are exact. Otherwise
+integrated gradients (Sundararajan et al., ICML 2017) run through the remaining blocks, from the
+activations b_dec at every token (no concept, no error) to those of the image:
+
+    score = start + sum of shares + error + gap
+
+`start` is the score without any concept, `error` the share of what the SAE leaves unexplained, and
+`gap` what the finite number of steps leaves open.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sae.adaptation.lens import ConceptLens, Reading, image_sums
+from sae.backbones.prompting import VisionPrompts
+from sae.sparse import SparseLatents
+
+STEPS = 16
+"""Gauss-Legendre nodes of the integral."""
+_ROWS = 1 << 14
+"""Decoder rows that are gathered at once."""
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The shares of an image's concepts in one score. All in the score's unit (a logit)."""
+
+    score: float
+    start: float
+    error: float
+    gap: float
+    exact: bool
+    """Whether the shares are exact (linear path) rather than integrated gradients."""
+    latents: Tensor
+    """(n,) int64: the concepts active in the image, largest absolute share first."""
+    shares: Tensor
+    """(n,) float32, one for each of `latents`."""
+    by_token: SparseLatents
+    """(read tokens, n): the share of each active latent at each token the SAE reads."""
+
+    @property
+    def residual(self) -> float:
+        """Not explained by concepts: score minus all shares, so that the sum is the score."""
+        return self.score - float(self.shares.double().sum())
+
+    def share(self, latent: int) -> float:
+        """The share of one latent, 0 if it is not active."""
+        found = (self.latents == latent).nonzero()
+        return float(self.shares[found[0, 0]]) if len(found) else 0.0
+
+
+@torch.no_grad()
+def attribute(
+    lens: ConceptLens,
+    reading: Reading,
+    direction: Tensor,
+    *,
+    prompts: VisionPrompts | None = None,
+    offset: float = 0.0,
+    steps: int = STEPS,
+) -> Attribution:
+    """Shares of the concepts in unit(features) · direction + offset.
+
+    `reading` is of one image. `direction` (d_proj) may have any length: for a class margin take
+    Classifier.direction, for words scale · their unit text features.
+    """
+    if len(reading.hidden) != 1:
+        raise ValueError(f"attribute takes one image at a time, got {len(reading.hidden)}")
+    if lens.linear:
+        gradient, score, start, gap = _exact(lens, reading, direction)
+    else:
+        gradient, score, start, gap = _integrated(lens, reading, direction, prompts, steps)
+    read = gradient[lens.tokens]
+    per_token = token_shares(lens, reading, read)
+    values, indices = reading.latents
+    total = image_sums(per_token[None], indices, lens.sae.cfg.d_sae)[0]
+    active = indices[values > 0].unique()
+    shares = total[active]
+    order = shares.abs().argsort(descending=True, stable=True)
+    error = reading.hidden[0, lens.tokens] - lens.sae.decode(reading.latents)[0]
+    return Attribution(
+        score=score + offset,
+        start=start + offset,
+        error=float((error * read).sum()),
+        gap=gap,
+        exact=lens.linear,
+        latents=active[order],
+        shares=shares[order],
+        by_token=SparseLatents(per_token, indices[0]),
+    )
+
+
+@torch.no_grad()
+def token_shares(lens: ConceptLens, reading: Reading, gradient: Tensor) -> Tensor:
+    """(read tokens, n): value · (W_dec row · gradient (read tokens, d_in)) of each active latent."""
+    values, indices = (part[0] for part in reading.latents)
+    width = max(1, values.shape[1])
+    found = []
+    for rows, grads in zip(
+        indices.split(max(1, _ROWS // width)), gradient.split(max(1, _ROWS // width)), strict=True
+    ):
+        found.append(torch.einsum("tnd,td->tn", lens.sae.W_dec[rows], grads))
+    return values * torch.cat(found)
+
+
+def score_of(
+    lens: ConceptLens, hidden: Tensor, direction: Tensor, prompts: VisionPrompts | None
+) -> Tensor:
+    """unit(features) · direction (B,), differentiable in `hidden`."""
+    features = lens.parts.finish(hidden, lens.layer, prompts, cls_only=True)
+    return F.normalize(features.float(), dim=-1) @ direction
+
+
+@torch.no_grad()
+def _exact(
+    lens: ConceptLens, reading: Reading, direction: Tensor
+) -> tuple[Tensor, float, float, float]:
+    hidden = reading.hidden
+    along, constant = lens.parts.readout(hidden[:, 0], direction)
+    gradient = torch.zeros_like(hidden[0])
+    gradient[0] = along[0]
+    score = float(hidden[0, 0].double() @ along[0].double()) + float(constant)
+    reads_cls = lens.tokens == slice(None) or lens.tokens.start == 0
+    origin = lens.sae.b_dec if reads_cls else hidden[0, 0]
+    start = float(origin.double() @ along[0].double()) + float(constant)
+    return gradient, score, start, 0.0
+
+
+def _integrated(
+    lens: ConceptLens,
+    reading: Reading,
+    direction: Tensor,
+    prompts: VisionPrompts | None,
+    steps: int,
+) -> tuple[Tensor, float, float, float]:
+    hidden = reading.hidden.detach()
+    empty = lens.put(hidden, lens.sae.b_dec.detach().expand_as(hidden[:, lens.tokens]))
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    at = torch.as_tensor((nodes + 1) / 2, dtype=hidden.dtype, device=hidden.device)
+    share = torch.as_tensor(weights / 2, dtype=hidden.dtype, device=hidden.device)
+    with torch.enable_grad():
+        path = torch.lerp(empty, hidden, at[:, None, None]).requires_grad_()
+        along = score_of(lens, path, direction, prompts)
+        (gradients,) = torch.autograd.grad(along.sum(), path)
+    gradient = torch.einsum("s,std->td", share, gradients)
+    with torch.no_grad():
+        start, score = score_of(lens, torch.cat([empty, hidden]), direction, prompts).tolist()
+    gap = score - start - float(((hidden - empty)[0] * gradient).sum())
+    return gradient, score, start, gap

@@ -1,0 +1,159 @@
+"""What one image's comparison found: plain numbers, ready for a page or JSON.
+
+Knows dataclasses; computes nothing but sums and orders. `sae.adaptation.compare` fills them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae.adaptation.attribution import Attribution
+from sae.adaptation.classifier import Classifier
+from sae.adaptation.lens import Reading
+from sae.sparse import SparseLatents
+
+USES = 0.05
+"""A head uses a concept whose share is at least this part of its largest share."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class with its probability and logit."""
+
+    class_name: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one head makes of the image."""
+
+    classifier: Classifier
+    reading: Reading
+    logits: Tensor
+    """(C,)."""
+    attribution: Attribution
+
+    def predictions(self, top: int | None = None) -> list[Prediction]:
+        """Classes by probability, the likeliest first."""
+        return ranked(self.classifier.class_names, self.logits, top)
+
+    def used(self) -> set[int]:
+        """Latents whose share is at least USES of the largest one."""
+        size = self.attribution.shares.abs()
+        if not len(size):
+            return set()
+        return set(self.attribution.latents[size >= USES * size.max()].tolist())
+
+
+@dataclass(frozen=True)
+class ConceptRow:
+    """A concept in both heads."""
+
+    latent: int
+    name: str
+    shares: tuple[float, float]
+    """Its share in the first and the second head's score; 0 where it is not active."""
+    activations: tuple[float, float]
+    """Its largest activation on any patch for each head's vision tower."""
+    used_by: str
+    """"both", "first", "second", or "neither" (active, but hardly in the score)."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Two heads on one image. Of each side, sum of shares + residual = score, to rounding."""
+
+    question: str
+    """In words: what the score measures."""
+    classes: tuple[str, str] | None
+    """The margin is logit[first] - logit[second]; None where the score is a match with words."""
+    sides: tuple[Side, Side]
+    concepts: list[ConceptRow]
+    """Every active concept, by the larger absolute share of its two."""
+    grid: tuple[int, int]
+    n_prefix: int
+    direction: Tensor | None = None
+    """(d_proj): what is measured in unit features where the score is a match with words."""
+
+    def patch_codes(self, side: int) -> SparseLatents:
+        """Values and latents (patches, n) of one side, without CLS and prompts, for maps."""
+        values, indices = self.sides[side].reading.latents
+        rows, columns = self.grid
+        first = self.n_prefix if values.shape[1] >= self.n_prefix + rows * columns else 0
+        part = slice(first, first + rows * columns)
+        return SparseLatents(values[0, part], indices[0, part])
+
+    def maps(self, latent: int) -> Tensor:
+        """Activations of one concept over the patches in both heads: float32 (2, rows, columns).
+
+        Draw both on one scale, from 0 to their common maximum.
+        """
+        found = []
+        for side in (0, 1):
+            values, indices = self.patch_codes(side)
+            found.append(torch.where(indices == latent, values, 0).sum(-1).view(self.grid))
+        return torch.stack(found).float()
+
+    def changed(self, used_by: str) -> list[ConceptRow]:
+        """The concepts that "both", only the "first" or only the "second" head uses."""
+        return [row for row in self.concepts if row.used_by == used_by]
+
+    def to_json(self, top: int | None = None) -> dict[str, Any]:
+        """The answer of /compare. Of each head, contributions + rest + residual = score.
+
+        `rest` is what concepts after the first `top` add; with top=None all are listed and rest
+        is 0, so contributions + residual = score.
+        """
+        rows = self.concepts if top is None else self.concepts[:top]
+        return {
+            "question": self.question,
+            "classes": None if self.classes is None else list(self.classes),
+            "heads": [self._side_json(number, rows) for number in (0, 1)],
+            "concepts": [
+                {
+                    "latent": row.latent,
+                    "name": row.name,
+                    "shares": list(row.shares),
+                    "activations": list(row.activations),
+                    "used_by": row.used_by,
+                }
+                for row in rows
+            ],
+        }
+
+    def _side_json(self, number: int, rows: Sequence[ConceptRow]) -> dict[str, Any]:
+        side = self.sides[number]
+        found = side.attribution
+        listed = [row for row in rows if row.shares[number] != 0]
+        shown = sum(row.shares[number] for row in listed)
+        return {
+            "head": side.classifier.name,
+            "predictions": [
+                {"class": p.class_name, "probability": p.probability, "logit": p.logit}
+                for p in side.predictions()
+            ],
+            "margin": found.score,
+            "contributions": [
+                {"latent": row.latent, "name": row.name, "share": row.shares[number]}
+                for row in listed
+            ],
+            "rest": found.score - found.residual - shown if len(rows) < len(self.concepts) else 0.0,
+            "residual": found.residual,
+            "residual_parts": {"start": found.start, "error": found.error, "gap": found.gap},
+            "exact": found.exact,
+        }
+
+
+def ranked(class_names: Sequence[str], logits: Tensor, top: int | None = None) -> list[Prediction]:
+    """Predictions from logits (C,), the likeliest first."""
+    probabilities = logits.softmax(-1)
+    order = logits.argsort(descending=True, stable=True)[: top or len(class_names)]
+    return [
+        Prediction(class_names[i], float(probabilities[i]), float(logits[i]))
+        for i in order.tolist()
+    ]

@@ -1,0 +1,165 @@
+"""Head files: a folder with config.json and head.safetensors, written whole and read strictly.
+
+Knows the format and that a head belongs to one CLIP; knows nothing of training.
+
+    config.json         format, kind, class names, settings, backbone (id, revision, fingerprint,
+                        shapes), sha256 of the weights
+    head.safetensors    the learned tensors; empty for zero-shot
+    metrics.json        optional: accuracies, written by training/prompts.py
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sae.adaptation.heads import HEADS, Head
+from sae.backbones.prompting import ClipParts
+from sae.storage import ArtifactError, read_json, replacing, sha256, typed_fields, write_json
+
+FORMAT = 1
+CONFIG, WEIGHTS, METRICS = "config.json", "head.safetensors", "metrics.json"
+AGAIN = "Train or download the head again."
+
+_CONFIG_TYPES: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "kind": (str,),
+    "task": (str, type(None)),
+    "class_names": (list,),
+    "settings": (dict,),
+    "backbone": (dict,),
+    "sha256": (str,),
+}
+_BACKBONE_TYPES: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "revision": (str, type(None)),
+    "fingerprint": (str, type(None)),
+    "d_vision": (int,),
+    "d_text": (int,),
+    "d_proj": (int,),
+    "n_vision_layers": (int,),
+    "n_text_layers": (int,),
+}
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head with what its files say of it."""
+
+    head: Head
+    backbone: dict[str, Any]
+    task: str | None = None
+
+    def require(self, parts: ClipParts) -> None:
+        """ValueError unless the head was trained on this CLIP."""
+        shapes = parts.shapes()
+        other = {name: self.backbone[name] for name in shapes}
+        if other != shapes:
+            raise ValueError(
+                f"this {self.head.kind} head was trained on {self.backbone['id']} ({other}), got "
+                f"{parts.backbone.id} ({shapes}); load the backbone that it belongs to"
+            )
+        mark = self.backbone["fingerprint"]
+        if mark is not None and parts.backbone.dtype != torch.bfloat16:
+            found = parts.fingerprint()
+            if found != mark:
+                raise ValueError(
+                    f"this {self.head.kind} head was trained on the weights {mark} of "
+                    f"{self.backbone['id']}, got the weights {found} of {parts.backbone.id}, which "
+                    "has the same shape; load the backbone that it belongs to"
+                )
+
+
+def save_head(
+    folder: str | Path, head: Head, parts: ClipParts, *, task: str | None = None, half: bool = False
+) -> None:
+    """Write a head into `folder`; `half` stores fp16. config.json comes last, with the hash."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        name: value.detach().to("cpu", dtype).contiguous()
+        for name, value in head.state_dict().items()
+    }
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    backbone = parts.backbone
+    origin = {"id": backbone.id, "revision": backbone.revision, "fingerprint": parts.fingerprint()}
+    write_json(
+        folder / CONFIG,
+        {
+            "format": FORMAT,
+            "kind": head.kind,
+            "task": task,
+            "class_names": list(head.class_names),
+            "settings": _plain(head.settings),
+            "backbone": origin | parts.shapes(),
+            "sha256": sha256(folder / WEIGHTS),
+        },
+    )
+
+
+def load_head(folder: str | Path, parts: ClipParts | None = None) -> StoredHead:
+    """Read a head, strictly: ArtifactError names file, found and expected.
+
+    With `parts`, also ValueError unless the head belongs to that CLIP. Weights become float32.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    config = typed_fields(path, read_json(path), _CONFIG_TYPES, "")
+    if config["format"] != FORMAT:
+        raise ArtifactError(
+            path, f"format {config['format']}", f"format {FORMAT}", "Update PatchLens."
+        )
+    origin = typed_fields(path, config["backbone"], _BACKBONE_TYPES, "backbone.")
+    head = _rebuild(path, config)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise ArtifactError(weights, "no such file", "the head's tensors", AGAIN)
+    if (found := sha256(weights)) != config["sha256"]:
+        raise ArtifactError(weights, f"sha256 {found[:12]}…", config["sha256"][:12] + "…", AGAIN)
+    _fill(weights, head)
+    stored = StoredHead(head, origin, config["task"])
+    if parts is not None:
+        stored.require(parts)
+        head.to(parts.backbone.device)
+    return stored
+
+
+def _rebuild(path: Path, config: Mapping[str, Any]) -> Head:
+    if config["kind"] not in HEADS:
+        raise ArtifactError(path, f"kind {config['kind']!r}", f"one of {', '.join(HEADS)}", AGAIN)
+    sizes = [v for v in config["settings"].values() if isinstance(v, int)]
+    if any(not 0 <= size <= 1 << 16 for size in sizes):
+        raise ArtifactError(path, f"settings {config['settings']}", "sizes up to 65536", AGAIN)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return HEADS[config["kind"]](config["class_names"], **config["settings"]).eval()
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(path, f"settings that do not fit: {error}", "a head", AGAIN) from error
+
+
+def _fill(path: Path, head: Head) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(path, f"{error}", "safetensors", AGAIN) from error
+    expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != expected:
+        raise ArtifactError(path, f"tensors {found}", f"{expected}", AGAIN)
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise ArtifactError(path, f"{name}: {value.dtype}, not finite", "numbers", AGAIN)
+    head.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=True)
+    head.requires_grad_(False)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()
+    }

@@ -1,0 +1,128 @@
+"""What an SAE reads inside a prompted CLIP, and the same activations with concepts switched off.
+
+Knows the hooked layer, the error term and edits; knows nothing of classes or tasks. The error term
+is what the SAE leaves unexplained, x - x_hat of each token. Three ways to treat it in an edit:
+
+    per_token   keep it: x - (latents switched off) W_dec; with nothing off, x itself, bit for bit
+    none        drop it: (latents kept) W_dec + b_dec
+    scalar      drop it and add one number to every width, its mean (as PatchSAE's released code)
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from sae.backbones.base import Images
+from sae.backbones.prompting import ClipParts, VisionPrompts
+from sae.model import SparseAutoencoder
+from sae.sparse import SparseLatents, decode_sparse
+
+ErrorTerm = Literal["none", "scalar", "per_token"]
+ERROR_TERMS: tuple[str, ...] = get_args(ErrorTerm)
+
+
+class Reading(NamedTuple):
+    """One forward up to the hooked layer."""
+
+    hidden: Tensor
+    """(B, tokens, d_in): activations of every token, prompts last."""
+    latents: SparseLatents
+    """(B, read tokens, n): what the SAE says of the tokens it was trained on."""
+
+    def pick(self, images: Tensor | slice) -> "Reading":
+        """The same for some of the images."""
+        values, indices = self.latents
+        return Reading(self.hidden[images], SparseLatents(values[images], indices[images]))
+
+
+class ConceptLens:
+    """A CLIP and an SAE on one of its layers."""
+
+    def __init__(self, parts: ClipParts, sae: SparseAutoencoder) -> None:
+        """Raises ValueError if the SAE is of another width or layer than the CLIP has."""
+        if sae.cfg.d_in != parts.d_vision:
+            raise ValueError(
+                f"the SAE reads activations of width {sae.cfg.d_in} ({sae.cfg.backbone.id}), but "
+                f"{parts.backbone.id} has width {parts.d_vision}; load the SAE of this backbone"
+            )
+        self.parts, self.sae = parts, sae
+        self.layer = parts.backbone.resolve_layer(sae.cfg.backbone.layer)
+        rows, columns = parts.backbone.patch_grid
+        self.n_prefix, self.n_patches = parts.backbone.n_prefix, rows * columns
+
+    @property
+    def linear(self) -> bool:
+        """Whether no block lies behind the hooked layer, so that attribution is exact."""
+        return self.layer == self.parts.n_vision_layers - 1
+
+    @property
+    def tokens(self) -> slice:
+        """The tokens that the SAE reads: all, prompts included, or patches or CLS alone."""
+        if self.sae.cfg.backbone.tokens == "cls":
+            return slice(0, 1)
+        if self.sae.cfg.backbone.tokens == "patches":
+            return slice(self.n_prefix, self.n_prefix + self.n_patches)
+        return slice(None)
+
+    @torch.no_grad()
+    def read(self, images: Images, prompts: VisionPrompts | None = None) -> Reading:
+        """Activations of the hooked layer and their latents."""
+        hidden = self.parts.activations(images, self.layer, prompts)
+        return Reading(hidden, self.sae.encode_sparse(hidden[:, self.tokens]))
+
+    @torch.no_grad()
+    def features(
+        self, hidden: Tensor, prompts: VisionPrompts | None = None, *, cls_only: bool = False
+    ) -> Tensor:
+        """Image features (B, d_proj) from activations of the hooked layer; see ClipParts.finish."""
+        return self.parts.finish(hidden, self.layer, prompts, cls_only=cls_only)
+
+    def put(self, hidden: Tensor, read: Tensor) -> Tensor:
+        """`hidden` with the tokens that the SAE reads replaced by `read`."""
+        if self.tokens == slice(None):
+            return read.to(hidden.dtype)
+        changed = hidden.clone()
+        changed[:, self.tokens] = read.to(hidden.dtype)
+        return changed
+
+    @torch.no_grad()
+    def edited(
+        self,
+        reading: Reading,
+        keep: Tensor,
+        error: ErrorTerm = "per_token",
+        scalar: float = 0.0,
+    ) -> Tensor:
+        """Activations (B, tokens, d_in) with only the latents of `keep` (d_sae) or (B, d_sae) on."""
+        if error not in ERROR_TERMS:
+            raise ValueError(f"error {error!r}: expected one of {', '.join(ERROR_TERMS)}")
+        values, indices = reading.latents
+        kept = chosen(keep, indices)
+        if error == "per_token":
+            off = values.masked_fill(kept, 0)
+            if not off.any():
+                return reading.hidden
+            removed = decode_sparse(SparseLatents(off, indices), self.sae.W_dec)
+            return self.put(reading.hidden, reading.hidden[:, self.tokens] - removed)
+        rest = SparseLatents(values.masked_fill(~kept, 0), indices)
+        shift = scalar if error == "scalar" else 0.0
+        return self.put(reading.hidden, self.sae.decode(rest) + shift)
+
+    @torch.no_grad()
+    def mean_error(self, reading: Reading) -> float:
+        """The scalar of the error term: the mean of x - x_hat over images, tokens and widths."""
+        return float((reading.hidden[:, self.tokens] - self.sae.decode(reading.latents)).mean())
+
+
+def chosen(keep: Tensor, indices: Tensor) -> Tensor:
+    """keep (d_sae) or (B, d_sae) looked up at latent numbers (B, tokens, n)."""
+    if keep.dim() == 1:
+        return keep[indices]
+    return keep.gather(1, indices.flatten(1)).view_as(indices)
+
+
+def image_sums(weights: Tensor, indices: Tensor, d_sae: int) -> Tensor:
+    """Dense (B, d_sae) sums over tokens of values (B, tokens, n) by latent number."""
+    out = weights.new_zeros(len(weights), d_sae)
+    return out.scatter_add_(1, indices.flatten(1), weights.flatten(1))

@@ -1,0 +1,65 @@
+"""What ships in sae/bundled/heads: whole, small, of the bundled CLIP, and as good as it says."""
+
+import pytest
+import torch
+
+from sae.adaptation import bundled
+from sae.adaptation.classifier import accuracy
+from sae.adaptation.compare import Comparison
+from sae.adaptation.tasks import TASKS, task
+from sae.backbones import Backbone
+from sae.model import SparseAutoencoder
+from sae.storage import read_json
+
+EXPECTED = ["zero_shot", "coop", "vpt", "maple"]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    sae = SparseAutoencoder.from_pretrained("bundled")
+    return Comparison(Backbone.from_pretrained("bundled"), sae)
+
+
+def test_every_task_has_its_heads_within_a_megabyte():
+    assert [bundled.head_names(each.name) for each in TASKS] == [EXPECTED] * len(TASKS)
+    files = [path for path in bundled.ROOT.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 1 << 20
+
+
+@pytest.mark.parametrize("name", [each.name for each in TASKS])
+def test_heads_are_as_good_as_their_metrics_say(comparison, name):
+    examples = task(name).test("base", 60)
+    inputs = comparison.parts.backbone.preprocess(examples.pictures())
+    labels = torch.from_numpy(examples.labels)
+    for head in EXPECTED:
+        metrics = read_json(bundled.ROOT / name / head / "metrics.json")
+        assert len(metrics["seeds"]) == (1 if head == "zero_shot" else 3)
+        classifier = comparison.classifier(name, head)
+        with torch.no_grad():
+            features = comparison.parts.image_features(inputs, classifier.prompts, cls_only=True)
+        found = accuracy(classifier.logits(features), labels)
+        assert found == pytest.approx(metrics["seeds"][0]["base"], abs=0.2)  # 60 pictures of 600
+
+
+@pytest.mark.parametrize("name", [each.name for each in TASKS])
+def test_task_level_results_are_there(comparison, name):
+    for head in EXPECTED[1:]:
+        found = comparison.results(name, head)
+        assert found["heads"] == ["zero_shot", head]
+        assert found["base"]["scatter"]["class_names"] == list(task(name).base)
+        assert all(len(point) == 4 for point in found["base"]["scatter"]["points"])
+        masking = found["masking"][head]
+        for family in ("oracle", "predicted", "dataset", "random"):
+            curve = masking["curves"][f"{family}/per_token/on"]
+            assert len(curve) == len(masking["ks"])
+            assert curve[-1] == masking["plain"]
+    assert comparison.results(name, "magic") is None
+
+
+def test_prompts_help_where_they_should():
+    """Issue: MaPLe or VPT at least 10 points above zero-shot on base on two tasks or more."""
+    better = 0
+    for each in TASKS:
+        base = {head: bundled.accuracies(each.name, head)["base"]["mean"] for head in EXPECTED}
+        better += max(base["vpt"], base["maple"]) - base["zero_shot"] >= 0.1
+    assert better >= 2

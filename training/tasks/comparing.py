@@ -1,0 +1,257 @@
+"""What two heads of one task do with concepts: counts, overlap, gain, masks, faithfulness.
+
+Knows the order of the measurements and gathers plain numbers; the measures themselves are in
+`sae.adaptation`. Pictures go through in chunks: nothing grows with their number but counts.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sae.adaptation.classifier import Classifier
+from sae.adaptation.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
+from sae.adaptation.heads import Head
+from sae.adaptation.lens import ConceptLens, Reading, image_sums
+from sae.adaptation.masking import families_of, sweep, usual_ks
+from sae.adaptation.overlap import add_class_counts, correlation, overlap, scatter_points
+from sae.adaptation.prompted_text import template_features
+from training.tasks.data import Labelled, TaskData
+
+CHUNK = 40
+
+
+class Sizes(NamedTuple):
+    """How many pictures each measurement takes."""
+
+    n_test: int = 400
+    n_masks: int = 200
+    n_curves: int = 60
+    shots: int = 16
+
+
+class Model(NamedTuple):
+    """A head with its name in the comparison."""
+
+    name: str
+    head: Head
+
+
+def chunks(
+    lens: ConceptLens, classifier: Classifier, data: Labelled, limit: int | None = None
+) -> Iterator[tuple[Reading, Tensor]]:
+    """Readings and labels, CHUNK pictures at a time."""
+    n = len(data) if limit is None else min(limit, len(data))
+    for start in range(0, n, CHUNK):
+        numbers = range(start, min(start + CHUNK, n))
+        labels = torch.from_numpy(data.labels[list(numbers)]).to(lens.parts.backbone.device)
+        yield lens.read(data.pictures(numbers), classifier.prompts), labels
+
+
+def class_counts(lens: ConceptLens, classifier: Classifier, data: Labelled) -> Tensor:
+    """a_c[s] (C, d_sae) over `data`."""
+    shape = (len(classifier.class_names), lens.sae.cfg.d_sae)
+    counts = torch.zeros(shape, dtype=torch.int64, device=lens.parts.backbone.device)
+    for reading, labels in chunks(lens, classifier, data):
+        add_class_counts(counts, reading, labels)
+    return counts.cpu()
+
+
+@torch.no_grad()
+def gain(
+    lens: ConceptLens, first: Classifier, second: Classifier, data: Labelled
+) -> dict[str, Any]:
+    """Where the second head's gain over the first comes from, in accuracies on `data`.
+
+    remapped    the first model's activations of CLS and patches, read out by the second head
+    existing    the second model's activations without the concepts that the first model's do not
+                have anywhere in the same picture, read out by the second head
+    swapped     the second model's activations of CLS and patches, read out by the first head
+    and the shares of the gain that the first two reach. `mass` is the part of the second model's
+    summed activations that lies on concepts the first model has in the same picture.
+    """
+    n_image = lens.n_prefix + lens.n_patches
+    names = ("first", "second", "remapped", "existing", "swapped")
+    right, mass, n = dict.fromkeys(names, 0), 0.0, 0
+    for (a, labels), (b, _) in zip(
+        chunks(lens, first, data), chunks(lens, second, data), strict=True
+    ):
+        active = [
+            image_sums(r.latents.values, r.latents.indices, lens.sae.cfg.d_sae) for r in (a, b)
+        ]
+        existing = lens.edited(b, active[0] > 0, "per_token")
+        remapped = torch.cat([a.hidden[:, :n_image], b.hidden[:, n_image:]], dim=1)
+        swapped = torch.cat([b.hidden[:, :n_image], a.hidden[:, n_image:]], dim=1)
+        runs = (
+            ("first", first, a.hidden),
+            ("second", second, b.hidden),
+            ("remapped", second, remapped),
+            ("existing", second, existing),
+            ("swapped", first, swapped),
+        )
+        for name, classifier, hidden in runs:
+            features = lens.features(hidden, classifier.prompts, cls_only=True)
+            right[name] += int((classifier.logits(features).argmax(-1) == labels).sum())
+        mass += float((active[1] * (active[0] > 0)).sum() / active[1].sum()) * len(labels)
+        n += len(labels)
+    found: dict[str, Any] = {name: round(count / n, 4) for name, count in right.items()}
+    gained = right["second"] - right["first"]
+    for name in ("remapped", "existing"):
+        share = (right[name] - right["first"]) / gained if gained > 0.005 * n else None
+        found[f"{name}_share"] = None if share is None else round(share, 4)
+    return found | {"mass": round(mass / n, 4), "n_images": n}
+
+
+def masking(
+    lens: ConceptLens, classifier: Classifier, counts: Tensor, data: Labelled, n: int
+) -> dict[str, Any]:
+    """Accuracies of a whole sweep, by family, error term and on/off; "plain" is without masks.
+
+    The rankings come from `counts`, which are of training pictures.
+    """
+    device = lens.parts.backbone.device
+    families, ks = families_of(counts.to(device)), usual_ks(lens.sae.cfg.d_sae)
+    errors = sum(
+        lens.mean_error(r) * len(y) for r, y in chunks(lens, classifier, data, CHUNK)
+    ) / min(CHUNK, len(data))
+    right: dict[str, Tensor] = {}
+    total = 0
+    for reading, labels in chunks(lens, classifier, data, n):
+        found = sweep(
+            lens,
+            classifier,
+            reading,
+            labels,
+            families,
+            ks,
+            ("none", "scalar", "per_token"),
+            errors,
+        )
+        for name, predicted in found.items():
+            hits = (predicted == labels).sum(-1).cpu()
+            right[name] = right.get(name, torch.zeros_like(hits)) + hits
+        total += len(labels)
+    curves_found = {name: (hits / total).tolist() for name, hits in right.items()}
+    plain = curves_found.pop("plain")
+    rounded = {name: [round(v, 4) for v in values] for name, values in curves_found.items()}
+    return {
+        "ks": list(ks),
+        "plain": round(plain, 4),
+        "curves": rounded,
+        "scalar": round(errors, 6),
+        "n_images": total,
+    }
+
+
+def faithfulness(
+    lens: ConceptLens, classifier: Classifier, data: Labelled, templates: Sequence[str], n: int
+) -> dict[str, Any]:
+    """Mean deletion and insertion curves, for the class margin and for a free-text prompt.
+
+    The margin is of the predicted class against its runner-up; the prompt is the first template
+    with the true class, as free words.
+    """
+    rows = logit_lens(lens)
+    words = template_features(lens.parts, classifier.class_names, templates[:1])
+    found: dict[str, dict[str, Tensor]] = {}
+    count = 0
+    for reading, labels in chunks(lens, classifier, data, n):
+        logits = classifier.logits(lens.features(reading.hidden, classifier.prompts))
+        for i, label in enumerate(labels.tolist()):
+            one = reading.pick(slice(i, i + 1))
+            best = logits[i].topk(2).indices.tolist()
+            asked = {
+                "margin": classifier.direction(*best),
+                "words": lens.parts.scale * words[label],
+            }
+            for question, direction in asked.items():
+                scores = concept_scores(lens, one, direction, classifier.prompts, rows, count)
+                for error in ("none", "per_token"):
+                    got = curves(
+                        lens, one, direction, scores, prompts=classifier.prompts, error=error
+                    )
+                    into = found.setdefault(f"{question}/{error}", {})
+                    for name, curve in got.items():
+                        into[name] = into.get(name, 0) + curve.cpu()
+            count += 1
+    result: dict[str, Any] = {"fractions": list(FRACTIONS), "n_images": count}
+    for question, by_method in found.items():
+        mean = {name: curve / count for name, curve in by_method.items()}
+        result[question] = {
+            "areas": {name: round(area(curve), 3) for name, curve in mean.items()},
+            "curves": {name: [round(v, 3) for v in c.tolist()] for name, c in mean.items()},
+        }
+    return result
+
+
+def compare(
+    lens: ConceptLens,
+    data: TaskData,
+    first: Model,
+    second: Model,
+    sizes: Sizes,
+    *,
+    known: dict[str, Any],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything of one pair, as plain numbers. `known` keeps what depends on one head alone."""
+    result: dict[str, Any] = {
+        "task": data.name,
+        "heads": [first.name, second.name],
+        "sizes": sizes._asdict(),
+    }
+    for split in ("base", "novel"):
+        names = data.classes(split)
+        able = all(model.head.any_classes or split == "base" for model in (first, second))
+        if len(names) < 2 or not able:
+            continue
+        pair = [m.head.classifier(lens.parts, names, name=m.name) for m in (first, second)]
+        few = data.few_shot(split, sizes.shots, seed)
+        test = data.test(split, sizes.n_test, seed, sizes.shots)
+        counts = [
+            _once(
+                known, f"{m.name}/{split}/counts", lambda c=c, few=few: class_counts(lens, c, few)
+            )
+            for m, c in zip((first, second), pair, strict=True)
+        ]
+        part = {
+            "n_classes": len(names),
+            "overlap": overlap(*counts)._asdict(),
+            "correlation": round(correlation(*counts), 4),
+            "gain": gain(lens, pair[0], pair[1], test),
+        }
+        if split == "base":
+            part["scatter"] = {
+                "class_names": list(names),
+                "points": scatter_points(*counts, names),
+            }
+            result["masking"], result["faithfulness"] = {}, {}
+            for model, classifier, own in zip((first, second), pair, counts, strict=True):
+                result["masking"][model.name] = _once(
+                    known,
+                    f"{model.name}/masking",
+                    lambda c=classifier, a=own, t=test: masking(lens, c, a, t, sizes.n_masks),
+                )
+                result["faithfulness"][model.name] = _once(
+                    known,
+                    f"{model.name}/faithfulness",
+                    lambda c=classifier, t=test: faithfulness(
+                        lens, c, t, data.templates, sizes.n_curves
+                    ),
+                )
+        result[split] = part
+    accuracies = [result["base"]["gain"][name] for name in ("first", "second")]
+    result["improvement_rate"] = improvement_rate(*accuracies)
+    return result
+
+
+def improvement_rate(first: float, second: float) -> float | None:
+    """PatchSAE's Delta in percent: the part of the first model's errors that the second mends."""
+    return None if first >= 1 else round(100 * (second - first) / (1 - first), 2)
+
+
+def _once(known: dict[str, Any], key: str, make: Any) -> Any:
+    if key not in known:
+        known[key] = make()
+    return known[key]

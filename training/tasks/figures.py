@@ -1,0 +1,204 @@
+"""The comparison as pictures, tables and sentences: one PNG a panel, Markdown, Table 1.
+
+Knows the numbers that `training.tasks.comparing` gathers; computes nothing from models.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#999999")
+"""Okabe and Ito's blue, vermillion, green and a grey: told apart by nearly all eyes."""
+FAMILIES = {
+    "oracle": "top-k of the true class (an oracle: uses the label)",
+    "predicted": "top-k of the predicted class (no label)",
+    "dataset": "top-k of the data set",
+    "random": "random k",
+}
+
+
+def draw(result: dict[str, Any], out: Path) -> list[str]:
+    """Write the panels as PNG into `out`; their file names."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    panels = {
+        "accuracy": _accuracy,
+        "scatter": _scatter,
+        "masking": _masking,
+        "faithfulness": _faithfulness,
+    }
+    for name, panel in panels.items():
+        figure = panel(plt, result)
+        figure.savefig(out / f"{name}.png", dpi=120, bbox_inches="tight")
+        plt.close(figure)
+    return [f"{name}.png" for name in panels]
+
+
+def _accuracy(plt: Any, result: dict[str, Any]) -> Any:
+    splits = [split for split in ("base", "novel") if split in result]
+    figure, axes = plt.subplots(figsize=(6, 3))
+    bars = ("first", "second", "remapped", "existing")
+    labels = (*result["heads"], "first's activations,\nsecond's readout", "existing\nconcepts only")
+    for number, name in enumerate(bars):
+        heights = [100 * result[split]["gain"][name] for split in splits]
+        places = [i + 0.2 * (number - 1.5) for i in range(len(splits))]
+        axes.bar(places, heights, 0.18, color=COLOURS[number], label=labels[number])
+    axes.set_xticks(range(len(splits)), splits)
+    axes.set_ylabel("accuracy (%)")
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _scatter(plt: Any, result: dict[str, Any]) -> Any:
+    points = result["base"]["scatter"]["points"]
+    figure, axes = plt.subplots(figsize=(4, 4))
+    top = max([1, *(max(p[2:]) for p in points)])
+    axes.plot([0, top], [0, top], color=COLOURS[3], lw=0.8)
+    axes.scatter([p[2] for p in points], [p[3] for p in points], s=8, color=COLOURS[0], alpha=0.5)
+    axes.set_xscale("symlog")
+    axes.set_yscale("symlog")
+    axes.set_xlabel(f"tokens a class, {result['heads'][0]}")
+    axes.set_ylabel(f"tokens a class, {result['heads'][1]}")
+    axes.set_title("how often a concept fires in a class")
+    return figure
+
+
+def _masking(plt: Any, result: dict[str, Any]) -> Any:
+    heads = result["heads"]
+    figure, rows = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey=True)
+    for column, error in zip(rows.T, ("none", "per_token"), strict=True):
+        for axes, switch in zip(column, ("on", "off"), strict=True):
+            for head, dash in zip(heads, ("-", "--"), strict=True):
+                found = result["masking"][head]
+                for colour, family in zip(COLOURS, FAMILIES, strict=True):
+                    values = [100 * v for v in found["curves"][f"{family}/{error}/{switch}"]]
+                    label = f"{head}: {FAMILIES[family]}"
+                    axes.plot(found["ks"], values, dash, color=colour, label=label, lw=1.2)
+            axes.set_xscale("log")
+            kept = "kept" if error == "per_token" else "dropped"
+            axes.set_title(f"only the top k {switch}; error term {kept}")
+    for axes in rows[:, 0]:
+        axes.set_ylabel("accuracy (%)")
+    for axes in rows[1]:
+        axes.set_xlabel("k")
+    rows[0, 1].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _faithfulness(plt: Any, result: dict[str, Any]) -> Any:
+    figure, rows = plt.subplots(2, 2, figsize=(8, 6), sharex=True)
+    found = result["faithfulness"][result["heads"][1]]
+    methods = ("attribution", "logit_lens", "energy", "random")
+    for column, question in zip(rows.T, ("margin/none", "words/none"), strict=True):
+        for axes, way in zip(column, ("deletion", "insertion"), strict=True):
+            for colour, method in zip(COLOURS, methods, strict=True):
+                curve = found[question]["curves"][f"{method}/{way}"]
+                axes.plot(found["fractions"], curve, color=colour, label=method)
+            axes.set_title(f"{way}, {question.split('/')[0]}")
+    for axes in rows[1]:
+        axes.set_xlabel("share of the picture's concepts")
+    rows[0, 1].legend(frameon=False)
+    return figure
+
+
+def report(result: dict[str, Any], panels: Sequence[str], command: str) -> str:
+    """A short Markdown report of one pair."""
+    first, second = result["heads"]
+    base = result["base"]
+    lines = [
+        f"# {result['task']}: {first} against {second}",
+        "",
+        f"Made by `{command}` on {base['gain']['n_images']} test pictures a split.",
+        "",
+        table([result]),
+        "",
+        _sentence(result),
+        "",
+        "| base classes | accuracy | share of the gain |",
+        "|---|---|---|",
+        f"| {first} | {base['gain']['first']:.1%} | |",
+        f"| {second} | {base['gain']['second']:.1%} | |",
+        f"| {first}'s activations, {second}'s readout | {base['gain']['remapped']:.1%} | "
+        f"{_percent(base['gain']['remapped_share'])} |",
+        f"| {second} with only the concepts that {first} has in the picture | "
+        f"{base['gain']['existing']:.1%} | {_percent(base['gain']['existing_share'])} |",
+        "",
+        f"{base['gain']['mass']:.1%} of {second}'s activation lies on concepts that {first} has in "
+        f"the same picture; Pearson's r of the data set's counts is {base['correlation']:.3f}.",
+        "",
+        "Masks of the true class are an oracle: they use the label, so their “on” accuracies are "
+        "not those of a classifier. Masks of the predicted class use no label.",
+        "",
+        "Areas under the curves, error term dropped (deletion: lower is better; insertion: higher):",
+        "",
+        "| ranking | margin, deletion | margin, insertion | words, deletion | words, insertion |",
+        "|---|---|---|---|---|",
+    ]
+    found = result["faithfulness"][second]
+    for method in ("attribution", "logit_lens", "energy", "random"):
+        cells = [
+            f"{found[f'{question}/none']['areas'][f'{method}/{way}']:.2f}"
+            for question in ("margin", "words")
+            for way in ("deletion", "insertion")
+        ]
+        lines.append(f"| {method.replace('_', ' ')} | {' | '.join(cells)} |")
+    lines += ["", *(f"![{name}]({name})" for name in panels), ""]
+    return "\n".join(lines)
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """PatchSAE's Table 1 for these pairs: base / novel in each cell."""
+    lines = [
+        "| task | heads | high | high→low | low→high | accuracy before | accuracy after | Δ base |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        parts = [result[split] for split in ("base", "novel") if split in result]
+        groups = [
+            " / ".join(f"{part['overlap'][name]:.2f}" for part in parts)
+            for name in ("high", "high_to_low", "low_to_high")
+        ]
+        accuracy = [
+            " / ".join(f"{100 * part['gain'][name]:.1f}" for part in parts)
+            for name in ("first", "second")
+        ]
+        rate = result["improvement_rate"]
+        cells = [result["task"], " → ".join(result["heads"]), *groups, *accuracy]
+        cells.append("–" if rate is None else f"{rate:.1f} %")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def seeds_table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
+    """Accuracy over seeds of (task, head, accuracy of metrics.json)."""
+    lines = ["| task | head | base (%) | novel (%) |", "|---|---|---|---|"]
+    for task, head, found in rows:
+        cells = [
+            f"{100 * found[split]['mean']:.1f} ± {100 * found[split]['std']:.1f}"
+            if split in found
+            else "–"
+            for split in ("base", "novel")
+        ]
+        lines.append(f"| {task} | {head} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    first, second = result["heads"]
+    found = result["base"]["gain"]
+    gained = found["second"] - found["first"]
+    if found["remapped_share"] is None:
+        return f"{second} gains nothing over {first} on base classes ({100 * gained:+.1f} points)."
+    return (
+        f"Of {second}'s gain of {100 * gained:.1f} points on base classes, reading {first}'s "
+        f"activations anew gives {_percent(found['remapped_share'])}, and {second}'s activations on "
+        f"concepts that {first} already has in the picture give {_percent(found['existing_share'])}."
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"

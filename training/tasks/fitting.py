@@ -1,0 +1,195 @@
+"""Fits a head to few labelled pictures, on a frozen CLIP: one epoch after another, resumable.
+
+Knows losses, batches and checkpoints; knows nothing of files of heads or of what is measured. What
+does not change is computed once: image features where the vision tower has no prompts (CoOp, linear
+probe), class weights where the text has none (VPT, linear probe).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sae.adaptation.heads import Head, LinearHead
+from sae.backbones.prompting import ClipParts
+from sae.storage import replacing
+from training.interrupt import StopRequest
+from training.tasks.data import Labelled
+
+CACHE_BYTES = 1 << 30
+"""Preprocessed pictures are kept up to this size, else made anew each epoch."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How long and how fast."""
+
+    epochs: int
+    lr: float
+    batch: int
+    weight_decay: float
+    seed: int
+
+
+class Trainee(nn.Module):
+    """Head and loss as one module, so that data parallelism sees one forward."""
+
+    def __init__(self, head: Head, parts: ClipParts, fixed_weights: Tensor | None) -> None:
+        super().__init__()
+        self.head = head
+        self._parts, self._fixed = (parts,), fixed_weights
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of pixels (B, 3, H, W), or of cached features (B, d_proj)."""
+        (parts,) = self._parts
+        features = inputs
+        if inputs.dim() == 4:
+            features = parts.image_features(
+                {"pixel_values": inputs}, self.head.vision_prompts(), cls_only=True
+            )
+        weights = self._fixed
+        if weights is None:
+            weights = self.head.class_weights(parts, self.head.class_names)
+        bias = self.head.bias(len(weights)).to(weights.device)
+        unit = F.normalize(features.float(), dim=-1)
+        return F.cross_entropy(parts.scale * (unit @ weights.T) + bias, labels)
+
+
+class Inputs:
+    """`inputs[numbers]`: what Trainee takes, on the device, cached as far as that is right."""
+
+    def __init__(self, parts: ClipParts, data: Labelled, *, features: bool) -> None:
+        self._parts, self._data, self._features = parts, data, features
+        self._cache: Tensor | None = None
+        first = self._make([0])
+        size = first.numel() * first.element_size() * len(data)
+        if features or size <= CACHE_BYTES:
+            chunks = [range(s, min(s + 32, len(data))) for s in range(0, len(data), 32)]
+            self._cache = torch.cat([self._make(list(chunk)) for chunk in chunks])
+
+    def __getitem__(self, numbers: np.ndarray) -> Tensor:
+        if self._cache is not None:
+            return self._cache[torch.from_numpy(numbers)].to(self._parts.backbone.device)
+        return self._make(numbers.tolist()).to(self._parts.backbone.device)
+
+    @torch.no_grad()
+    def _make(self, numbers: list[int]) -> Tensor:
+        inputs = self._parts.backbone.preprocess(self._data.pictures(numbers))
+        if self._features:
+            return self._parts.image_features(inputs).float()
+        return inputs["pixel_values"]
+
+
+def fit(
+    head: Head,
+    parts: ClipParts,
+    data: Labelled,
+    options: FitOptions,
+    accelerator: Accelerator,
+    stop: StopRequest,
+    checkpoint: Path,
+) -> list[float]:
+    """Train `head` in place; the mean loss of each epoch run here. Stops early if asked to.
+
+    `checkpoint` is written after every epoch and read if it is there; the batches of an epoch
+    depend on seed and epoch only, so a resumed run ends with the bits of an uninterrupted one.
+    """
+    prompted = head.vision_prompts() is not None
+    inputs = Inputs(parts, data, features=not prompted)
+    fixed = None
+    if head.kind == "vpt":
+        fixed = head.class_weights(parts, head.class_names).detach()
+    head.to(parts.backbone.device).train()
+    decay = options.weight_decay * (0.1 if isinstance(head, LinearHead) else 1.0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=decay)
+    first = restore(checkpoint, head, optimizer)
+    trainee, optimizer = accelerator.prepare(Trainee(head, parts, fixed), optimizer)
+    losses = []
+    shown = not accelerator.is_main_process
+    with tqdm(
+        total=options.epochs, initial=first, unit="epoch", disable=shown, desc=head.kind
+    ) as bar:
+        for epoch in range(first, options.epochs):
+            losses.append(_epoch(trainee, optimizer, inputs, data, options, epoch, accelerator))
+            bar.update()
+            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            if accelerator.is_main_process:
+                keep(checkpoint, head, optimizer, epoch + 1)
+            if stop.requested:
+                break
+    head.eval()
+    return losses
+
+
+def _epoch(
+    trainee: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Inputs,
+    data: Labelled,
+    options: FitOptions,
+    epoch: int,
+    accelerator: Accelerator,
+) -> float:
+    rng = np.random.Generator(np.random.PCG64([options.seed, epoch]))
+    order = rng.permutation(len(data))
+    n_processes, rank = accelerator.num_processes, accelerator.process_index
+    size = max(n_processes, min(options.batch, len(data)))
+    batches = [order[s : s + size] for s in range(0, len(order), size)]
+    batches = [batch for batch in batches if len(batch) >= n_processes]
+    total = 0.0
+    for number, batch in enumerate(batches):
+        done = (epoch + number / len(batches)) / options.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(options.lr, done)
+        mine = batch[rank::n_processes]
+        labels = torch.from_numpy(data.labels[mine]).to(accelerator.device)
+        loss = trainee(inputs[mine], labels)
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += float(loss.detach())
+    return total / len(batches)
+
+
+def learning_rate(peak: float, done: float) -> float:
+    """Linear warm-up over the first twentieth, then half a cosine to 0; `done` is 0 … 1."""
+    return peak * min(1.0, (done + 0.005) / 0.05) * 0.5 * (1 + float(np.cos(np.pi * done)))
+
+
+def keep(checkpoint: Path, head: Head, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    """Write weights, moments and the number of epochs done, whole or not at all."""
+    tensors = {"epoch": torch.tensor(epoch)}
+    state = optimizer.state_dict()["state"]
+    for number, (name, parameter) in enumerate(head.named_parameters()):
+        tensors[f"weight.{name}"] = parameter.detach().cpu().contiguous()
+        for key, value in state[number].items():
+            tensors[f"{key}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(checkpoint) as temporary:
+        save_file(tensors, temporary)
+
+
+def restore(checkpoint: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:
+    """Read a checkpoint into head and optimizer, if there is one; the epochs done."""
+    if not checkpoint.is_file():
+        return 0
+    tensors = load_file(checkpoint)
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            parameter.copy_(tensors[f"weight.{name}"])
+            optimizer.state[parameter] = {
+                key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return int(tensors["epoch"])
+
+
+def read_epoch(checkpoint: Path) -> int:
+    """Epochs that a checkpoint has done; 0 if there is none."""
+    return int(load_file(checkpoint)["epoch"]) if checkpoint.is_file() else 0

@@ -1,0 +1,88 @@
+"""Trains and measures everything in sae/bundled/heads, in order: python training/tasks/make.py
+
+Knows the recipe's commands; each goes on where it was stopped, so running this again is safe.
+`--only NAME …` takes some of the tasks, or `copy`, or `compare`. Heads of all seeds are trained under
+`--into`; the first seed's, with the figures of all, are copied to `--bundle` and compared there.
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from sae.adaptation.files import CONFIG, METRICS, WEIGHTS
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = ("0", "1", "2")
+OPTIONS: dict[str, dict[str, list[str]]] = {
+    "fluent": {
+        "coop": ["--epochs", "50"],
+        "vpt": ["--epochs", "12", "--lr", "0.01"],
+        "maple": ["--epochs", "12", "--lr", "0.005"],
+    },
+    "texture": {
+        "coop": ["--epochs", "50"],
+        "vpt": ["--epochs", "12", "--lr", "0.01"],
+        "maple": ["--epochs", "12", "--lr", "0.005"],
+    },
+    "wider": {
+        "coop": ["--epochs", "50"],
+        "vpt": ["--epochs", "16", "--lr", "0.02"],
+        "maple": ["--epochs", "16", "--lr", "0.01"],
+    },
+}
+"""What each head is trained with, beside 16 pictures a class."""
+
+
+def steps(into: Path, bundle: Path) -> list[tuple[str, list[str]]]:
+    """(name, command) of every step."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "training/prompts.py"]
+    common = ["--out", str(into), "--n-test", "600", "--half", "--seeds"]
+    found = []
+    for task, by_method in OPTIONS.items():
+        for method, options in {"zero_shot": [], **by_method}.items():
+            seeds = SEEDS[:1] if method == "zero_shot" else SEEDS
+            words = ["--method", method, "--task", task, *common, *seeds, *options]
+            found.append((task, [*launch, *words]))
+    here = [sys.executable, str(Path(__file__).resolve()), "--into", str(into)]
+    found.append(("copy", [*here, "--copy-to", str(bundle)]))
+    compare = [sys.executable, "training/compare.py", "--task", "all", "--ship", "--heads"]
+    compare += ["zero_shot", "coop", "vpt", "maple", "--out", "runs/compare"]
+    found.append(("compare", [*compare, "--heads-root", str(bundle / "heads")]))
+    return found
+
+
+def copy(into: Path, bundle: Path) -> None:
+    """Copy the first seed's heads, and what was measured of all, from `into` to `bundle`."""
+    for config in sorted(into.glob("heads/*/*/config.json")):
+        target = bundle / config.parent.relative_to(into)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, CONFIG, METRICS):
+            shutil.copyfile(config.parent / name, target / name)
+
+
+def main() -> None:
+    """Run the recipe; see `--help`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--into", type=Path, default=ROOT / "runs" / "bundled")
+    parser.add_argument("--bundle", type=Path, default=ROOT / "sae" / "bundled")
+    parser.add_argument("--copy-to", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"{' '.join(OPTIONS)} copy compare"
+    )
+    args = parser.parse_args()
+    if args.copy_to:
+        copy(args.into, args.copy_to)
+        return
+    for name, command in steps(args.into.resolve(), args.bundle.resolve()):
+        if args.only and name not in args.only:
+            continue
+        print(f"[heads] {shlex.join(command)}", flush=True)  # noqa: T201
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()
