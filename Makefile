@@ -1,6 +1,6 @@
 # make demo: the app.   make test: the tests.   Both set up .venv first, once.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench world screenshots clean
+.PHONY: help demo test lint bench world screenshots space space-check clean
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --progress-bar off --qui
 THREADS := OMP_NUM_THREADS=1
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -45,6 +45,13 @@ world: $(VENV)/.dev  ## train everything that is bundled again (hours on two cor
 
 screenshots: $(VENV)/.dev  ## pictures of every tab into screenshots/
 	@$(PY) tests/browser/screenshots.py
+
+space: $(VENV)/.demo  ## a folder for a Gradio Space: make space OUT=DIR
+	@test -n "$(OUT)" || { echo "say where: make space OUT=DIR"; exit 1; }
+	@$(PY) training/publish.py space $(OUT) $(ARGS)
+
+space-check: $(VENV)/.dev  ## assemble a Space, install its own requirements afresh, start it, ask it
+	@PATCHLENS_CLEAN_SPACE=1 $(PY) -m pytest tests/test_space.py -n 0 $(ARGS)
 
 clean:  ## remove the environment and caches
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -12,7 +12,15 @@ from sae.ui.options import load, parse
 options = parse(sys.argv[1:] if __name__ == "__main__" else [])
 try:
     loaded = load(options)
-    demo = build_demo(loaded.backbone, loaded.sae, loaded.index, metrics=loaded.metrics)
+    demo = build_demo(
+        loaded.backbone,
+        loaded.sae,
+        loaded.index,
+        metrics=loaded.metrics,
+        steerer=loaded.steerer,
+        presets=loaded.presets,
+        comparison=loaded.comparison,
+    )
 except (OSError, ValueError) as error:
     if __name__ != "__main__":
         raise

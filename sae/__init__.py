@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sae.model import SparseAutoencoder
     from sae.scenes import Scene
     from sae.sparse import SparseLatents
+    from sae.steering.steerer import Steerer
 
 __all__ = [
     "Backbone",
@@ -19,6 +20,7 @@ __all__ = [
     "Scene",
     "SparseAutoencoder",
     "SparseLatents",
+    "Steerer",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "Scene": "sae.scenes",
     "SparseAutoencoder": "sae.model",
     "SparseLatents": "sae.sparse",
+    "Steerer": "sae.steering.steerer",
 }
 
 

@@ -6,13 +6,14 @@ and `sae.hub`.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from sae import artifact, hub
+from sae import artifact, hub, interop, presets
 from sae.config import BackboneRef, SAEConfig
 from sae.sparse import (
     SparseLatents,
@@ -32,12 +33,14 @@ class SparseAutoencoder(nn.Module):
     `act` by architecture, with h the pre-activations:
         relu                      max(h, 0)
         topk                      max(h, 0) where h is among the k largest of its token, else 0
+                                  (cfg.negative: or h itself; or by |h|)
         batch_topk, matryoshka    h where h > max(threshold, 0), else 0   (one scalar threshold)
         jumprelu                  h where h > max(threshold, 0), else 0   (one threshold per latent)
 
     Parameters: `W_enc (d_in, d_sae)`, `b_enc (d_sae)`, `W_dec (d_sae, d_in)`, `b_dec (d_in)` and,
     for jumprelu only, `threshold (d_sae)`. Inputs are raw backbone activations; whatever scaling
-    training used is folded into the weights. Inputs are converted to the weights' dtype.
+    training used is folded into the weights. Inputs are converted to the weights' dtype. With
+    cfg.input_norm, x above is the normalised token, and decoding needs the token again to undo it.
     """
 
     def __init__(self, cfg: SAEConfig, *, device: torch.device | str = "cpu") -> None:
@@ -52,8 +55,8 @@ class SparseAutoencoder(nn.Module):
         """Dense latents `(*batch, d_sae)` of activations `(*batch, d_in)`."""
         h = self._preactivations(self._flat(x))
         if self.cfg.architecture == "topk":
-            values, indices = h.topk(self.cfg.k, dim=-1)
-            latents = torch.zeros_like(h).scatter(-1, indices, values.relu())
+            values, indices = self._active(h, None)
+            latents = torch.zeros_like(h).scatter_add(-1, indices, values)
         else:
             latents = keep_above(h, self._threshold())
         return latents.reshape(*x.shape[:-1], self.cfg.d_sae)
@@ -75,8 +78,23 @@ class SparseAutoencoder(nn.Module):
         shape = (*x.shape[:-1], values.shape[-1])
         return SparseLatents(values.reshape(shape), indices.reshape(shape))
 
-    def decode(self, latents: Tensor | SparseLatents) -> Tensor:
-        """Activations `(*batch, d_in)` from dense `(*batch, d_sae)` or sparse latents."""
+    def decode(self, latents: Tensor | SparseLatents, like: Tensor | None = None) -> Tensor:
+        """Activations `(*batch, d_in)` from dense `(*batch, d_sae)` or sparse latents.
+
+        `like`, the activations that were encoded, matters only for an SAE with cfg.input_norm: the
+        tokens' own mean and size are put back from it, and ValueError is raised without it.
+        """
+        if self.cfg.input_norm != "none":
+            if like is None:
+                raise ValueError(
+                    f"this SAE normalises each token ({self.cfg.input_norm}), so decode needs the "
+                    "activations that were encoded: decode(latents, like=x)."
+                )
+            shift, size = self._normalisation(like.to(self.W_dec.dtype))
+            return self._decode(latents) * size + shift
+        return self._decode(latents)
+
+    def _decode(self, latents: Tensor | SparseLatents) -> Tensor:
         if isinstance(latents, SparseLatents):
             return decode_sparse(latents, self.W_dec) + self.b_dec
         if latents.shape[-1] != self.cfg.d_sae:
@@ -89,8 +107,8 @@ class SparseAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of activations `(*batch, d_in)`: `decode(encode(x))`."""
         if self.cfg.architecture in ("topk", "batch_topk", "matryoshka"):
-            return self.decode(self.encode_sparse(x))
-        return self.decode(self.encode(x))
+            return self.decode(self.encode_sparse(x), like=x)
+        return self.decode(self.encode(x), like=x)
 
     @classmethod
     def from_pretrained(
@@ -106,23 +124,47 @@ class SparseAutoencoder(nn.Module):
     ) -> Self:
         """Load an artifact (format 1) from a folder, a Hub id or `"bundled"`.
 
-        `dtype=None` means float32. Nothing is unpickled and loading is strict: any difference
+        `"preset:NAME"` (or the bare name) loads a published SAE of `sae.presets`, whatever library
+        wrote it. `dtype=None` means float32. Nothing is unpickled and loading is strict: any difference
         between the files and what config.json promises raises `sae.artifact.ArtifactError`; a Hub
         repository that cannot be had raises `sae.hub.HubError`. Both name the next step.
         """
-        folder = hub.local_folder(
-            id_or_dir,
-            files=artifact.REQUIRED_FILES,
-            revision=revision,
-            subfolder=subfolder,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        cfg, tensors = artifact.read(folder)
+        access = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        if presets.is_preset(id_or_dir) and subfolder is None:
+            found = presets.load(id_or_dir, **access)
+        else:
+            files = artifact.REQUIRED_FILES
+            folder = hub.local_folder(id_or_dir, files=files, subfolder=subfolder, **access)
+            found = artifact.read(folder)
+        return cls._from_weights(*found).to(device=device, dtype=dtype or torch.float32)
+
+    @classmethod
+    def from_other(
+        cls,
+        source: str | Path,
+        *,
+        format: str | None = None,
+        backbone: str | None = None,
+        layer: int | None = None,
+        tokens: str | None = None,
+        k: int | None = None,
+    ) -> Self:
+        """Load an SAE that another library wrote, from its folder or file (`sae.interop.FORMATS`).
+
+        What the files do not say has to be given: usually `backbone` and `layer`. Pickles are read
+        without running them. Raises `sae.storage.ArtifactError` for files that are damaged, unknown
+        or not expressible, and ValueError where something has to be given.
+        """
+        hints = interop.Hints(format, backbone, layer, tokens, k)
+        found = interop.read(source, hints)
+        return cls._from_weights(found.cfg, found.tensors)
+
+    @classmethod
+    def _from_weights(cls, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> Self:
         sae = cls(cfg, device="meta")
         weights = {name: tensors[name] for name in artifact.parameter_shapes(cfg)}
         sae.load_state_dict(weights, strict=True, assign=True)
-        return sae.to(device=device, dtype=dtype or torch.float32).eval()
+        return sae.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, cfg.json (SAELens 6) and sae_weights.safetensors into `folder`.
@@ -171,7 +213,17 @@ class SparseAutoencoder(nn.Module):
         return x.reshape(-1, self.cfg.d_in).to(self.W_enc.dtype)
 
     def _preactivations(self, x: Tensor) -> Tensor:
+        if self.cfg.input_norm != "none":
+            shift, size = self._normalisation(x)
+            x = (x - shift) / (size + (1e-5 if self.cfg.input_norm == "layer_norm" else 0.0))
         return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
+
+    def _normalisation(self, x: Tensor) -> tuple[Tensor | float, Tensor]:
+        """What cfg.input_norm takes off each token of `x (*batch, d_in)`: a shift and a size."""
+        if self.cfg.input_norm == "layer_norm":
+            std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+            return mean, std
+        return 0.0, x.norm(dim=-1, keepdim=True) / self.cfg.d_in**0.5
 
     def _threshold(self) -> Tensor | float:
         """Zero, a positive scalar, or a positive vector `(d_sae,)`."""
@@ -181,5 +233,10 @@ class SparseAutoencoder(nn.Module):
 
     def _active(self, h: Tensor, max_active: int | None) -> SparseLatents:
         if self.cfg.architecture == "topk":
-            return largest_k(h, min(self.cfg.k, max_active or self.cfg.k))
+            k = min(self.cfg.k, max_active or self.cfg.k)
+            if self.cfg.negative == "zero":
+                return largest_k(h, k)
+            sizes = h.abs() if self.cfg.negative == "rank" else h
+            indices = sizes.topk(k, dim=-1).indices
+            return SparseLatents(h.gather(-1, indices), indices)
         return largest_above(h, self._threshold(), max_active)

@@ -39,7 +39,7 @@ def random_view(rng: random.Random) -> View:
         concept=concept,
         rank=rng.choice(("max", "mean", "cls")),
         scale=rng.choice(("dataset", "image")),
-        card=concept is not None and rng.random() < 0.5,
+        card=rng.choice([None, rng.randrange(2048)]),
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sae.scenes import Scene, SceneObject, scene_to_json
 from sae.ui.analysis import Analyst, check_match
-from sae.ui.catalogue import Catalogue, _row
+from sae.ui.catalogue import Catalogue
 from sae.ui.drawing_box import drawing_box
 from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.openings import Openings
@@ -158,7 +158,7 @@ def test_link_answers_carry_view_and_notes(openings):
         "concept": 9,
         "rank": "mean",
         "scale": "dataset",
-        "card": False,
+        "card": None,
     }
     assert answer["notes"] == []
     stale = openings.link({"img": "ex:gone"})
@@ -173,18 +173,10 @@ def test_a_link_with_switches_alone_opens_the_first_example_with_them(openings):
     assert view == {**start, "rank": "mean", "scale": "image"}
 
 
-@pytest.mark.parametrize(
-    ("level", "kept"), [("top", range(6)), ("middle", range(1, 7)), ("low", range(3, 9))]
-)
-def test_a_row_of_the_card_shows_what_it_says(level, kept):
-    assert _row(list(range(9)), level) == list(kept)
-    assert _row([1, 2], level) == [1, 2]
-
-
 def test_cards_and_icons_take_only_latents(openings):
     card = openings.catalogue.card(5)
     assert json.loads(json.dumps(card, allow_nan=False)) == card
-    assert set(card["exemplars"]) == {"top", "middle", "low"}
+    assert set(card["exemplars"]) == {"top", *(f"tenth{i}" for i in range(10))}
     assert all(e["image"] in card["images"] for rows in card["exemplars"].values() for e in rows)
     for nonsense in (-1, 512, 1e9, True, "5", None, [5], {}):
         assert set(openings.catalogue.card(nonsense)) == {"error"}

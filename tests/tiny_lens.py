@@ -34,16 +34,63 @@ class Concept(NamedTuple):
     name: str
     name_source: str
     name_score: float
+    name_confidence: float
     frequency: float
     token_frequency: float
     mean_activation: float
     max_activation: float
     entropy: float
     dead: bool
+    rare: bool
     dense: bool
     histogram: list[int]
     histogram_edges: list[float]
     exemplars: dict[str, list[Exemplar]]
+    statistics: dict[str, float]
+    classes: list[tuple]
+    neighbours: list[tuple]
+    cofiring: list[tuple]
+
+
+class Neighbour(NamedTuple):
+    latent: int
+    name: str
+    score: float
+
+
+class ClassCount(NamedTuple):
+    label: str
+    tokens: int
+    share: float
+
+
+class Hit(NamedTuple):
+    latent: int
+    name: str
+    score: float
+    by: str
+
+
+class TinySearcher:
+    """Finds by the name's last letter: enough to see that an answer arrives."""
+
+    has_text = True
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def by_meaning(self, text: str, k: int = 5, **_more: object) -> list[Hit]:
+        fits = [i for i, name in enumerate(self.names) if name.endswith(text[-1])]
+        return [Hit(i, self.names[i], 0.5 - 0.001 * n, "meaning") for n, i in enumerate(fits[:k])]
+
+    def search(self, text: str, k: int = 5, **_more: object) -> list[Hit]:
+        return self.by_meaning(text, k)
+
+    def like_image(
+        self, _image: Image.Image, k: int = 5, *, patches: object = None, **_more: object
+    ) -> list[Hit]:
+        first = 100 if patches is None else min(patches)
+        return [Hit(i, self.names[i], 0.3, "image") for i in range(first, first + k)]
 
 
 class TinyIndex:
@@ -65,9 +112,17 @@ class TinyIndex:
         self.entropy = rng.uniform(0, 3, d_sae).astype(np.float32)
         self.dead = np.zeros(d_sae, bool)
         self.dense = np.arange(d_sae) % 50 == 0
+        self.name_confidences = self.name_scores
+        self.searcher = TinySearcher(self.names)
+        self.statistics = {"monosemanticity": rng.uniform(0, 0.6, d_sae).astype(np.float32)}
         self.labels = [words[i * 7 % len(words)] for i in range(N_IMAGES)]
         self._pictures = [self._picture(i) for i in range(N_IMAGES)]
         self._rng_seed = seed
+
+    def deciles(self, latent: int) -> list[list[Exemplar]]:
+        rng = np.random.default_rng((self._rng_seed, latent, 1))
+        top = float(self.max_activation[latent])
+        return [self._exemplars(rng, top * (1 - i / 10))[:3] for i in range(10)]
 
     def thumbnail(self, image_id: int) -> bytes:
         return self._pictures[image_id]
@@ -81,15 +136,21 @@ class TinyIndex:
             name=self.names[latent],
             name_source=self.name_sources[latent],
             name_score=float(self.name_scores[latent]),
+            name_confidence=float(self.name_confidences[latent]),
             frequency=float(self.frequency[latent]),
             token_frequency=float(self.token_frequency[latent]),
             mean_activation=float(self.mean_activation[latent]),
             max_activation=top,
             entropy=float(self.entropy[latent]),
             dead=bool(self.dead[latent]),
+            rare=False,
             dense=bool(self.dense[latent]),
             histogram=np.histogram(rng.normal(0, 1, 400), 24)[0].tolist(),
             histogram_edges=np.geomspace(top / 300, top, 25).tolist(),
+            statistics={name: float(array[latent]) for name, array in self.statistics.items()},
+            classes=[ClassCount("tiger", 30, 0.75), ClassCount("cat", 10, 0.25)],
+            neighbours=[Neighbour(3, self.names[3], 0.4), Neighbour(9, self.names[9], 0.3)],
+            cofiring=[Neighbour(4, self.names[4], 0.2)],
             exemplars={n: self._exemplars(rng, top * s) for n, s in levels.items()},
         )
 
@@ -148,12 +209,12 @@ def tiny_sae(backbone: Backbone, d_sae: int = 512, architecture: str = "topk") -
     return sae.eval()
 
 
-def tiny_demo() -> object:
+def tiny_demo(d_sae: int = 512) -> object:
     """The whole page on random weights."""
     from sae.ui import build_demo
 
     backbone = tiny_backbone()
-    sae = tiny_sae(backbone)
+    sae = tiny_sae(backbone, d_sae)
     return build_demo(backbone, sae, TinyIndex(sae.cfg.d_sae), metrics={"fvu": 0.21, "l0": 16.0})
 
 
@@ -161,4 +222,6 @@ if __name__ == "__main__":
     from sae.ui import launch_settings
 
     torch.set_num_threads(1)
-    tiny_demo().launch(server_name="127.0.0.1", server_port=int(sys.argv[1]), **launch_settings())
+    tiny_demo(*map(int, sys.argv[2:])).launch(
+        server_name="127.0.0.1", server_port=int(sys.argv[1]), **launch_settings()
+    )

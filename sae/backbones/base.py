@@ -4,6 +4,7 @@ Knows the mechanics that all families share: preprocessing, the truncated forwar
 grid and the box. The families, one file each, know their library's module paths; nothing here does.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,6 +138,18 @@ class Backbone(ABC):
                     "sae.images.open_image, arrays with PIL.Image.fromarray"
                 )
         return self._pixels([self._framing.apply(upright_rgb(image)) for image in images])
+
+    def needed_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of a picture of `size` that is enough to decode: twice what it becomes."""
+        width, height = self._framing.resized(size)
+        return 2 * width, 2 * height
+
+    def without_model(self) -> "Backbone":
+        """A copy that can only preprocess, small enough to send to another process."""
+        light = copy.copy(self)
+        for name in {"_vision", "_layers", "_model", "_tokenizer"} & vars(self).keys():
+            setattr(light, name, None)
+        return light
 
     @torch.no_grad()
     def activations(self, images: Images, layer: int) -> Tensor:

@@ -65,6 +65,22 @@ def load_backbone(
     return _family(config, id_or_dir).load(name, config, id=id_or_dir, **access, **placed)
 
 
+def timm_folder(id_or_dir: str, *, revision: str | None = None) -> Path | None:
+    """The folder of a timm model with its weights, downloaded where the id is "timm/NAME"; None if
+    the id is of another kind."""
+    folder = Path(id_or_dir).expanduser()
+    if not folder.is_dir() and id_or_dir.startswith("timm/"):
+        access = {"revision": revision, "token": None, "local_files_only": False}
+        folder, _ = _download(id_or_dir, _TIMM_FILES, **access)
+    if not (folder / "config.json").is_file():
+        return None
+    config = _config_of(folder, id_or_dir)
+    if "model_type" in config or "architecture" not in config:
+        return None
+    _require_safetensors(folder, id_or_dir, TIMM_WEIGHTS)
+    return folder
+
+
 def wrap_model(model: nn.Module, image_processor: Any, tokenizer: Any, *, id: str) -> Backbone:
     """See Backbone.from_model."""
     model.eval()

@@ -5,15 +5,19 @@ Importing this package is light; Gradio is imported when a page is built.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import gradio
 
+    from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
+    from sae.steering import Steerer
 
 __all__ = ["build_demo", "launch_settings"]
 
@@ -30,33 +34,63 @@ def build_demo(
     index: "ConceptIndex | None" = None,
     *,
     metrics: Mapping[str, object] | None = None,
+    steerer: "Callable[[], Steerer] | None" = None,
+    presets: "Path | None" = None,
+    comparison: "Comparison | None" = None,
 ) -> "gradio.Blocks":
     """The page for one backbone, one SAE made for it and, where there is one, its index.
 
-    `metrics` is the content of the artifact's metrics.json. Raises ValueError where the SAE or
-    the index does not fit. Start the page with `demo.launch(**launch_settings())`.
+    `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
+    Steer tab asks; without one there is no such tab. `presets` is a file of recorded experiments.
+    `comparison` knows the heads of the Compare tab; without one there is no such tab.
+    Raises ValueError where the SAE or the index does not fit. Start the page with
+    `demo.launch(**launch_settings())`.
     """
     import gradio as gr
 
     from sae.ui.about_tab import about_tab
     from sae.ui.analysis import Analyst
+    from sae.ui.card import card_host
     from sae.ui.catalogue import Catalogue
+    from sae.ui.compare_desk import CompareDesk
+    from sae.ui.compare_tab import compare_tab
+    from sae.ui.finding import Finder
     from sae.ui.header import Header, facts
+    from sae.ui.latents_tab import latents_tab
     from sae.ui.lens import concepts_tab
     from sae.ui.openings import Openings
+    from sae.ui.steer_desk import SteerDesk
+    from sae.ui.steer_tab import steer_tab
 
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(index, sae.cfg.d_sae, analyst.grid)
     openings = Openings(analyst, catalogue)
+    finder = Finder(index, backbone, openings) if index is not None else None
     with gr.Blocks(
         title="PatchLens", analytics_enabled=False, delete_cache=(UPLOADS_KEPT_S, UPLOADS_KEPT_S)
     ) as demo:
         Header(facts(backbone, sae, metrics), elem_id="header")
+        tabs = [
+            "concepts",
+            "latents",
+            *(["steer"] if steerer else []),
+            *(["compare"] if comparison else []),
+            "about",
+        ]
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Concepts", id="concepts"):
+            with gr.Tab("Concepts", id="concepts", render_children=True):
                 concepts_tab(openings, catalogue, demo)
+            with gr.Tab("Latents", id="latents"):
+                latents_tab(catalogue, finder)
+            if steerer is not None:
+                with gr.Tab("Steer", id="steer"):
+                    steer_tab(SteerDesk(steerer, openings, catalogue), presets)
+            if comparison is not None:
+                with gr.Tab("Compare", id="compare"):
+                    compare_tab(CompareDesk(comparison, openings, catalogue))
             with gr.Tab("About", id="about"):
                 about_tab()
+        card_host(catalogue, tabs)
     return demo.queue(default_concurrency_limit=4, max_size=64)
 
 

@@ -70,12 +70,12 @@ class Analyst:
         """The strongest latents of every place, and the reconstruction from all of them."""
         if self.sae.cfg.architecture in SPARSE_ARCHITECTURES:
             latents = self.sae.encode_sparse(x)
-            x_hat = self.sae.decode(latents)
+            x_hat = self.sae.decode(latents, like=x)
             kept = SparseLatents(*(part[..., :MAX_PER_PLACE] for part in latents))
             return kept, x_hat
         dense = self.sae.encode(x)
         strongest = dense.topk(min(MAX_PER_PLACE, dense.shape[-1]), dim=-1)
-        return SparseLatents(strongest.values, strongest.indices), self.sae.decode(dense)
+        return SparseLatents(strongest.values, strongest.indices), self.sae.decode(dense, like=x)
 
 
 def check_match(backbone: Backbone, sae: SparseAutoencoder) -> None:

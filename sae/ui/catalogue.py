@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_ICONS = 256
 """Icons given for one request."""
 EXEMPLARS_PER_ROW = 6
-LEVELS = ("top", "middle", "low")
+PER_TENTH = 6
+"""Exemplars shown of each tenth of the images in which a concept fires."""
 
 
 class Catalogue:
@@ -33,6 +34,7 @@ class Catalogue:
         self.index = index
         self.d_sae = d_sae
         self.grid = tuple(index.grid) if index is not None else grid
+        self._lower = [name.lower() for name in index.names] if index is not None else []
         self._icon = lru_cache(maxsize=4096)(self._make_icon)
 
     def describe(self, code: Code) -> dict[str, object]:
@@ -55,6 +57,25 @@ class Catalogue:
         """Share of the index's images in which the concept fires; None without an index."""
         return _finite(float(self.index.frequency[latent])) if self.index is not None else None
 
+    def maximum(self, latent: int) -> float | None:
+        """The largest activation over the index's data; None without an index."""
+        return _finite(float(self.index.max_activation[latent])) if self.index is not None else None
+
+    def known(self, latent: object) -> bool:
+        """Whether there is such a latent."""
+        return self._latent(latent) is not None
+
+    def matching(self, text: str, n: int) -> list[int]:
+        """At most `n` living latents whose name or number fits `text`, the best known first."""
+        wanted = text.strip().lower().removeprefix("#")
+        found = [int(wanted)] if wanted.isdecimal() and int(wanted) < self.d_sae else []
+        if self.index is None or not wanted:
+            return found[:n]
+        fits = [i for i, name in enumerate(self._lower) if wanted in name]
+        scores = self.index.name_scores
+        fits.sort(key=lambda i: (not self._lower[i].startswith(wanted), -scores[i]))
+        return list(dict.fromkeys(found + [i for i in fits if not self.index.dead[i]]))[:n]
+
     def card(self, latent: object) -> dict[str, object]:
         """Everything the concept card shows; `{"error": sentence}` for what is no latent."""
         number = self._latent(latent)
@@ -63,13 +84,18 @@ class Catalogue:
         if self.index is None:
             return {"latent": number, "name": "", "figures": None, "exemplars": {}, "images": {}}
         concept = self.index.concept(number)
-        exemplars, images = self._exemplars(concept.exemplars)
+        tenths = self.index.deciles(number)
+        levels = {"top": concept.exemplars["top"]}
+        levels |= {f"tenth{i}": rows[:PER_TENTH] for i, rows in enumerate(tenths)}
+        exemplars, images = self._exemplars(levels)
         return {
             "latent": number,
             "name": concept.name,
             "name_source": concept.name_source,
             "name_score": _finite(concept.name_score),
+            "name_confidence": _finite(concept.name_confidence),
             "dead": bool(concept.dead),
+            "rare": bool(concept.rare),
             "dense": bool(concept.dense),
             "figures": {
                 "frequency": _finite(concept.frequency),
@@ -77,7 +103,12 @@ class Catalogue:
                 "mean": _finite(concept.mean_activation),
                 "maximum": _finite(concept.max_activation),
                 "entropy": _finite(concept.entropy),
+                "monosemanticity": _finite(concept.statistics.get("monosemanticity", np.nan)),
+                "steerability": _finite(concept.statistics.get("steerability", np.nan)),
             },
+            "classes": [[c.label, _finite(c.share)] for c in concept.classes[:6]],
+            "neighbours": [[n.latent, n.name, _finite(n.score)] for n in concept.neighbours[:8]],
+            "cofiring": [[n.latent, n.name, _finite(n.score)] for n in concept.cofiring[:8]],
             "histogram": {
                 "counts": [int(n) for n in concept.histogram],
                 "edges": [float(e) for e in concept.histogram_edges],
@@ -108,8 +139,8 @@ class Catalogue:
     def _exemplars(self, levels: dict[str, list]) -> tuple[dict[str, list], dict[str, str]]:
         shown: dict[str, list] = {}
         images: dict[str, str] = {}
-        for level in LEVELS:
-            rows = _row(levels.get(level, []), level)
+        for level, found in levels.items():
+            rows = found[:EXEMPLARS_PER_ROW]
             shown[level] = [
                 {
                     "image": str(e.image_id),
@@ -127,13 +158,6 @@ class Catalogue:
     def _latent(self, value: object) -> int | None:
         ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < self.d_sae
         return int(value) if ok else None
-
-
-def _row(exemplars: list, level: str) -> list:
-    """The EXEMPLARS_PER_ROW of a level that stand for it: the strongest, the central, the weakest."""
-    spare = max(0, len(exemplars) - EXEMPLARS_PER_ROW)
-    start = {"top": 0, "middle": spare // 2, "low": spare}[level]
-    return exemplars[start : start + EXEMPLARS_PER_ROW]
 
 
 def _finite(value: float) -> float | None:

@@ -37,9 +37,6 @@ class PatchLens(gr.HTML):
 def concepts_tab(openings: Openings, catalogue: Catalogue, demo: gr.Blocks) -> None:
     """Build the Concepts tab inside the open Blocks context."""
 
-    def card(latent: int) -> dict[str, object]:
-        return catalogue.card(latent)
-
     def icons(latents: list[int]) -> dict[str, str]:
         return catalogue.icons(latents)
 
@@ -49,7 +46,7 @@ def concepts_tab(openings: Openings, catalogue: Catalogue, demo: gr.Blocks) -> N
     lens = PatchLens(
         openings.start(),
         elem_id="lens",
-        server_functions=[card, icons, composer],
+        server_functions=[icons, composer],
         setup=_setup(catalogue),
     )
 

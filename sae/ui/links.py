@@ -1,4 +1,4 @@
-"""The view in the address bar: `?v=1&img=ex:NAME&p=33,40-42&z=1203&rank=mean&scale=image&card=1`.
+"""The view in the address bar: `?v=1&img=ex:NAME&p=33,40-42&z=1203&rank=mean&scale=image&card=1203`.
 
 Knows: the grammar of links and the limits of the models that run. Does not know: Gradio, pixels.
 A link is written by anyone: every part is checked on its own, what does not fit is left out, and
@@ -40,7 +40,8 @@ class View:
     concept: int | None = None
     rank: str = "max"
     scale: str = "dataset"
-    card: bool = False
+    card: int | None = None
+    """The concept whose card is open."""
 
 
 @dataclass
@@ -58,16 +59,14 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
         ]
     example, scene = _image(query.get("img"), reading)
     lost = "img" in query and example is None and scene is None
-    concept = _concept(query.get("z"), reading)
     view = View(
         example=example,
         scene=scene,
         patches=() if lost else _patches(query.get("p"), reading),
-        concept=concept,
+        concept=_concept(query.get("z"), reading),
         rank=_choice(query.get("rank"), _ranks(limits), "max", "an order", reading),
         scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", reading),
-        card=_choice(query.get("card"), ("1",), "", "a card", reading) == "1"
-        and concept is not None,
+        card=_concept(query.get("card"), reading),
     )
     return view, reading.ignored
 
@@ -87,8 +86,8 @@ def format_view(view: View) -> str:
         pairs.append(("rank", view.rank))
     if view.scale != "dataset":
         pairs.append(("scale", view.scale))
-    if view.card:
-        pairs.append(("card", "1"))
+    if view.card is not None:
+        pairs.append(("card", str(view.card)))
     return "&".join(f"{key}={text}" for key, text in pairs)
 
 

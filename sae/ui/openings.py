@@ -73,8 +73,20 @@ class Openings:
             opened = self._example(view.example or EXAMPLES[0].name)
         asked = any(key in query for key in ("img", "p", "z"))
         shown = _view_json(view) if asked and not _only_failed(view, ignored) else opened["view"]
-        shown = {**dict(shown), "rank": view.rank, "scale": view.scale}
+        shown = {**dict(shown), "rank": view.rank, "scale": view.scale, "card": view.card}
         return {**opened, "ticket": 0, "view": shown, "notes": ignored}
+
+    def picture(self, request: object) -> Image.Image:
+        """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""
+        fields = request if isinstance(request, dict) else {}
+        kind, data = fields.get("kind"), fields.get("data")
+        if kind == "example" and isinstance(data, str) and data in self._examples:
+            return picture_of(self._examples[data].scene)
+        if kind == "scene":
+            return picture_of(_scene_of(data))
+        if kind == "upload":
+            return open_image(_upload_of(data))
+        raise ImageError("The picture is not known any more. Open one in the Concepts tab.")
 
     def open_image(self, image: Image.Image) -> Answer:
         """The answer for a visitor's own picture, upright and RGB."""
@@ -101,12 +113,7 @@ class Openings:
         return {**answer, "source": source}
 
     def _open_scene(self, data: object) -> Answer:
-        try:
-            scene = scene_from_json(data if isinstance(data, str) and len(data) < 2000 else "")
-        except ValueError as error:
-            log.info("a scene was refused: %s", error)
-            raise ImageError("This scene could not be drawn. Change it and try again.") from error
-        return self._scene(scene)
+        return self._scene(_scene_of(data))
 
     def _scene(self, scene: Scene) -> Answer:
         image = picture_of(scene)
@@ -121,11 +128,7 @@ class Openings:
         return {**answer, "view": _view_json(view)}
 
     def _open_file(self, data: object) -> Answer:
-        claimed = data.get("path") if isinstance(data, dict) else None
-        path = uploaded_file(claimed)
-        if path is None:
-            raise ImageError("The picture did not arrive. Try to send it again.")
-        return self.open_image(open_image(str(path)))
+        return self.open_image(open_image(_upload_of(data)))
 
     def _lay_out(self, image: Image.Image, analysis: Analysis, source: Answer, alt: str) -> Answer:
         shown, (width, height) = display_copy(image)
@@ -141,6 +144,21 @@ class Openings:
             "view": _view_json(View()),
             "notes": [],
         }
+
+
+def _scene_of(data: object) -> Scene:
+    try:
+        return scene_from_json(data if isinstance(data, str) and len(data) < 2000 else "")
+    except ValueError as error:
+        log.info("a scene was refused: %s", error)
+        raise ImageError("This scene could not be drawn. Change it and try again.") from error
+
+
+def _upload_of(data: object) -> str:
+    path = uploaded_file(data.get("path") if isinstance(data, dict) else None)
+    if path is None:
+        raise ImageError("The picture did not arrive. Try to send it again.")
+    return str(path)
 
 
 def _view_json(view: View) -> Answer:

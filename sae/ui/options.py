@@ -6,16 +6,20 @@ Imports nothing heavy until `load` is called, so that `--help` answers at once.
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
+    from sae.steering import Steerer
 
+BUNDLED_PRESETS = Path(__file__).parents[1] / "bundled" / "steering" / "presets.json"
 PORTS = range(1, 65536)
 
 
@@ -26,6 +30,8 @@ class Options:
     backbone: str | None
     """Backbone id; None means the one that the SAE was made for."""
     sae: str
+    vlm: str | None
+    """The model that the Steer tab asks; None means the bundled one where it fits, else none."""
     device: str
     host: str
     port: int | None
@@ -40,6 +46,12 @@ class Loaded(NamedTuple):
     sae: "SparseAutoencoder"
     index: "ConceptIndex | None"
     metrics: dict[str, object] | None
+    steerer: "Callable[[], Steerer] | None" = None
+    """Loads the model of the Steer tab, with its first question."""
+    presets: Path | None = None
+    comparison: "Comparison | None" = None
+    """The heads of the Compare tab."""
+    """Recorded experiments of the Steer tab."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
@@ -63,6 +75,13 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         help="Hub id or folder of an SAE artifact, or 'bundled' (default: %(default)s)",
     )
     parser.add_argument(
+        "--vlm",
+        metavar="ID_OR_DIR",
+        default=default("PATCHLENS_VLM") or None,
+        help="image-text-to-text model to steer, whose vision tower the SAE was trained on "
+        "(default: 'bundled' with the bundled SAE, else no Steer tab)",
+    )
+    parser.add_argument(
         "--device",
         default=default("PATCHLENS_DEVICE") or "auto",
         help="cpu, cuda, cuda:1, mps or auto (default: %(default)s)",
@@ -84,6 +103,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
     return Options(
         backbone=found.backbone,
         sae=found.sae,
+        vlm=found.vlm,
         device=found.device,
         host="0.0.0.0" if on_space else "127.0.0.1",
         port=7860 if on_space and found.port is None else found.port,
@@ -106,7 +126,32 @@ def load(options: Options) -> Loaded:
     chosen = options.backbone or where.id
     revision = where.revision if chosen == where.id and chosen != "bundled" else None
     backbone = Backbone.from_pretrained(chosen, revision=revision, device=device)
-    return Loaded(backbone, sae, _index(options.sae), _metrics(options.sae))
+    index = _index(options.sae)
+    vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
+    steerer = partial(_steerer, vlm, backbone, sae, index, device) if vlm else None
+    presets = BUNDLED_PRESETS if vlm == options.sae == "bundled" else None
+    comparison = None
+    if chosen == "bundled":
+        from sae.adaptation.compare import Comparison
+
+        comparison = Comparison(backbone, sae, index.names if index else None)
+    metrics = _metrics(options.sae)
+    return Loaded(backbone, sae, index, metrics, steerer, presets, comparison)
+
+
+def _steerer(
+    vlm: str,
+    backbone: "Backbone",
+    sae: "SparseAutoencoder",
+    index: "ConceptIndex | None",
+    device: str,
+) -> "Steerer":
+    from sae.backbones.vlm import VisionLanguage
+    from sae.steering import Steerer
+
+    model = VisionLanguage.from_pretrained(vlm, device=device)
+    own = backbone if vlm == backbone.id else None
+    return Steerer(model, model.processor, sae, index=index, backbone=own)
 
 
 def _port(text: str) -> int:

@@ -9,21 +9,54 @@ reaches the page through `value` and `props`, and the scripts show it with textC
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "static"
+SHARED_SCRIPTS = ("bus.js", "dom.js", "link.js")
+"""What every component of the page starts with."""
+CARD_SCRIPTS = (*SHARED_SCRIPTS, "card.js", "tabs.js")
+LATENTS_SCRIPTS = (
+    *SHARED_SCRIPTS,
+    "decode.js",
+    "latents_data.js",
+    "latents_map.js",
+    "latents_list.js",
+    "latents.js",
+)
+STEER_SCRIPTS = (
+    *SHARED_SCRIPTS,
+    "steer_state.js",
+    "steer_rack.js",
+    "steer_answers.js",
+    "steer_picture.js",
+    "steer.js",
+)
+COMPARE_SCRIPTS = (
+    *SHARED_SCRIPTS,
+    "decode.js",
+    "compare_explain.js",
+    "compare_task.js",
+    "compare.js",
+)
 LENS_SCRIPTS = (
-    "dom.js",
+    *SHARED_SCRIPTS,
+    "decode.js",
     "state.js",
     "code.js",
     "heat.js",
     "list.js",
-    "link.js",
     "stage.js",
-    "card.js",
     "sources.js",
     "compose.js",
     "main.js",
 )
 """In this order they share one function scope."""
-STYLES = ("page.css", "lens.css", "card.css", "compose.css")
+STYLES = (
+    "page.css",
+    "lens.css",
+    "card.css",
+    "compose.css",
+    "latents.css",
+    "steer.css",
+    "compare.css",
+)
 
 
 def template(name: str) -> str:

@@ -51,6 +51,28 @@ def about(page: Page) -> None:
     page.wait_for_selector(".pl-about")
 
 
+def latents(page: Page) -> None:
+    page.wait_for_selector(".pl-latents[data-state=ready] .pl-table-row")
+
+
+def latents_search(page: Page) -> None:
+    latents(page)
+    page.locator(".pl-search input").press_sequentially("an animal in water")
+    page.wait_for_function(
+        "document.querySelector('.pl-latents .pl-subtitle').textContent.includes('meaning')"
+    )
+
+
+def steer(page: Page) -> None:
+    page.wait_for_selector(".pl-next li")
+    page.locator(".pl-ladder-go").click()
+    page.wait_for_selector(".pl-rungs")
+
+
+def compare(page: Page) -> None:
+    page.wait_for_selector(".pl-fall-sum")
+
+
 def nothing(_page: Page) -> None:
     """The page as it opens."""
 
@@ -65,6 +87,15 @@ SHOTS: tuple[tuple[str, dict, str, Callable[[Page], None]], ...] = (
     ("compose", DESK, "", compose),
     ("stale-link", DESK, "?v=1&img=ex:gone&z=1000000000", nothing),
     ("about", DESK, "", about),
+    ("latents", DESK, "?v=1&tab=latents", latents),
+    ("latents-dark", {**DESK, "color_scheme": "dark"}, "?v=1&tab=latents", latents_search),
+    ("steer", DESK, "?v=1&tab=steer&steer=12*1.5", steer),
+    ("steer-dark", {**DESK, "color_scheme": "dark"}, "?v=1&tab=steer&steer=12*1.5", steer),
+    ("compare", DESK, "?v=1&tab=compare", compare),
+    ("compare-dark", {**DESK, "color_scheme": "dark"}, "?v=1&tab=compare", compare),
+    ("phone-latents", PHONE, "?v=1&tab=latents", latents),
+    ("phone-steer", PHONE, "?v=1&tab=steer&steer=12*1.5", steer),
+    ("phone-compare", PHONE, "?v=1&tab=compare", compare),
     ("phone", PHONE, "", nothing),
     ("phone-dark", {**PHONE, "color_scheme": "dark"}, "", nothing),
     ("phone-card", PHONE, "", open_card),
@@ -77,7 +108,9 @@ def take(running: Browser, url: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, options, query, act in SHOTS:
         visit = Visit(running, url, **options)
-        page = visit.open(query)
+        page = visit.open(query) if "tab=" not in query else visit.page
+        if "tab=" in query:
+            page.goto(visit.url + query)
         act(page)
         page.wait_for_timeout(900)
         whole_page = (

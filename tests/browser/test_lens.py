@@ -125,10 +125,10 @@ def test_card_shows_levels_figures_and_traps_focus(visit):
     page = visit.open()
     page.locator(".pl-open").first.click()
     page.wait_for_selector(".pl-card .pl-exemplar img")
-    assert page.locator(".pl-exemplars").count() == 3
-    assert page.locator(".pl-figures > div").count() == 4
+    assert page.locator(".pl-exemplars").count() == 2  # the strongest, and one tenth by the slider
+    assert page.locator(".pl-figures > div").count() == 5
     assert page.locator(".pl-here").count() == 1
-    assert query(page)["card"] == "1"
+    assert query(page)["card"].isdigit()
     for _ in range(8):
         page.keyboard.press("Tab")
         assert page.evaluate(

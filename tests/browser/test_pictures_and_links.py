@@ -144,7 +144,7 @@ def test_http_endpoint(url, photo, tmp_path):
         activations = [row["activation"] for row in rows]
         assert activations == sorted(activations, reverse=True)
         public = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-        assert list(public) == ["/concepts"]
+        assert list(public) == ["/concepts", "/search"]
         fake = tmp_path / "notes.png"
         fake.write_text("not a picture")
         with pytest.raises(AppError, match="picture"):

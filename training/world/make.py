@@ -41,6 +41,11 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
             python, "training/index.py", "--sae", str(into / "sae"), "--backbone", backbone,
             "--data", "world", "--device", device,
         ],
+        "steerability": [
+            python, "training/steerability.py", "--sae", str(into / "sae"), "--backbone", backbone,
+            "--device", device,
+        ],
+        "presets": [python, "training/steering/presets.py", "--into", str(into)],
         "concepts": [
             python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone
         ],
@@ -74,7 +79,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="checkpoints and curves")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="clip llava sae copy index concepts"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="clip llava sae copy index steerability presets concepts",
     )
     parser.add_argument("--copy-sae", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

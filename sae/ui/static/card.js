@@ -1,11 +1,11 @@
-// The concept card: a dialog over the page. Asked from the server once, then kept.
+// The concept card: a dialog over the page, whatever tab is open. Asked from the server once, then kept.
 
 const card = find(".pl-card");
 const cards = new Map();
-const LEVELS = [
-  ["top", "Where it fires most", "the strongest pictures"],
-  ["middle", "Where it fires half-way", "around the median"],
-  ["low", "Where it barely fires", "the weakest that still fire"],
+const ACTIONS = [
+  ["concepts", "Show in the picture", true],
+  ["latents", "Show on the map", false],
+  ["steer", "Steer with it", false],
 ];
 
 function askCard(latent) {
@@ -18,33 +18,31 @@ function askCard(latent) {
 }
 
 let dwell = 0;
-function prefetchCard(slot) {
+function prefetchCard(latent) {
   clearTimeout(dwell);
-  if (slot >= 0) dwell = setTimeout(() => askCard(state.code.ids[slot]), 80);
+  if (latent !== null) dwell = setTimeout(() => askCard(latent), 80);
 }
 
 let cardOpener = null, cardTurn = 0;
 function openCard(latent, opener) {
   const turn = ++cardTurn, facts = askCard(latent);
   cardOpener = opener || document.activeElement;
-  state.card = latent;
   if (facts instanceof Promise) {
-    fillCard(cardHead({ latent, name: conceptName(state.code.slotOf.get(latent)) }), make("div", "pl-card-wait"));
+    fillCard(cardHead({ latent, name: bus.picture ? bus.picture.name(latent) : "" }), make("div", "pl-card-wait"));
     facts.then((ready) => { if (turn === cardTurn && card.open) drawCard(ready); },
       () => { if (turn === cardTurn) fillCard(cardHead({ latent }), make("p", "pl-empty", "The card could not be fetched. Close it and try again.")); });
   } else drawCard(facts);
   if (!card.open) card.showModal();
   card.scrollTop = 0;
   find(".pl-card-close", card).focus();
-  writeLink();
+  writeQuery(["card"], [["card", latent]]);
 }
 
 function closeCard() { if (card.open) card.close(); }
 card.addEventListener("close", () => {
   if (card.open) return;
   cardTurn++;
-  state.card = null;
-  writeLink();
+  writeQuery(["card"], []);
   if (cardOpener && cardOpener.isConnected) cardOpener.focus({ preventScroll: true });
 });
 card.addEventListener("click", (event) => { if (event.target === card) closeCard(); });
@@ -73,8 +71,8 @@ function originSentence(facts) {
 const builtCards = new Map();
 function drawCard(facts) {
   let built = builtCards.get(facts.latent);
-  if (!built || built.code !== state.code) {
-    built = { code: state.code, parts: buildCard(facts) };
+  if (!built || built.picture !== bus.picture) {
+    built = { picture: bus.picture, parts: buildCard(facts) };
     if (builtCards.size > 60) builtCards.clear();
     builtCards.set(facts.latent, built);
   }
@@ -86,18 +84,80 @@ function buildCard(facts) {
   const body = make("div", "pl-card-body");
   if (facts.dead) body.append(make("p", "pl-card-flag", "This concept never fired on the data set."));
   if (facts.dense) body.append(make("p", "pl-card-flag", "Always on: it fires nearly everywhere, so it says little about any one picture."));
-  for (const [level, title, hint] of LEVELS) {
-    const exemplars = (facts.exemplars[level] || []);
-    if (exemplars.length) body.append(exemplarRow(facts, exemplars, title, hint));
-  }
+  const weak = weakness(facts);
+  if (weak) body.append(make("p", "pl-card-weak", weak));
+  if ((facts.exemplars.top || []).length) body.append(exemplarRow(facts, facts.exemplars.top, "Where it fires most", "the strongest pictures"));
+  if (TENTHS.some((level) => (facts.exemplars[level] || []).length)) body.append(tenthsBox(facts));
   if (!body.querySelector("figure")) body.append(make("p", "pl-empty", "No example pictures are known for this concept."));
-  if (facts.figures) body.append(figureTiles(facts), histogramBox(facts));
+  if (facts.figures) body.append(figureTiles(facts), histogramBox(facts), relatives(facts));
   return [cardHead(facts), body, cardFoot(facts)];
+}
+
+const TENTHS = Array.from({ length: 10 }, (_, i) => "tenth" + i);
+
+// What speaks against trusting this concept, said first.
+function weakness(facts) {
+  const { figures } = facts, said = [];
+  if (!figures || facts.dead) return "";
+  if (facts.rare) said.push("it fired on very few pictures, so its examples may mislead");
+  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.35) said.push("the name is a guess");
+  if (figures.entropy !== null && figures.entropy > 1.4) said.push("its strongest pictures are of many kinds");
+  if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1) said.push("its pictures look little alike");
+  return said.length ? "Weak points: " + said.join("; ") + "." : "";
+}
+
+// Exemplars drawn by chance from every tenth of the pictures in which it fires, strongest tenth first.
+function tenthsBox(facts) {
+  const section = make("section", "pl-tenths"), head = make("h3", "", "From strong to weak"), slider = make("input", "pl-tenth"), words = make("small"), row = make("div");
+  slider.type = "range"; slider.min = 1; slider.max = 10; slider.value = 5;
+  slider.setAttribute("aria-label", "Tenth of the pictures, from the strongest to the weakest");
+  const draw = () => {
+    const exemplars = facts.exemplars[TENTHS[slider.value - 1]] || [];
+    setText(words, ["strongest", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "weakest"][slider.value - 1] + " tenth of the pictures, drawn by chance");
+    row.replaceChildren(exemplars.length ? exemplarRow(facts, exemplars, "", "") : make("p", "pl-note", "No picture was kept from this tenth."));
+  };
+  slider.addEventListener("input", draw);
+  head.append(words);
+  section.append(head, slider, row);
+  draw();
+  return section;
+}
+
+// Concepts near this one, and its classes: each a button or a bar.
+function relatives(facts) {
+  const section = make("section", "pl-relatives");
+  const classes = (facts.classes || []).filter(([label]) => label);
+  if (classes.length) {
+    const box = make("div"), list = make("ol", "pl-classes");
+    for (const [label, share] of classes) {
+      const item = make("li"), bar = make("span", "pl-bar"), fill = make("i");
+      fill.style.transform = "scaleX(" + share + ")";
+      bar.append(fill);
+      item.append(make("span", "", label), bar, make("b", "", shareText(share)));
+      list.append(item);
+    }
+    box.append(make("h3", "", "Classes it fires for"), list);
+    section.append(box);
+  }
+  for (const [rowsOf, title, help] of [[facts.neighbours, "Points the same way", "cosine of decoder directions"], [facts.cofiring, "Fires together with", "share of pictures in common"]]) {
+    if (!(rowsOf || []).length) continue;
+    const box = make("div"), list = make("div", "pl-near");
+    for (const [latent, name, score] of rowsOf) {
+      const chip = makeButton("pl-chip", name || "Concept " + latent, () => openCard(latent, cardOpener));
+      chip.append(make("small", "pl-recorded", score.toFixed(2)));
+      chip.title = "Concept " + latent + ", " + help + " " + score.toFixed(2);
+      list.append(chip);
+    }
+    box.append(make("h3", "", title), list);
+    section.append(box);
+  }
+  return section;
 }
 
 function exemplarRow(facts, exemplars, title, hint) {
   const section = make("section", "pl-exemplars"), head = make("h3", "", title), row = make("div", "pl-exemplar-row");
   head.append(make("small", "", hint));
+  head.hidden = !title;
   for (const exemplar of exemplars) {
     const figure = make("figure"), picture = make("div", "pl-exemplar"), image = make("img"), veil = make("canvas");
     image.src = facts.images[exemplar.image];
@@ -138,13 +198,15 @@ function figureTiles(facts) {
   add("Mean strength", figures.mean === null ? "–" : amountText(figures.mean), "mean activation where it fires");
   add("Strongest", figures.maximum === null ? "–" : amountText(figures.maximum), "maximum over the data set");
   add("Label spread", figures.entropy === null || figures.entropy < 0 ? "–" : figures.entropy.toFixed(2), "entropy of labels, nats: 0 is one label only");
+  if (typeof figures.monosemanticity === "number") add("Same look", figures.monosemanticity.toFixed(2), "monosemanticity: similarity of its pictures, at most 1");
+  if (typeof figures.steerability === "number") add("Steerability", figures.steerability < 0.01 ? figures.steerability.toExponential(0) : figures.steerability.toFixed(2), "how far it moves the model's words when clamped");
   return tiles;
 }
 
 function histogramBox(facts) {
   const section = make("section", "pl-histogram");
   if (!facts.histogram.counts.some((n) => n > 0)) return section;
-  const slot = state.code.slotOf.get(facts.latent), here = slot === undefined ? 0 : state.code.max[slot];
+  const here = bus.picture ? bus.picture.maximum(facts.latent) : 0;
   const { counts, edges } = trimmed(facts.histogram, here);
   section.append(make("h3", "", "How strongly it fires"));
   const most = Math.max(...counts), plot = make("div", "pl-plot");
@@ -180,12 +242,17 @@ function trimmed({ counts, edges }, here) {
 
 function cardFoot(facts) {
   const foot = make("footer", "pl-card-foot");
-  const show = makeButton("pl-button pl-primary", "Show in this picture", () => {
-    state.concept = facts.latent;
-    closeCard();
-    render();
-  });
+  for (const [tab, label, primary] of ACTIONS) {
+    if (!props.setup.tabs.includes(tab) || facts.dead && tab !== "latents") continue;
+    foot.append(makeButton(primary ? "pl-button pl-primary" : "pl-button", label, () => {
+      closeCard();
+      bus.goTo(tab);
+      bus.send(tab, { concept: facts.latent, name: facts.name });
+    }));
+  }
   const copy = makeButton("pl-button", "Copy link", () => copyLink(copy));
-  foot.append(show, copy);
+  foot.append(copy);
   return foot;
 }
+
+bus.card = { open: openCard, isOpen: () => card.open, prefetch: prefetchCard };

@@ -1,13 +1,6 @@
 // The sparse code of one picture in the browser: decode, index both ways, rank.
 // Knows the packed format of sae/views/code.py; knows nothing of the DOM.
 
-function fromBase64(text, Type) {
-  const raw = atob(text || "");
-  const bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  return new Type(bytes.buffer);
-}
-
 function countingIndex(keys, n) {
   const start = new Uint32Array(n + 1);
   for (const key of keys) start[key + 1]++;

@@ -1,6 +1,5 @@
-// The view in the address bar. Python reads links back (sae/ui/links.py); this only writes them.
-
-const LINK_KEYS = ["v", "img", "p", "z", "rank", "scale", "card"];
+// The address bar: every component owns some keys of the query and leaves the others alone.
+// Python reads links back (sae/ui/links.py); this only writes them.
 
 function patchRanges(patches) {
   const sorted = [...patches].sort((a, b) => a - b), parts = [];
@@ -13,23 +12,11 @@ function patchRanges(patches) {
   return parts.join(",");
 }
 
-function viewQuery() {
-  const kept = [...new URLSearchParams(location.search)].filter(([key]) => !LINK_KEYS.includes(key));
-  const pairs = kept.map(([key, text]) => encodeURIComponent(key) + "=" + encodeURIComponent(text));
-  pairs.push("v=1");
-  const source = state.value.source;
-  if (source.link) pairs.push("img=" + source.link);
-  if (state.patches.size) pairs.push("p=" + patchRanges(state.patches));
-  if (state.concept !== null) pairs.push("z=" + state.concept);
-  if (state.rank !== "max") pairs.push("rank=" + state.rank);
-  if (state.scale !== "dataset") pairs.push("scale=" + state.scale);
-  if (state.card) pairs.push("card=1");
-  return "?" + pairs.join("&");
-}
-
-function writeLink() {
-  if (!state.value) return;
-  const query = viewQuery();
+// Replace the query's `owned` keys by `pairs`, a list of [key, text that needs no escaping].
+function writeQuery(owned, pairs) {
+  const kept = [...new URLSearchParams(location.search)].filter(([key]) => !owned.includes(key) && key !== "v");
+  const all = kept.map(([key, text]) => encodeURIComponent(key) + "=" + encodeURIComponent(text).replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%7E/g, "~"));
+  const query = "?" + ["v=1", ...all, ...pairs.map(([key, text]) => key + "=" + text)].join("&");
   if (query === location.search) return;
   history.replaceState(history.state, "", location.pathname + query + location.hash);
   if (window.parent !== window) {
@@ -38,14 +25,10 @@ function writeLink() {
 }
 
 async function copyLink(button) {
-  writeLink();
   let copied = false;
   try { await navigator.clipboard.writeText(location.href); copied = true; } catch { copied = copyByHand(); }
   setText(button, copied ? "Copied" : "Copy from the address bar");
   setTimeout(() => setText(button, "Copy link"), 1800);
-  if (!state.value.source.link) {
-    notice("The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.");
-  }
   say(copied ? "Link copied" : "The link is in the address bar");
 }
 

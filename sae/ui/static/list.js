@@ -3,7 +3,7 @@
 const rows = [];
 const SHOWN = 14;
 const listNode = find(".pl-list");
-const icons = new Map();
+const { icons } = bus;
 
 function conceptName(slot) {
   return (slot !== undefined && state.code.names[slot]) || "";
@@ -32,7 +32,7 @@ function makeRow() {
   item.append(main, open);
   const row = { item, main, open, icon, tiny, name, number, fill, amount, slot: -1, picture: null };
   main.addEventListener("click", () => lockConcept(state.code.ids[row.slot]));
-  open.addEventListener("click", () => openCard(state.code.ids[row.slot], open));
+  open.addEventListener("click", () => bus.card.open(state.code.ids[row.slot], open));
   item.addEventListener("pointerenter", (event) => { if (event.pointerType !== "touch") previewConcept(row.slot); });
   item.addEventListener("pointerleave", () => previewConcept(-1));
   main.addEventListener("focus", () => { rove(row); if (main.matches(":focus-visible")) previewConcept(row.slot); });
@@ -52,7 +52,7 @@ function rowKey(event, row) {
   const at = rows.indexOf(row), used = rows.filter((one) => !one.item.hidden);
   const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: used.length - 1 }[event.key];
   if (to !== undefined && used[to]) { event.preventDefault(); used[to].main.focus(); }
-  if (event.key === "ArrowRight" || event.key === "i") { event.preventDefault(); openCard(state.code.ids[row.slot], row.main); }
+  if (event.key === "ArrowRight" || event.key === "i") { event.preventDefault(); bus.card.open(state.code.ids[row.slot], row.main); }
 }
 
 function fillRow(row, slot, amount, most) {

@@ -22,7 +22,7 @@ function slotInView() {
 function previewConcept(slot) {
   if (!state.code) return;
   state.preview = slot;
-  prefetchCard(slot);
+  bus.card.prefetch(slot >= 0 ? state.code.ids[slot] : null);
   renderMap();
   renderSentence();
 }
@@ -110,7 +110,7 @@ function render() {
   renderTools();
   cells.forEach((cell, patch) => cell.setAttribute("aria-selected", String(state.patches.has(patch))));
   if (state.patches.size) askIcons(rows.filter((row) => !row.item.hidden).map((row) => state.code.ids[row.slot]));
-  writeLink();
+  writeQuery(LENS_KEYS, lensPairs());
 }
 
 function clearView() {
@@ -120,6 +120,30 @@ function clearView() {
   state.showAll = false;
   render();
   say("Whole picture, no concept chosen");
+}
+
+let askedPatches = null; // the patches to choose in the picture that another tab asked for
+const LENS_KEYS = ["img", "p", "z", "rank", "scale"];
+
+function lensPairs() {
+  const pairs = [], { link } = state.value.source;
+  if (link) pairs.push(["img", link]);
+  if (state.patches.size) pairs.push(["p", patchRanges(state.patches)]);
+  if (state.concept !== null) pairs.push(["z", state.concept]);
+  if (state.rank !== "max") pairs.push(["rank", state.rank]);
+  if (state.scale !== "dataset") pairs.push(["scale", state.scale]);
+  return pairs;
+}
+
+// What other tabs may know of the picture in view.
+function sharedPicture() {
+  const { code, value } = state;
+  return {
+    code, value, source: value.source, request: requestFor(value),
+    patches: () => [...state.patches],
+    name: (latent) => conceptName(code.slotOf.get(latent)),
+    maximum: (latent) => { const slot = code.slotOf.get(latent); return slot === undefined ? 0 : code.max[slot]; },
+  };
 }
 
 // Take what the server sent: a picture, or one sentence about what went wrong.
@@ -132,7 +156,8 @@ function receive(value) {
   state.value = value;
   state.code = readCode(value);
   const view = value.view, known = (patch) => patch < state.code.patches;
-  state.patches = new Set((keepConcept ? [...before.patches] : view.patches).filter(known));
+  state.patches = new Set((keepConcept ? [...before.patches] : askedPatches || view.patches).filter(known));
+  askedPatches = null;
   state.concept = keepConcept ? before.concept : view.concept;
   if (value.ticket === 0) Object.assign(state, { rank: view.rank || state.rank, scale: view.scale || state.scale });
   if (state.rank === "cls" && !state.code.hasSummary) state.rank = "max";
@@ -142,13 +167,15 @@ function receive(value) {
   photo.alt = value.picture.alt;
   root.dataset.state = "ready";
   if (!performance.getEntriesByName("patchlens-usable").length) performance.mark("patchlens-usable");
+  bus.picture = sharedPicture();
   layStage();
   forgetArea();
   fitCanvas();
   markSource();
   render();
   if (value.notes && value.notes.length) notice(value.notes, "info");
-  if (view.card && view.concept !== null) openCard(view.concept, rows[0] && rows[0].main);
+  if (Number.isInteger(view.card)) bus.card.open(view.card, rows[0] && rows[0].main);
+  bus.emit("picture");
   const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
   idle(() => fetchIcons());
 }
@@ -157,12 +184,15 @@ const showRank = switchGroup(find(".pl-rank"), (value) => { state.rank = value; 
 const showScale = switchGroup(find(".pl-scale"), (value) => { state.scale = value; render(); });
 find(".pl-opacity input").addEventListener("input", (event) => { state.opacity = event.target.value / 100; renderMap(); });
 find(".pl-clear").addEventListener("click", clearView);
-find(".pl-copy").addEventListener("click", (event) => copyLink(event.currentTarget));
+find(".pl-copy").addEventListener("click", (event) => {
+  copyLink(event.currentTarget);
+  if (!state.value.source.link) notice("The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.");
+});
 find(".pl-more").addEventListener("click", () => { state.showAll = !state.showAll; renderList(); });
 find(".pl-dense").addEventListener("click", () => { state.showDense = !state.showDense; renderList(); });
 find(".pl-notice-close").addEventListener("click", () => notice([]));
 document.addEventListener("keydown", (event) => {
-  if (!visible() || card.open || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!visible() || bus.card.isOpen() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.closest && event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
   if (typing || !state.code) return;
   if (event.key === "Escape") clearView();
@@ -178,6 +208,9 @@ function stepConcept(step) {
   say("Showing where " + nameOf(next) + " fires");
 }
 
+bus.receive("lens", ({ kind, data, patches }) => { keepConcept = false; askedPatches = patches || null; ask(kind, data, "Opening the picture"); });
+bus.receive("concepts", ({ concept }) => { state.concept = concept; render(); });
+
 setText(find(".pl-keys"), "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. Drag to choose a region, Shift-drag to take away.");
 drawRamp(find(".pl-ramp"));
 listNode.classList.toggle("pl-bare", !props.setup.has_index);
@@ -185,6 +218,6 @@ layExamples();
 watch("value", () => receive(props.value));
 
 // A link that names a view is answered by the server's load event; until then nothing is drawn.
-const linked = [...new URLSearchParams(location.search).keys()].some((key) => LINK_KEYS.includes(key));
+const linked = [...new URLSearchParams(location.search).keys()].some((key) => [...LENS_KEYS, "v", "card"].includes(key));
 if (!linked) receive(props.value);
 else setTimeout(() => { if (!state.code) receive(props.value); }, 5000);

@@ -1,6 +1,15 @@
 // Where pictures come from: examples, the composer, a file that is picked, dropped or pasted.
 
-const ticketOf = { last: 0 };
+const ticketOf = { last: 0 }, requests = new Map();
+
+// How to ask for the picture in view again.
+function requestFor(value) {
+  const { source } = value, known = requests.get(value.ticket);
+  requests.clear();
+  if (known) return known;
+  if (source.kind === "example") return { kind: "example", data: source.name };
+  return source.scene ? { kind: "scene", data: JSON.stringify(source.scene) } : null;
+}
 let waitTimer = 0;
 
 // Ask the server for a picture's code; only the newest answer is shown.
@@ -10,6 +19,7 @@ function ask(kind, data, words) {
   say(words);
   clearTimeout(waitTimer);
   waitTimer = setTimeout(() => failed(ticket, "The server has not answered for a minute. Try again, or reload the page."), 60000);
+  requests.set(ticket, { kind, data });
   trigger("open", { ticket, kind, data });
 }
 

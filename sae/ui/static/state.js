@@ -5,5 +5,5 @@ const state = {
   patches: new Set(), hover: -1, dragged: null,
   concept: null, preview: -1,
   rank: "max", scale: "dataset", opacity: 0.8,
-  showAll: false, showDense: false, card: null, ranked: { slots: [], amounts: {} },
+  showAll: false, showDense: false, ranked: { slots: [], amounts: {} },
 };

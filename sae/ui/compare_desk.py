@@ -1,0 +1,174 @@
+"""What the Compare tab asks and how it is answered, as plain JSON.
+
+Knows: a Comparison, the catalogue and what a browser may send. Does not know: Gradio.
+Explanations are kept for a while by what was asked, so that switching a concept off is quick.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from sae.images import ImageError
+from sae.storage import plain_key
+from sae.ui.catalogue import Catalogue
+from sae.ui.openings import Openings
+from sae.views.code import to_base64
+from sae.views.pictures import display_copy
+
+if TYPE_CHECKING:
+    from sae.adaptation.compare import Comparison
+    from sae.adaptation.explanation import Explanation
+
+Json = dict[str, object]
+MAX_ROWS = 40
+MAX_KEPT = 8
+N_SAMPLES = 400
+"""Pictures of a task that one can leaf through."""
+log = logging.getLogger(__name__)
+UNEXPECTED = "This could not be compared. Nothing else is affected: change something and try again."
+
+
+class CompareDesk:
+    """Answers the Compare tab; shared by all visitors."""
+
+    def __init__(self, comparison: "Comparison", openings: Openings, catalogue: Catalogue) -> None:
+        self.comparison, self.openings, self.catalogue = comparison, openings, catalogue
+        self._found: OrderedDict[str, Explanation] = OrderedDict()
+        self._turn = threading.Lock()
+        self._sample = lru_cache(maxsize=256)(self._draw_sample)
+
+    @cached_property
+    def tasks(self) -> list[Json]:
+        """The tasks with their classes, heads and accuracies."""
+        return self.comparison.tasks()
+
+    def answer(self, asked: object) -> Json:
+        """One of `sample`, `explain`, `off` or `task`, or `{"problem": sentence}`."""
+        fields = asked if isinstance(asked, dict) else {}
+        ways = {
+            "sample": self._sample_json,
+            "explain": self._explain_json,
+            "off": self._off_json,
+            "task": self._task_json,
+        }
+        way = ways.get(str(fields.get("way")))
+        if way is None:
+            return {"problem": "This request is not understood. Reload the page."}
+        try:
+            with self._turn:
+                return way(fields)
+        except (ImageError, ValueError) as error:
+            text = str(error).strip()
+            return {"problem": text[:1].upper() + text[1:]}
+        except Exception:
+            log.exception("a question of the Compare tab failed")
+            return {"problem": UNEXPECTED}
+
+    def _draw_sample(self, task_name: str, split: str, number: int) -> tuple[Image.Image, str]:
+        """Test picture `number` of a task and its class; the same number is the same picture."""
+        from sae.adaptation.tasks import task
+
+        found = task(task_name)
+        names = found.classes(split)
+        drawn = found.test(split, 1 + number % len(names), seed=number // len(names))
+        return drawn.pictures()[-1], names[int(drawn.labels[-1])]
+
+    def _sample_json(self, fields: Json) -> Json:
+        task_name, split, number = _sample_of(fields)
+        image, label = self._sample(task_name, split, number)
+        shown, (width, height) = display_copy(image)
+        return {
+            "picture": {"src": shown, "width": width, "height": height, "alt": label},
+            "label": label,
+            "request": {"kind": "task", "data": [task_name, split, number]},
+        }
+
+    def _picture(self, request: object) -> Image.Image:
+        fields = request if isinstance(request, dict) else {}
+        data = fields.get("data")
+        if fields.get("kind") == "task" and isinstance(data, list) and len(data) == 3:
+            names = ("task", "split", "number")
+            return self._sample(*_sample_of(dict(zip(names, data, strict=True))))[0]
+        return self.openings.picture(request)
+
+    def _explanation(self, fields: Json) -> "Explanation":
+        wanted = ("picture", "task", "split", "heads", "classes", "words", "against")
+        key = plain_key({name: fields.get(name) for name in wanted})
+        if key in self._found:
+            self._found.move_to_end(key)
+            return self._found[key]
+        image = self._picture(fields.get("picture"))
+        found = self._explain(image, fields)
+        self._found[key] = found
+        while len(self._found) > MAX_KEPT:
+            self._found.popitem(last=False)
+        return found
+
+    def _explain(self, image: Image.Image, fields: Json) -> "Explanation":
+        heads, split = fields.get("heads"), str(fields.get("split"))
+        if not (isinstance(heads, list) and len(heads) == 2):
+            raise ValueError("two heads are compared; choose one on each side")
+        task_name = str(fields.get("task"))
+        words = fields.get("words")
+        if isinstance(words, str) and words.strip():
+            pair = tuple(self.comparison.classifier(task_name, str(h), split) for h in heads)
+            against = fields.get("against")
+            other = against if isinstance(against, str) and against.strip() else None
+            return self.comparison.match(image, words, pair, against=other)
+        classes = fields.get("classes")
+        chosen = None
+        if isinstance(classes, list) and len(classes) == 2:
+            chosen = (str(classes[0]), str(classes[1]))
+        pair_names = (str(heads[0]), str(heads[1]))
+        return self.comparison.explain(image, task_name, pair_names, split=split, classes=chosen)
+
+    def _explain_json(self, fields: Json) -> Json:
+        found = self._explanation(fields)
+        image = self._picture(fields.get("picture"))
+        left, top, right, bottom = self.comparison.parts.backbone.image_box(image.size)
+        shown = found.to_json(MAX_ROWS)
+        maps = np.stack([found.maps(row.latent).cpu().numpy() for row in found.concepts[:MAX_ROWS]])
+        scale = maps.max(axis=(1, 2, 3))
+        codes = np.round(255 * maps / np.maximum(scale, 1e-12)[:, None, None, None])
+        icons = self.catalogue.icons([row.latent for row in found.concepts[:MAX_ROWS]])
+        width, height = image.size
+        return {
+            **shown,
+            "n_concepts": len(found.concepts),
+            "grid": list(found.grid),
+            "box": [left / width, top / height, right / width, bottom / height],
+            "maps": {"codes": to_base64(codes.astype(np.uint8)), "scale": scale.tolist()},
+            "icons": icons,
+        }
+
+    def _off_json(self, fields: Json) -> Json:
+        off = fields.get("off")
+        if not isinstance(off, list) or len(off) > 4096:
+            raise ValueError("no concepts were named to switch off")
+        found = self.comparison.switched_off(self._explanation(fields), [int(n) for n in off])
+        return {
+            "scores": list(found.scores),
+            "predictions": [
+                [{"class": p.class_name, "probability": p.probability} for p in side]
+                for side in found.predictions
+            ],
+        }
+
+    def _task_json(self, fields: Json) -> Json:
+        results = self.comparison.results(str(fields.get("task")), str(fields.get("head")))
+        if results is None:
+            return {"results": None}
+        latents = {point[1] for point in results["base"].get("scatter", {}).get("points", [])}
+        return {"results": results, "names": {str(n): self.catalogue.name(n) for n in latents}}
+
+
+def _sample_of(fields: Json) -> tuple[str, str, int]:
+    number = fields.get("number")
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < N_SAMPLES:
+        raise ValueError(f"pictures of a task are numbered from 0 to {N_SAMPLES - 1}")
+    return str(fields.get("task")), str(fields.get("split")), number

@@ -1,0 +1,27 @@
+// What the page's components share: the picture in view, the concept card, tabs, the address bar.
+// Every component runs this first; whoever is first makes it. Knows nothing of what is on screen.
+
+const bus = window.patchlens || (window.patchlens = (() => {
+  const heard = new Map(), waiting = new Map(), receivers = new Map();
+  return {
+    picture: null,
+    icons: new Map(),
+    card: { open() {}, isOpen: () => false, prefetch() {} },
+    actions: [],
+    on(event, act) { heard.set(event, [...(heard.get(event) || []), act]); },
+    emit(event, detail) { for (const act of heard.get(event) || []) act(detail); },
+    // A message for a tab that may not have been visited yet: it waits until the tab is there.
+    send(tab, message) {
+      const receive = receivers.get(tab);
+      if (receive) receive(message); else waiting.set(tab, message);
+    },
+    receive(tab, act) {
+      receivers.set(tab, act);
+      if (waiting.has(tab)) { const message = waiting.get(tab); waiting.delete(tab); act(message); }
+    },
+    goTo(tab) {
+      const button = document.querySelector('#tabs button[role=tab][data-tab-id="' + tab + '"]');
+      if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    },
+  };
+})());

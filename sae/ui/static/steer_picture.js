@@ -1,0 +1,69 @@
+// The experiment as a PNG that carries its recipe, and back. Knows the PNG format's chunks.
+
+const RECIPE = "patchlens";
+const crcTable = Uint32Array.from({ length: 256 }, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ n >>> 1 : n >>> 1; return n >>> 0; });
+function crc32(bytes) {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = crcTable[(crc ^ byte) & 255] ^ crc >>> 8;
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+// A copy of a PNG with an uncompressed iTXt chunk behind its header.
+function withRecipe(png, text) {
+  const body = new TextEncoder().encode("iTXt" + RECIPE + "\0\0\0\0\0" + text), chunk = new Uint8Array(body.length + 8), view = new DataView(chunk.buffer);
+  view.setUint32(0, body.length - 4);
+  chunk.set(body, 4);
+  view.setUint32(body.length + 4, crc32(body));
+  const out = new Uint8Array(png.length + chunk.length);
+  out.set(png.subarray(0, 33));
+  out.set(chunk, 33);
+  out.set(png.subarray(33), 33 + chunk.length);
+  return out;
+}
+
+function recipeIn(png) {
+  const view = new DataView(png.buffer, png.byteOffset, png.length);
+  if (png.length < 45 || view.getUint32(0) !== 0x89504e47) return null;
+  for (let at = 8; at + 12 <= png.length;) {
+    const size = view.getUint32(at), kind = String.fromCharCode(...png.subarray(at + 4, at + 8));
+    if (at + 12 + size > png.length) return null;
+    if (kind === "iTXt" && size < 20000) {
+      const text = new TextDecoder().decode(png.subarray(at + 8, at + 8 + size));
+      if (text.startsWith(RECIPE + "\0")) return text.slice(RECIPE.length + 5);
+    }
+    at += 12 + size;
+  }
+  return null;
+}
+
+function wrapText(context, text, left, top, width, lineHeight) {
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line && context.measureText(line + " " + word).width > width) { context.fillText(line, left, top); top += lineHeight; line = word; } else line = line ? line + " " + word : word;
+  }
+  context.fillText(line, left, top);
+  return top + lineHeight;
+}
+
+async function experimentPng(recipe) {
+  const canvas = document.createElement("canvas"), context = canvas.getContext("2d"), photo = find(".pl-subject-photo");
+  canvas.width = 1200; canvas.height = 630;
+  context.fillStyle = "#f6f6f3"; context.fillRect(0, 0, 1200, 630);
+  const side = 360, scale = Math.min(side / photo.naturalWidth, side / photo.naturalHeight);
+  context.imageSmoothingEnabled = photo.naturalWidth > 200;
+  context.drawImage(photo, 40, 90, photo.naturalWidth * scale, photo.naturalHeight * scale);
+  context.fillStyle = "#1c1f26";
+  context.font = "600 30px system-ui, sans-serif"; context.fillText("PatchLens: " + rackState.prompt.slice(0, 50), 40, 56);
+  context.font = "20px system-ui, sans-serif";
+  let y = 490;
+  for (const row of rackState.rows.filter((one) => one.on).slice(0, 4)) { context.fillText(nameOfConcept(row.latent) + " #" + row.latent + "  " + doseText(row.strength) + " max", 40, y); y += 30; }
+  y = 112;
+  for (const [title, text] of [["As it is", shown.original], ["Steered", shown.steered], ["Control", shown.control]]) {
+    if (!text) continue;
+    context.font = "600 20px system-ui, sans-serif"; context.fillStyle = "#5b616e"; context.fillText(title, 450, y);
+    context.font = "24px system-ui, sans-serif"; context.fillStyle = "#1c1f26";
+    y = wrapText(context, text.slice(0, 400), 450, y + 34, 700, 32) + 26;
+  }
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  return withRecipe(new Uint8Array(await blob.arrayBuffer()), JSON.stringify(recipe));
+}

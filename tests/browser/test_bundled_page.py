@@ -1,0 +1,115 @@
+"""The page as `make demo` starts it, on the bundled models: every tab answers."""
+
+from collections.abc import Iterator
+
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from sae.model import SparseAutoencoder
+from sae.scenes import Scene, SceneObject, compose
+from tests.browser.lens_page import query
+from tests.browser.serving import Visit, browser, chromium, served
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with served("app.py", "--port", "{port}") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[object]:
+    with browser() as one:
+        yield one
+
+
+@pytest.fixture
+def visit(running, url) -> Iterator[Visit]:
+    one = Visit(running, url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    yield one
+    assert (one.errors, one.foreign) == ([], [])
+    one.close()
+
+
+@pytest.fixture
+def tiger(tmp_path) -> str:
+    path = tmp_path / "tiger.png"
+    scene = Scene("grass", (SceneObject("tiger", "noto", 48, 48),), 3)
+    Image.fromarray(compose(scene).image).save(path)
+    return str(path)
+
+
+def test_the_bundled_models_open_on_a_named_page(visit):
+    page = visit.open()
+    page.wait_for_timeout(1500)
+    d_sae = SparseAutoencoder.from_pretrained("bundled").cfg.d_sae
+    assert f"{d_sae:,}" in page.locator(".pl-lead").first.inner_text()
+    assert page.locator("#lens .pl-row:not([hidden])").count() > 3
+    assert page.locator(".pl-warning").is_hidden()
+
+
+def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visit):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=steer&img=ex:tiger")
+    page.wait_for_function("window.patchlens && window.patchlens.picture", timeout=30_000)
+    page.locator(".pl-target").fill("dog")
+    page.locator(".pl-would-go").click()
+    page.locator(".pl-would-list .pl-rack-name").first.click(timeout=20_000)
+    page.wait_for_selector(".pl-next li", timeout=20_000)
+    page.wait_for_function(
+        "document.querySelector('[data-row=original]').textContent.includes('tiger')"
+        " && document.querySelector('[data-row=control]').textContent"
+        " && document.querySelector('.pl-stop').disabled",
+        timeout=20_000,
+    )
+    latent, dose = query(page)["steer"].split("*")
+    assert latent.isdigit()
+    slider = page.locator(".pl-dose")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert float(query(page)["steer"].split("*")[1]) > float(dose)
+    page.locator(".pl-undo").click()
+    assert query(page)["steer"].split("*")[1] == dose
+    page.locator(".pl-ladder-go").click()
+    page.wait_for_selector(".pl-rung", timeout=20_000)
+    assert page.locator(".pl-rung").count() == 5
+    page.goto(f"{visit.url}?v=1&tab=steer&steer={latent}*2.5")
+    page.wait_for_selector(".pl-rack-row", timeout=30_000)
+    assert page.locator(".pl-dose-number").input_value() == "2.5"
+
+
+def test_a_comparison_adds_up_on_screen_and_a_switch_is_felt(visit):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=compare&task=fluent")
+    page.wait_for_selector(".pl-fall-sum", timeout=30_000)
+    for side in (0, 1):
+        shares = [
+            float(line.locator("b").nth(side).inner_text().replace("−", "-"))
+            for line in page.locator(".pl-fall-line:not(.pl-fall-head):not(.pl-total)").all()
+        ]
+        margin = page.locator(".pl-total b").nth(side).inner_text().replace("−", "-")
+        assert sum(shares) == pytest.approx(float(margin), abs=0.005 * len(shares) + 0.006)
+    page.locator(".pl-fall-line input").first.uncheck()
+    page.wait_for_function("document.querySelectorAll('.pl-total').length === 2")
+    assert query(page)["off"].isdigit()
+    assert page.locator(".pl-guess-bar em").count() > 0
+
+
+def test_the_http_endpoints_answer(url, tiger):
+    client = Client(url, verbose=False)
+    rows = client.predict(handle_file(tiger), api_name="/concepts")
+    assert {"latent", "name", "activation"} <= rows[0].keys()
+    assert any(row["name"] == "tiger" for row in client.predict("tiger", 5, api_name="/search"))
+    edits = [{"latent": rows[0]["latent"], "mode": "ablate"}]
+    texts = client.predict(handle_file(tiger), "describe the image", edits, api_name="/steer")
+    assert "tiger" in texts["original"]
+    assert isinstance(texts["steered"], str)
+    found = client.predict(
+        handle_file(tiger), "fluent", "zero_shot", "zero_shot", api_name="/compare"
+    )
+    for head in found["heads"]:
+        total = sum(row["share"] for row in head["contributions"]) + head["residual"]
+        assert total == pytest.approx(head["margin"], abs=1e-3)

@@ -1,0 +1,115 @@
+"""The Latents tab in a real browser, on random weights: map, table, search, card, links."""
+
+import pytest
+
+from tests.browser.lens_page import query
+from tests.browser.serving import chromium
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+READY = ".pl-latents[data-state=ready] .pl-table-row"
+D_SAE = 512
+
+
+def opened(visit, extra: str = ""):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=latents{extra}")
+    page.wait_for_selector(READY, timeout=30_000, state="attached")
+    page.wait_for_function("window.patchlens && window.patchlens.picture")
+    return page
+
+
+def rows(page) -> list[str]:
+    return page.locator(".pl-table-row:not([hidden]) .pl-cell-name").all_inner_texts()
+
+
+def test_the_tab_opens_on_a_map_and_a_table_of_living_concepts(visit):
+    page = opened(visit)
+    n_dense = len(range(0, D_SAE, 50))
+    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{D_SAE - n_dense} concepts"
+    page.locator("[data-filter=selective]").uncheck()
+    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{D_SAE} concepts"
+    lit = page.evaluate(
+        "() => { const c = document.querySelector('.pl-lit-dots'); return c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); }"
+    )
+    assert lit
+    assert (visit.errors, visit.foreign) == ([], [])
+
+
+def test_search_answers_by_name_at_once_and_by_meaning_behind(visit):
+    page = opened(visit)
+    field = page.locator(".pl-search input")
+    field.press_sequentially("tig")
+    assert rows(page)
+    assert all("tiger" in row for row in rows(page))
+    n_named = len(rows(page))
+    page.wait_for_function(
+        "document.querySelector('.pl-latents .pl-subtitle').textContent.includes('meaning')"
+    )
+    found = rows(page)
+    assert len(found) > n_named
+    assert all("tiger" in row for row in found[:n_named])
+    assert query(page)["q"] == "tig"
+    field.fill("#17")
+    assert "17" in rows(page)[0]
+    field.press("Escape")
+    assert page.locator(".pl-latents .pl-title").inner_text() == "All concepts"
+    assert "q" not in query(page)
+
+
+def test_a_column_sorts_both_ways_and_the_link_keeps_it(visit):
+    page = opened(visit)
+    page.locator(".pl-sort", has_text="Strongest").click()
+
+    def strongest() -> list[float]:
+        cells = page.locator(".pl-table-row:not([hidden]) td:nth-child(4)").all_inner_texts()
+        return [float(text) for text in cells]
+
+    assert strongest() == sorted(strongest(), reverse=True)
+    page.locator(".pl-sort", has_text="Strongest").click()
+    assert strongest() == sorted(strongest())
+    assert query(page)["sort"] == "maximum~up"
+    opened(visit, "&sort=maximum~up")
+    assert strongest() == sorted(strongest())
+
+
+def test_a_lasso_lists_what_is_inside_and_a_dot_opens_its_card(visit):
+    page = opened(visit)
+    box = page.locator(".pl-plane").bounding_box()
+    left, right = box["x"] + box["width"] * 0.45, box["x"] + box["width"] * 0.99
+    top, bottom = box["y"] + 4, box["y"] + box["height"] * 0.5
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+    assert page.locator(".pl-latents .pl-title").inner_text() == "Inside the lasso"
+    inside = int(page.locator(".pl-latents .pl-subtitle").inner_text().split()[0])
+    assert 0 < inside < D_SAE
+    page.locator(".pl-drop-lasso").click()
+    assert page.locator(".pl-latents .pl-title").inner_text() == "All concepts"
+    page.locator(".pl-table-row").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".pl-card[open] .pl-exemplar")
+    assert page.locator(".pl-card .pl-tenth").count() == 1
+    card = query(page)["card"]
+    page.goto(f"{visit.url}?v=1&tab=latents&card={card}")
+    page.wait_for_selector(".pl-card[open] .pl-exemplar")
+    assert f"#{card}" in page.locator(".pl-card-origin").inner_text()
+
+
+def test_the_picture_and_its_patches_search_too(visit):
+    page = opened(visit, "&img=ex:bus&p=30-33")
+    page.locator(".pl-like-region").click()
+    page.wait_for_function(
+        "document.querySelector('.pl-latents .pl-subtitle').textContent.includes('patches')"
+    )
+    assert "30" in rows(page)[0] or page.locator(".pl-table-row").count() > 10
+    page.locator("[data-filter=here]").check()
+    assert visit.errors == []
+
+
+def test_hostile_links_are_inert(visit):
+    page = opened(visit, "&q=<img src=x onerror=document.title='hacked'>&sort=${1}&card=-4")
+    assert page.title() == "PatchLens"
+    assert visit.errors == []

@@ -1,0 +1,136 @@
+"""How fast the tabs Latents, Steer and Compare feel, from a real browser.
+
+    python training/bench/tab_latency.py
+
+The map is measured twice: on the bundled index, and on 49,152 latents of random figures. Every figure
+is taken inside the page. Knows the page's class names. Needs a Chromium.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from tests.browser.serving import Visit, browser, chromium, served
+from training.bench.app_latency import UNTIL, report
+
+VIEW = {"viewport": {"width": 1280, "height": 900}}
+OPEN_LATENTS = "() => document.querySelector('[data-tab-id=latents]').click()"
+MAP_READY = "() => performance.getEntriesByName('patchlens-map-ready').length"
+TYPE = """
+(text) => {
+  const field = document.querySelector('.pl-search input'), start = performance.now();
+  field.value = text;
+  field.dispatchEvent(new Event('input'));
+  return performance.now() - start;
+}
+"""
+MOVES = """
+() => {
+  const plane = document.querySelector('.pl-plane'), area = plane.getBoundingClientRect(), times = [];
+  for (let i = 0; i < 400; i++) {
+    const clientX = area.left + area.width * ((i * 37) % 100) / 100;
+    const clientY = area.top + area.height * ((i * 61) % 100) / 100;
+    const start = performance.now();
+    plane.dispatchEvent(new PointerEvent('pointermove', {clientX, clientY, pointerType: 'mouse'}));
+    times.push(performance.now() - start);
+  }
+  return times;
+}
+"""
+
+
+def elapsed(page: Page, act: str, found: str) -> float:
+    """Milliseconds from `act` until `found` holds and a frame was drawn."""
+    return float(page.evaluate(f"({UNTIL})({act}, {found})"))
+
+
+def latents(page: Page, words: str, queries: tuple[str, ...]) -> None:
+    """The map and its search."""
+    report(f"map ready, {words}", elapsed(page, OPEN_LATENTS, MAP_READY), 1000)
+    page.wait_for_timeout(500)
+    drawn = []
+    for step in range(8):
+        page.mouse.move(400, 500)
+        page.mouse.wheel(0, -60 if step < 4 else 60)
+        page.wait_for_timeout(60)
+        drawn.append(page.evaluate("window.patchlens.drawn"))
+    report(f"map redraw, {words}, worst of 8", max(drawn), 16)
+    moves = page.evaluate(MOVES)
+    report(f"map hover, {words}, 95th percentile", float(np.percentile(moves, 95)), 4)
+    times = [page.evaluate(TYPE, text) for text in queries]
+    report(f"local search, {words}, worst of {len(times)}", max(times), 50)
+
+
+def by_meaning(page: Page) -> None:
+    """From the last key to answers by meaning, its pause for typing included."""
+    times = []
+    for text in ("something to eat", "an animal in water", "a vehicle", "a thing on snow"):
+        act = f"() => ({TYPE})('{text}')"
+        said = "document.querySelector('.pl-latents .pl-subtitle').textContent"
+        page.evaluate(TYPE, "")
+        times.append(elapsed(page, act, f"() => {said}.includes('meaning')"))
+    report("search by meaning, worst of 4", max(times), 400)
+
+
+def steer(visit: Visit) -> None:
+    """A turn of the dose until the next words and until the texts are there."""
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=steer&img=ex:tiger&steer=12*1")
+    page.wait_for_function("performance.getEntriesByName('patchlens-written').length > 0")
+    page.wait_for_timeout(800)
+    turn = (
+        "() => { const dose = document.querySelector('.pl-dose'); performance.clearMarks();"
+        " dose.value = Number(dose.value) + 0.5; dose.dispatchEvent(new Event('input')); }"
+    )
+    times: dict[str, list[float]] = {"patchlens-next": [], "patchlens-written": []}
+    for mark, found in times.items():
+        for _ in range(5):
+            seen = f"() => performance.getEntriesByName('{mark}').length"
+            found.append(elapsed(page, turn, seen))
+            page.wait_for_timeout(1800)
+    wait = "pause of 60 ms for further turns included"
+    report("dose to next words, median of 5", float(np.median(times["patchlens-next"])), 150, wait)
+    wait = "pause of 380 ms for further turns included"
+    report("dose to texts, median of 5", float(np.median(times["patchlens-written"])), 1500, wait)
+
+
+def compare(visit: Visit) -> None:
+    """The next picture until its explanation is drawn, and a concept switched off."""
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=compare")
+    page.wait_for_selector(".pl-fall-sum")
+    page.wait_for_timeout(800)
+    press = (
+        "() => { performance.clearMarks('patchlens-explained');"
+        " document.querySelector('.pl-next-picture').click(); }"
+    )
+    seen = "() => performance.getEntriesByName('patchlens-explained').length"
+    times = [elapsed(page, press, seen) for _ in range(5)]
+    report("next picture to explanation, median of 5", float(np.median(times)), 1000)
+    off = "() => document.querySelector('.pl-fall-line input').click()"
+    felt = "() => document.querySelectorAll('.pl-total').length === 2"
+    report("concept off to both predictions", elapsed(page, off, felt), 400)
+
+
+def main() -> None:
+    """Print every figure."""
+    if chromium() is None:
+        print("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
+        return
+    with browser() as running:
+        with served("app.py", "--port", "{port}") as url:
+            visit = Visit(running, url, **VIEW)
+            latents(visit.open(), "bundled", ("t", "ti", "dog", "#12", "background"))
+            by_meaning(visit.page)
+            steer(visit)
+            compare(visit)
+        with served("-m", "tests.tiny_lens", "{port}", "49152") as url:
+            visit = Visit(running, url, **VIEW)
+            latents(visit.open(), "49,152 latents", ("t", "ti", "dog", "#12", "e"))
+
+
+if __name__ == "__main__":
+    main()
