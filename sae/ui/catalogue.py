@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_ICONS = 256
 """Icons given for one request."""
 EXEMPLARS_PER_ROW = 6
+GUESS = 0.6
+"""Names of less confidence than this are shown with a question mark."""
 PER_TENTH = 6
 """Exemplars shown of each tenth of the images in which a concept fires."""
 
@@ -44,7 +46,7 @@ class Catalogue:
         ids = code.latents.astype(np.int64)
         dataset_max = np.asarray(self.index.max_activation, np.float32)[ids]
         return {
-            "names": [self.index.names[i] for i in ids],
+            "names": [self.label(i) for i in ids],
             "dataset_max": to_base64(dataset_max),
             "dense": np.flatnonzero(np.asarray(self.index.dense)[ids]).tolist(),
         }
@@ -52,6 +54,12 @@ class Catalogue:
     def name(self, latent: int) -> str:
         """The concept's name, or `""` where it has none."""
         return self.index.names[latent] if self.index is not None else ""
+
+    def label(self, latent: int) -> str:
+        """The name as it stands on the screen: a guess carries a question mark."""
+        name = self.name(latent)
+        sure = not name or self.index.name_confidences[latent] >= GUESS
+        return name if sure else name + "?"
 
     def frequency(self, latent: int) -> float | None:
         """Share of the index's images in which the concept fires; None without an index."""
@@ -90,7 +98,7 @@ class Catalogue:
         exemplars, images = self._exemplars(levels)
         return {
             "latent": number,
-            "name": concept.name,
+            "name": self.label(number),
             "name_source": concept.name_source,
             "name_score": _finite(concept.name_score),
             "name_confidence": _finite(concept.name_confidence),
@@ -107,8 +115,8 @@ class Catalogue:
                 "steerability": _finite(concept.statistics.get("steerability", np.nan)),
             },
             "classes": [[c.label, _finite(c.share)] for c in concept.classes[:6]],
-            "neighbours": [[n.latent, n.name, _finite(n.score)] for n in concept.neighbours[:8]],
-            "cofiring": [[n.latent, n.name, _finite(n.score)] for n in concept.cofiring[:8]],
+            "neighbours": self._related(concept.neighbours),
+            "cofiring": self._related(concept.cofiring),
             "histogram": {
                 "counts": [int(n) for n in concept.histogram],
                 "edges": [float(e) for e in concept.histogram_edges],
@@ -130,11 +138,16 @@ class Catalogue:
         if self.index is None:
             return ""
         top = self.index.concept(latent).exemplars.get("top", [])
-        if not top or not top[0].patches:
+        if not top:
             return ""
-        best = top[0].patches[int(np.argmax(top[0].values))]
         picture = self.index.thumbnail(top[0].image_id)
+        if not top[0].patches:  # it fires in the CLS token only
+            return data_uri(concept_icon(picture), "webp")
+        best = top[0].patches[int(np.argmax(top[0].values))]
         return data_uri(concept_icon(picture, int(best), self.grid), "webp")
+
+    def _related(self, found: list) -> list[list[object]]:
+        return [[n.latent, self.label(n.latent), _finite(n.score)] for n in found[:8]]
 
     def _exemplars(self, levels: dict[str, list]) -> tuple[dict[str, list], dict[str, str]]:
         shown: dict[str, list] = {}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Json = dict[str, object]
 MAX_ROWS = 40
 MAX_KEPT = 8
+MAX_TRIED = 48
+"""Pictures that are tried, at most, to find one on which two heads disagree."""
 N_SAMPLES = 400
 """Pictures of a task that one can leaf through."""
 log = logging.getLogger(__name__)
@@ -48,10 +50,11 @@ class CompareDesk:
         return self.comparison.tasks()
 
     def answer(self, asked: object) -> Json:
-        """One of `sample`, `explain`, `off` or `task`, or `{"problem": sentence}`."""
+        """One of `sample`, `differ`, `explain`, `off` or `task`, or `{"problem": sentence}`."""
         fields = asked if isinstance(asked, dict) else {}
         ways = {
             "sample": self._sample_json,
+            "differ": self._differ_json,
             "explain": self._explain_json,
             "off": self._off_json,
             "task": self._task_json,
@@ -88,6 +91,20 @@ class CompareDesk:
             "request": {"kind": "task", "data": [task_name, split, number]},
         }
 
+    def _differ_json(self, fields: Json) -> Json:
+        """The first picture from `number` on, of the next MAX_TRIED, on which the heads disagree."""
+        from sae.adaptation.disagreement import first_disagreement
+
+        task_name, split, first = _sample_of(fields)
+        heads = _heads_of(fields)
+        numbers = [(first + step) % N_SAMPLES for step in range(MAX_TRIED)]
+        images = (self._sample(task_name, split, number)[0] for number in numbers)
+        pair = tuple(self.comparison.classifier(task_name, head, split) for head in heads)
+        place = first_disagreement(self.comparison.parts, images, pair)
+        if place is None:
+            return {"number": None}
+        return {"number": numbers[place]}
+
     def _picture(self, request: object) -> Image.Image:
         fields = request if isinstance(request, dict) else {}
         data = fields.get("data")
@@ -110,13 +127,11 @@ class CompareDesk:
         return found
 
     def _explain(self, image: Image.Image, fields: Json) -> "Explanation":
-        heads, split = fields.get("heads"), str(fields.get("split"))
-        if not (isinstance(heads, list) and len(heads) == 2):
-            raise ValueError("two heads are compared; choose one on each side")
+        heads, split = _heads_of(fields), str(fields.get("split"))
         task_name = str(fields.get("task"))
         words = fields.get("words")
         if isinstance(words, str) and words.strip():
-            pair = tuple(self.comparison.classifier(task_name, str(h), split) for h in heads)
+            pair = tuple(self.comparison.classifier(task_name, head, split) for head in heads)
             against = fields.get("against")
             other = against if isinstance(against, str) and against.strip() else None
             return self.comparison.match(image, words, pair, against=other)
@@ -124,14 +139,15 @@ class CompareDesk:
         chosen = None
         if isinstance(classes, list) and len(classes) == 2:
             chosen = (str(classes[0]), str(classes[1]))
-        pair_names = (str(heads[0]), str(heads[1]))
-        return self.comparison.explain(image, task_name, pair_names, split=split, classes=chosen)
+        return self.comparison.explain(image, task_name, heads, split=split, classes=chosen)
 
     def _explain_json(self, fields: Json) -> Json:
         found = self._explanation(fields)
         image = self._picture(fields.get("picture"))
         left, top, right, bottom = self.comparison.parts.backbone.image_box(image.size)
         shown = found.to_json(MAX_ROWS)
+        for row in shown["concepts"]:
+            row["name"] = self.catalogue.label(row["latent"])
         maps = np.stack([found.maps(row.latent).cpu().numpy() for row in found.concepts[:MAX_ROWS]])
         scale = maps.max(axis=(1, 2, 3))
         codes = np.round(255 * maps / np.maximum(scale, 1e-12)[:, None, None, None])
@@ -164,7 +180,14 @@ class CompareDesk:
         if results is None:
             return {"results": None}
         latents = {point[1] for point in results["base"].get("scatter", {}).get("points", [])}
-        return {"results": results, "names": {str(n): self.catalogue.name(n) for n in latents}}
+        return {"results": results, "names": {str(n): self.catalogue.label(n) for n in latents}}
+
+
+def _heads_of(fields: Json) -> tuple[str, str]:
+    heads = fields.get("heads")
+    if not (isinstance(heads, list) and len(heads) == 2):
+        raise ValueError("two heads are compared; choose one on each side")
+    return str(heads[0]), str(heads[1])
 
 
 def _sample_of(fields: Json) -> tuple[str, str, int]:

@@ -15,7 +15,7 @@ from sae.views.colours import lookup_table
 
 def latents_tab(catalogue: Catalogue, finder: Finder | None) -> None:
     """Build the Latents tab inside the open Blocks context; without an index it says how to get one."""
-    overview = Overview(catalogue.index) if catalogue.index is not None else None
+    overview = Overview(catalogue) if catalogue.index is not None else None
 
     def latents(_nothing: object = None) -> dict[str, object]:
         return overview.packed if overview is not None else {}

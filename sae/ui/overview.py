@@ -1,17 +1,14 @@
 """All concepts at once, as the Latents tab draws them: figures of 16 bits, flags and names.
 
-Knows: ConceptIndex and the packing that static/latents_data.js reads. Does not know: models, Gradio.
+Knows: the catalogue and the packing that static/latents_data.js reads. Does not know: models, Gradio.
 """
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sae.ui.catalogue import Catalogue
 from sae.views.code import to_base64
-
-if TYPE_CHECKING:
-    from sae.concepts.index import ConceptIndex
 
 UNKNOWN = 65535
 """Code of a figure that a concept does not have."""
@@ -22,8 +19,9 @@ OPTIONAL = ("monosemanticity", "steerability")
 class Overview:
     """Packs an index once; immutable, shared by all visitors."""
 
-    def __init__(self, index: "ConceptIndex") -> None:
-        self.index = index
+    def __init__(self, catalogue: Catalogue) -> None:
+        """The catalogue must have an index."""
+        self.catalogue, self.index = catalogue, catalogue.index
 
     @cached_property
     def packed(self) -> dict[str, object]:
@@ -45,7 +43,7 @@ class Overview:
             "n": len(index.names),
             "figures": {name: figure for name, figure in figures.items() if figure is not None},
             "flags": to_base64(flags),
-            "names": list(index.names),
+            "names": [self.catalogue.label(latent) for latent in range(len(index.names))],
         }
 
 

@@ -160,7 +160,7 @@ class SteerDesk:
     def _about(self, latent: int) -> Json:
         return {
             "latent": latent,
-            "name": self.catalogue.name(latent),
+            "name": self.catalogue.label(latent),
             "maximum": self.catalogue.maximum(latent),
             "icon": self.catalogue.icons([latent]).get(str(latent), ""),
         }

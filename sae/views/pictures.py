@@ -42,15 +42,18 @@ def encode(image: Image.Image, kind: str, quality: int = 80) -> bytes:
     return buffer.getvalue()
 
 
-def concept_icon(thumbnail: bytes, patch: int, grid: tuple[int, int]) -> bytes:
+def concept_icon(
+    thumbnail: bytes, patch: int | None = None, grid: tuple[int, int] = (1, 1)
+) -> bytes:
     """A square WebP crop of an exemplar around its strongest patch: half the picture's width.
 
-    `patch` is a row-major number in `grid` (rows, columns).
+    `patch` is a row-major number in `grid` (rows, columns); without one, the middle of the whole.
     """
     rows, columns = grid
     with Image.open(io.BytesIO(thumbnail)) as opened:
         image = opened.convert("RGB")
-    side = max(8, min(image.size) // 2)
+    side = max(8, min(image.size) // (1 if patch is None else 2))
+    patch = 0 if patch is None else patch
     row, column = divmod(patch, columns)
     x = (column + 0.5) / columns * image.width - side / 2
     y = (row + 0.5) / rows * image.height - side / 2

@@ -55,6 +55,7 @@ def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visi
     page = visit.page
     page.goto(f"{visit.url}?v=1&tab=steer&img=ex:tiger")
     page.wait_for_function("window.patchlens && window.patchlens.picture", timeout=30_000)
+    page.locator(".pl-remove").click(timeout=20_000)  # the preset that it opens on
     page.locator(".pl-target").fill("dog")
     page.locator(".pl-would-go").click()
     page.locator(".pl-would-list .pl-rack-name").first.click(timeout=20_000)
@@ -113,3 +114,20 @@ def test_the_http_endpoints_answer(url, tiger):
     for head in found["heads"]:
         total = sum(row["share"] for row in head["contributions"]) + head["residual"]
         assert total == pytest.approx(head["margin"], abs=1e-3)
+
+
+def test_steer_and_compare_open_on_something_to_see(visit):
+    page = visit.page
+    page.goto(f"{visit.url}?tab=steer")
+    page.wait_for_selector(".pl-rack-row", timeout=20_000)
+    assert page.locator("[data-row=steered] mark").first.inner_text() == "cat"
+    page.goto(f"{visit.url}?tab=compare")
+    page.wait_for_selector(".pl-fall-sum", timeout=20_000)
+    best = [page.locator(f".pl-guesses[data-side='{n}'] .pl-guess").first for n in (0, 1)]
+    assert best[0].inner_text() != best[1].inner_text()
+    before = query(page)["pic"]
+    page.locator(".pl-differ").click()
+    page.wait_for_function(
+        "(old) => new URLSearchParams(location.search).get('pic') !== old", arg=before
+    )
+    assert best[0].inner_text() != best[1].inner_text()

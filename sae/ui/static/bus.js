@@ -4,6 +4,7 @@
 const bus = window.patchlens || (window.patchlens = (() => {
   const heard = new Map(), waiting = new Map(), receivers = new Map();
   return {
+    opened: location.search, // as the visitor came; the components rewrite the address soon after
     picture: null,
     icons: new Map(),
     card: { open() {}, isOpen: () => false, prefetch() {} },

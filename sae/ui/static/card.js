@@ -100,7 +100,7 @@ function weakness(facts) {
   const { figures } = facts, said = [];
   if (!figures || facts.dead) return "";
   if (facts.rare) said.push("it fired on very few pictures, so its examples may mislead");
-  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.35) said.push("the name is a guess");
+  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.6) said.push("the name is a guess");
   if (figures.entropy !== null && figures.entropy > 1.4) said.push("its strongest pictures are of many kinds");
   if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1) said.push("its pictures look little alike");
   return said.length ? "Weak points: " + said.join("; ") + "." : "";
@@ -195,7 +195,7 @@ function figureTiles(facts) {
     tiles.append(box);
   };
   add("Fires in", figures.frequency === null ? "–" : rarely, "of " + facts.n_images.toLocaleString("en") + " pictures (activated frequency)");
-  add("Mean strength", figures.mean === null ? "–" : amountText(figures.mean), "mean activation where it fires");
+  add("Mean strength", figures.mean === null ? "–" : amountText(figures.mean), "averaged over every patch of the pictures it fires in");
   add("Strongest", figures.maximum === null ? "–" : amountText(figures.maximum), "maximum over the data set");
   add("Label spread", figures.entropy === null || figures.entropy < 0 ? "–" : figures.entropy.toFixed(2), "entropy of labels, nats: 0 is one label only");
   if (typeof figures.monosemanticity === "number") add("Same look", figures.monosemanticity.toFixed(2), "monosemanticity: similarity of its pictures, at most 1");

@@ -46,6 +46,16 @@ async function openSample() {
   if (answer) show(answer.picture, answer.request, answer.label);
 }
 
+// The first picture from `from` on to which the two heads give different answers.
+async function openDiffering(from) {
+  const asked = { task: view.task, split: view.split, heads: view.heads };
+  const answer = await ask({ way: "differ", number: from, ...asked });
+  if (answer && answer.number !== null) view.number = answer.number;
+  else if (answer) say("They agree on the pictures that were tried.");
+  await openSample();
+  if (answer && answer.number === null) notice("The two say the same of the next 48 pictures of this task.");
+}
+
 function show(picture, request, label) {
   Object.assign(view, { request, label, locked: -1 });
   for (const image of root.querySelectorAll(".pl-one img")) { image.src = picture.src; image.alt = picture.alt; }
@@ -92,14 +102,14 @@ function writeCompareLink() {
   if (!view.task) return;
   const pairs = [["task", view.task], ["heads", view.heads.join(",")]];
   if (view.split !== "base") pairs.push(["split", view.split]);
-  if (!view.own && view.number) pairs.push(["pic", view.number]);
+  if (!view.own) pairs.push(["pic", view.number]);
   if (view.off.size) pairs.push(["off", [...view.off].slice(0, 64).join(",")]);
   writeQuery(COMPARE_KEYS, pairs);
 }
 
 // A link's parts are looked up in what there is; the rest is left out.
 function followCompareLink() {
-  const query = new URLSearchParams(location.search), { tasks } = props.setup;
+  const query = new URLSearchParams(bus.opened), { tasks } = props.setup;
   view.task = (tasks.find((one) => one.name === query.get("task")) || tasks[0]).name;
   if (query.get("split") === "novel") view.split = "novel";
   const names = taskNow().heads.map((one) => one.name), heads = (query.get("heads") || "").split(",");
@@ -108,12 +118,13 @@ function followCompareLink() {
   for (const part of (query.get("off") || "").split(",").slice(0, 64)) if (/^\d{1,7}$/.test(part)) view.off.add(Number(part));
 }
 
-const changeTask = () => { view.classes = null; view.off.clear(); view.number = 0; layTask(); openSample(); };
+const changeTask = () => { view.classes = null; view.off.clear(); layTask(); openDiffering(0); };
 taskBox.addEventListener("change", () => { view.task = taskBox.value; changeTask(); });
 boxes.forEach((box, side) => box.addEventListener("change", () => { view.heads[side] = box.value; layTask(); explain(); }));
 const showSplit = switchGroup(find(".pl-split"), (value) => { view.split = value; showSplit(value); changeTask(); });
 const showUsed = switchGroup(find(".pl-used"), (value) => { view.used = value; view.shown = 12; showUsed(value); drawFall(); });
 find(".pl-next-picture").addEventListener("click", () => { view.number = (view.number + 1) % 400; view.off.clear(); openSample(); });
+find(".pl-differ").addEventListener("click", (event) => { view.off.clear(); busyWhile(event.currentTarget, () => openDiffering((view.number + 1) % 400)); });
 find(".pl-previous").addEventListener("click", () => { view.number = (view.number + 399) % 400; view.off.clear(); openSample(); });
 find(".pl-use").addEventListener("click", () => { if (bus.picture && bus.picture.request) { view.own = true; view.off.clear(); show(bus.picture.value.picture, bus.picture.request, ""); } });
 find(".pl-more").addEventListener("click", () => { view.shown += 12; drawFall(); });
@@ -134,4 +145,4 @@ followCompareLink();
 showSplit(view.split);
 showUsed(view.used);
 layTask();
-openSample();
+if (new URLSearchParams(bus.opened).has("pic")) openSample(); else openDiffering(0);

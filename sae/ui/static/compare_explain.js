@@ -70,7 +70,14 @@ function drawFall() {
   setText(more, "Show " + Math.min(12, pool.length - view.shown) + " more of " + pool.length);
   find(".pl-all-on").hidden = !view.off.size;
   setText(find(".pl-why .pl-subtitle"), found.question.charAt(0).toUpperCase() + found.question.slice(1));
-  setText(find(".pl-method"), heads[0].exact && heads[1].exact ? "Shares are exact: from this layer on the path to the score is linear." : "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.");
+  setText(find(".pl-method"), (heads[0].exact && heads[1].exact ? "Shares are exact: from this layer on the path to the score is linear." : "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.") + unexplainedParts(heads));
+}
+
+// What "not explained" is made of, in words.
+function unexplainedParts(heads) {
+  const of = (name) => heads.map((head) => signed(head.residual_parts[name])).join(" and ");
+  const gap = heads.some((head) => Math.abs(head.residual_parts.gap) >= 0.005) ? ", and rounding of the integral " + of("gap") : "";
+  return " It is what the head says with no concept at all (" + of("start") + "), what the SAE leaves out (" + of("error") + ")" + gap + ".";
 }
 
 function fallHead() {

@@ -27,6 +27,14 @@ function amountText(amount) {
 const shareText = (share) => share >= 0.995 ? "100 %" : share > 0 && share < 0.01 ? (100 * share).toFixed(1) + " %" : Math.round(100 * share) + " %";
 const plural = (n, one, many) => n + " " + (n === 1 ? one : many);
 
+// A button says that it is at work until the act is done.
+async function busyWhile(button, act) {
+  const { textContent } = button;
+  button.disabled = true;
+  setText(button, "Running …");
+  try { await act(); } finally { button.disabled = false; setText(button, textContent); }
+}
+
 // A group of radio buttons: one tab stop, arrows move, `choose` hears the new value.
 function switchGroup(node, choose) {
   const options = [...node.querySelectorAll("[role=radio]")];

@@ -91,7 +91,7 @@ function refresh() {
 
 // A link of this tab: ?tab=latents&q=…&sort=…; anything it does not know is left out.
 function followLatentsLink() {
-  const query = new URLSearchParams(location.search), [by, way] = (query.get("sort") || "").split("~");
+  const query = new URLSearchParams(bus.opened), [by, way] = (query.get("sort") || "").split("~");
   if (by && (by === "name" || all.figures[by] && COLUMNS.some(([key]) => key === by))) Object.assign(list, { by, down: way !== "up" });
   field.value = (query.get("q") || "").slice(0, 200);
   if (field.value) searchText();

@@ -218,6 +218,6 @@ layExamples();
 watch("value", () => receive(props.value));
 
 // A link that names a view is answered by the server's load event; until then nothing is drawn.
-const linked = [...new URLSearchParams(location.search).keys()].some((key) => [...LENS_KEYS, "v", "card"].includes(key));
+const linked = [...new URLSearchParams(bus.opened).keys()].some((key) => [...LENS_KEYS, "v", "card"].includes(key));
 if (!linked) receive(props.value);
 else setTimeout(() => { if (!state.code) receive(props.value); }, 5000);

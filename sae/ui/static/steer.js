@@ -182,12 +182,6 @@ find(".pl-copy").addEventListener("click", (event) => copyLink(event.currentTarg
 find(".pl-notice-close").addEventListener("click", () => notice([]));
 find(".pl-copy-python").addEventListener("click", async (event) => { try { await navigator.clipboard.writeText(find(".pl-python").textContent); setText(event.target, "Copied"); setTimeout(() => setText(event.target, "Copy Python"), 1500); } catch { notice("Select the code above and copy it."); } });
 
-async function busyWhile(button, act) {
-  const { textContent } = button;
-  button.disabled = true;
-  setText(button, "Running …");
-  try { await act(); } finally { button.disabled = false; setText(button, textContent); }
-}
 find(".pl-ladder-go").addEventListener("click", (event) => busyWhile(event.currentTarget, async () => {
   if (!rackState.rows.some((row) => row.on)) { notice("Turn a concept first: the ladder runs the rack at five strengths."); return; }
   const answer = await ask({ way: "ladder", word: find(".pl-word").value, ...question() });
@@ -218,19 +212,31 @@ document.addEventListener("drop", async (event) => {
 });
 document.addEventListener("dragover", (event) => { if (root.offsetParent !== null) event.preventDefault(); });
 function openRecipe(recipe) {
+  begun = true;
   applyRecipe(recipe);
   notice("The experiment of this picture was taken up.");
   const link = /^ex:([a-z-]{1,40})$/.exec(recipe.img || "");
   if (link) bus.send("lens", { kind: "example", data: link[1] }); else changed();
 }
 
+// The first look at an empty rack opens the first preset, if the picture in view is that preset's.
+let begun = false;
+function begin() {
+  const [preset] = props.setup.presets;
+  if (begun || !bus.picture || root.offsetParent === null) return false;
+  begun = true;
+  if (!preset || bus.picture.source.name !== preset.example || preset.edits.some((edit) => (edit.scope || {}).patches)) return false;
+  tryPreset(preset);
+  return true;
+}
 watch("value", () => take(props.value));
-bus.on("picture", () => { drawSubject(); changed(); });
-bus.receive("steer", ({ concept }) => addConcept(concept, 1.5));
+bus.receive("steer", ({ concept }) => { begun = true; addConcept(concept, 1.5); });
 layPrompts();
 layPresets();
-const linkQuery = new URLSearchParams(location.search);
+const linkQuery = new URLSearchParams(bus.opened);
 applyRecipe({ steer: linkQuery.get("steer"), ask: linkQuery.get("ask"), keep: linkQuery.get("keep") });
 find(".pl-start").value = startFor(rackState.prompt);
 drawSubject();
-new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) changed(); }).observe(root);
+begun = rackState.rows.length > 0;
+bus.on("picture", () => { drawSubject(); if (!begin()) changed(); });
+new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && !begin()) changed(); }).observe(root);

@@ -9,7 +9,7 @@ document.addEventListener("click", (event) => {
   writeQuery(["tab"], tabOf(button) === props.setup.tabs[0] ? [] : [["tab", tabOf(button)]]);
 });
 
-const asked = new URLSearchParams(location.search).get("tab");
+const asked = new URLSearchParams(bus.opened).get("tab");
 if (props.setup.tabs.includes(asked)) {
   const open = (tries) => {
     if (tabButtons().length) bus.goTo(asked);
