@@ -4,7 +4,6 @@ Knows: a Comparison, the catalogue and what a browser may send. Does not know: G
 Explanations are kept for a while by what was asked, so that switching a concept off is quick.
 """
 
-import logging
 import threading
 from collections import OrderedDict
 from functools import cached_property, lru_cache
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from sae.images import ImageError
 from sae.storage import plain_key
+from sae.ui.asking import Json, answered
 from sae.ui.catalogue import Catalogue
 from sae.ui.openings import Openings
 from sae.views.code import to_base64
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
     from sae.adaptation.compare import Comparison
     from sae.adaptation.explanation import Explanation
 
-Json = dict[str, object]
 MAX_ROWS = 40
 MAX_KEPT = 8
 MAX_TRIED = 48
 """Pictures that are tried, at most, to find one on which two heads disagree."""
 N_SAMPLES = 400
 """Pictures of a task that one can leaf through."""
-log = logging.getLogger(__name__)
-UNEXPECTED = "This could not be compared. Nothing else is affected: change something and try again."
 
 
 class CompareDesk:
@@ -51,7 +47,6 @@ class CompareDesk:
 
     def answer(self, asked: object) -> Json:
         """One of `sample`, `differ`, `explain`, `off` or `task`, or `{"problem": sentence}`."""
-        fields = asked if isinstance(asked, dict) else {}
         ways = {
             "sample": self._sample_json,
             "differ": self._differ_json,
@@ -59,18 +54,7 @@ class CompareDesk:
             "off": self._off_json,
             "task": self._task_json,
         }
-        way = ways.get(str(fields.get("way")))
-        if way is None:
-            return {"problem": "This request is not understood. Reload the page."}
-        try:
-            with self._turn:
-                return way(fields)
-        except (ImageError, ValueError) as error:
-            text = str(error).strip()
-            return {"problem": text[:1].upper() + text[1:]}
-        except Exception:
-            log.exception("a question of the Compare tab failed")
-            return {"problem": UNEXPECTED}
+        return answered(asked, ways, self._turn)
 
     def _draw_sample(self, task_name: str, split: str, number: int) -> tuple[Image.Image, str]:
         """Test picture `number` of a task and its class; the same number is the same picture."""

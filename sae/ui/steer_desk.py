@@ -5,16 +5,15 @@ A visitor's pictures are kept prepared for a while, by what the browser asked fo
 of another's, and running answers are stopped by the session that started them only.
 """
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sae.images import ImageError
 from sae.steering.edits import SteerRequest
 from sae.storage import plain_key
+from sae.ui.asking import Json, answered, problem
 from sae.ui.catalogue import Catalogue
 from sae.ui.openings import Openings
 
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
     from sae.steering import Prepared, Steerer
     from sae.steering.answers import CaptionStream
 
-Json = dict[str, object]
 MAX_PREPARED = 6
 MAX_RUNNING = 64
 MAX_SUGGESTED = 12
-log = logging.getLogger(__name__)
-UNEXPECTED = "This could not be answered. Nothing else is affected: change something and try again."
 
 
 class SteerDesk:
@@ -60,11 +56,8 @@ class SteerDesk:
             finally:
                 stream.stop()
             yield {"ticket": ticket, "ended": True}
-        except (ImageError, ValueError) as error:
-            yield {"ticket": ticket, "problem": _sentence(error)}
-        except Exception:
-            log.exception("captions could not be written")
-            yield {"ticket": ticket, "problem": UNEXPECTED}
+        except Exception as error:
+            yield {"ticket": ticket, "problem": problem(error)}
 
     def stop(self, session: str) -> None:
         """Write no further word for this session."""
@@ -75,24 +68,13 @@ class SteerDesk:
 
     def answer(self, asked: object) -> Json:
         """One of `next`, `ladder`, `candidates` or `suggest`, or `{"problem": sentence}`."""
-        fields = asked if isinstance(asked, dict) else {}
         ways = {
             "next": self._next,
             "ladder": self._ladder,
             "candidates": self._candidates,
             "suggest": self._suggest,
         }
-        way = ways.get(str(fields.get("way")))
-        if way is None:
-            return {"problem": "This request is not understood. Reload the page."}
-        try:
-            with self._turn:
-                return way(fields)
-        except (ImageError, ValueError) as error:
-            return {"problem": _sentence(error)}
-        except Exception:
-            log.exception("a question of the Steer tab failed")
-            return {"problem": UNEXPECTED}
+        return answered(asked, ways, self._turn)
 
     def _asked(self, fields: Json) -> "tuple[Prepared, SteerRequest]":
         request = SteerRequest.from_json(fields.get("steer"))
@@ -164,8 +146,3 @@ class SteerDesk:
             "maximum": self.catalogue.maximum(latent),
             "icon": self.catalogue.icons([latent]).get(str(latent), ""),
         }
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

@@ -9,7 +9,7 @@ from PIL import Image
 from sae.model import SparseAutoencoder
 from sae.scenes import Scene, SceneObject, compose
 from tests.browser.lens_page import query
-from tests.browser.serving import Visit, browser, chromium, served
+from tests.browser.serving import chromium, served
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 
@@ -18,20 +18,6 @@ pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this 
 def url() -> Iterator[str]:
     with served("app.py", "--port", "{port}") as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[object]:
-    with browser() as one:
-        yield one
-
-
-@pytest.fixture
-def visit(running, url) -> Iterator[Visit]:
-    one = Visit(running, url, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    yield one
-    assert (one.errors, one.foreign) == ([], [])
-    one.close()
 
 
 @pytest.fixture
@@ -49,6 +35,7 @@ def test_the_bundled_models_open_on_a_named_page(visit):
     assert f"{d_sae:,}" in page.locator(".pl-lead").first.inner_text()
     assert page.locator("#lens .pl-row:not([hidden])").count() > 3
     assert page.locator(".pl-warning").is_hidden()
+    assert visit.errors == []
 
 
 def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visit):
@@ -77,6 +64,7 @@ def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visi
     page.locator(".pl-ladder-go").click()
     page.wait_for_selector(".pl-rung", timeout=20_000)
     assert page.locator(".pl-rung").count() == 5
+    assert visit.errors == []
     page.goto(f"{visit.url}?v=1&tab=steer&steer={latent}*2.5")
     page.wait_for_selector(".pl-rack-row", timeout=30_000)
     assert page.locator(".pl-dose-number").input_value() == "2.5"
@@ -121,6 +109,7 @@ def test_steer_and_compare_open_on_something_to_see(visit):
     page.goto(f"{visit.url}?tab=steer")
     page.wait_for_selector(".pl-rack-row", timeout=20_000)
     assert page.locator("[data-row=steered] mark").first.inner_text() == "cat"
+    assert visit.errors == []
     page.goto(f"{visit.url}?tab=compare")
     page.wait_for_selector(".pl-fall-sum", timeout=20_000)
     best = [page.locator(f".pl-guesses[data-side='{n}'] .pl-guess").first for n in (0, 1)]
