@@ -138,6 +138,11 @@ def test_names_by_text_say_more_than_saying_nothing(index):
     assert named.name_confidences[0] > 0.99
     assert index.names == ["", "", ""]
     assert name_by_text(index, FakeBackbone(), ["red"], minimum=2.0).names == ["", "", ""]
+    # two words for one thing share the confidence, so neither has more than half of it
+    assert name_by_text(index, FakeBackbone(), ["red", "red thing"]).names == ["", "", ""]
+    both = name_by_text(index, FakeBackbone(), ["red", "red thing"], sure=0.0)
+    assert both.names[0] in ("red", "red thing")
+    assert 0.4 < both.name_confidences[0] <= 0.5
     best = best_words(index, FakeBackbone(), {"green": ["green"], "red": ["red"]}, k=5)
     assert best.words == [["red", "green"], ["red", "green"], []]
 
@@ -273,3 +278,19 @@ def test_missing_and_truncated_tensors_are_refused(index, tmp_path, file):
 def test_a_folder_without_an_index_says_so(tmp_path):
     with pytest.raises(ArtifactError, match="index.json"):
         ConceptIndex.from_pretrained(tmp_path)
+
+
+def test_sheets_of_exemplars(tmp_path):
+    from training.grids import lit, main
+
+    wide = build_index(Reds(list(range(10, 130, 10))), FakeBackbone(), make_sae())
+    wide.save_pretrained(tmp_path / "index")
+    main(["--index", str(tmp_path / "index"), "--out", str(tmp_path / "sheets"), "--n", "5"])
+    assert [path.name for path in sorted((tmp_path / "sheets").iterdir())] == [
+        "00-0.png",
+        "01-1.png",
+    ]
+    exemplar = wide.exemplars(1)[0]  # fires on the last patch alone
+    shown = lit(Image.new("RGB", (8, 8), (200, 200, 200)), exemplar, wide.grid)
+    assert shown.getpixel((7, 7)) == (200, 200, 200)
+    assert shown.getpixel((0, 0)) == (40, 40, 40)

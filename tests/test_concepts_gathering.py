@@ -76,7 +76,7 @@ def test_monosemanticity_in_the_same_pass_merges_too():
     found = statistics_of(one)["monosemanticity"]
     expected = monosemanticity(dense().astype(np.float64).mean(1), EMBEDDINGS)
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
-    assert one.meter.result().numpy() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert one.meters["latents"].result().numpy() == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_statistics_equal_those_of_dense_latents(whole):
@@ -183,7 +183,9 @@ def test_meters_are_kept_in_parts(tmp_path):
     part = gathered(np.arange(50), 20, True)
     save_part(tmp_path, "a", part, {})
     again = load_parts(tmp_path, SETTINGS, {})
-    assert np.array_equal(again.meter.result(), part.meter.result(), equal_nan=True)
+    assert np.array_equal(
+        again.meters["latents"].result(), part.meters["latents"].result(), equal_nan=True
+    )
 
 
 def test_sums_do_not_depend_on_order():

@@ -1,5 +1,6 @@
 """python training/index.py: folders and labels, processes, stopping and resuming, bad input."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from sae.backbones import Backbone
+from sae.backbones.image_encoder import image_encoder
 from sae.concepts.files import FILES
 from sae.concepts.index import ConceptIndex
 from sae.config import BackboneRef, SAEConfig
+from sae.metrics.monosemanticity import monosemanticity
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError
 from tests.tiny_models import tiny
@@ -48,6 +53,7 @@ def _tensor(array: np.ndarray):
 
 def words(world: Path, out: Path, *more: str) -> list[str]:
     base = f"--sae {world / 'sae'} --data {world / 'data'} --out {out} --batch 5 --device cpu"
+    base += " --naming-confidence 0"
     return [*base.split(), "--vocabulary", str(world / "words.txt"), *more]
 
 
@@ -129,15 +135,73 @@ def test_two_processes_give_the_files_of_one(world: Path, built: Path, tmp_path:
     same(built, tmp_path)
 
 
-def test_monosemanticity_by_an_embedder(world: Path, tmp_path: Path, capsys):
-    clip = str(world / "clip")
-    main(words(world, tmp_path, "--embedder", clip, "--n-images", "12", "--no-thumbnails"))
+@pytest.fixture(scope="module")
+def efficientnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EfficientNet-Lite0 with random weights, made from a .pth file as the package has one."""
+    import torch
+
+    pytest.importorskip("timm")
+    from sae.backbones.image_encoder import timm_shapes
+    from training.embedder import main as convert
+
+    folder = tmp_path_factory.mktemp("efficientnet")
+    generator = torch.Generator().manual_seed(0)
+    named = {
+        f"_layer.{number}": torch.rand(shape, generator=generator) * 0.1
+        for number, shape in enumerate(timm_shapes("tf_efficientnet_lite0").values())
+    }
+    torch.save({**named, "_bn.num_batches_tracked": torch.tensor(1)}, folder / "weights.pth")
+    convert(["--weights", str(folder / "weights.pth"), "--out", str(folder)])
+    return folder
+
+
+def test_monosemanticity_by_an_embedder(
+    world: Path, efficientnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    more = ("--embedder", str(efficientnet), "--n-images", "12", "--no-thumbnails")
+    main(words(world, tmp_path, *more))
     figures = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     index = ConceptIndex.from_pretrained(tmp_path)
     assert index.n_images == 12
+    assert index.embedder == efficientnet.name
     scores = index.statistics["monosemanticity"]
     assert figures["monosemanticity_mean"] == pytest.approx(float(np.nanmean(scores)))
     assert np.nanmax(np.abs(scores)) <= 1
+    # raw neurons beside it: the same measure on the backbone's mean activations
+    data, encode = open_labelled(str(world / "data"), 12), image_encoder(str(efficientnet))
+    images = [data[number].image for number in range(12)]
+    backbone = Backbone.from_pretrained(str(world / "clip"))
+    neurons = backbone.activations(images, -2).mean(1)
+    expected = monosemanticity(neurons, encode(images)).mean()
+    assert index.neuron_monosemanticity["mean"] == pytest.approx(float(expected), abs=1e-6)
+    assert figures["monosemanticity_mean_of_neurons"] == index.neuron_monosemanticity["mean"]
+
+
+def test_weights_of_another_model_are_refused(efficientnet: Path, tmp_path: Path):
+    import torch
+
+    from training.embedder import main as convert
+
+    torch.save({"one": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(SystemExit, match="shapes differ"):
+        convert(["--weights", str(tmp_path / "other.pth"), "--out", str(tmp_path)])
+    with pytest.raises(ValueError, match="not a plain vision transformer"):
+        Backbone.from_pretrained(str(efficientnet))
+
+
+def test_statistics_of_other_commands_are_kept_or_said_to_be_lost(
+    world: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    index = ConceptIndex.from_pretrained(built)
+    steerable = np.linspace(0, 1, len(index))
+    index.with_statistics({"steerability": steerable}).save_pretrained(tmp_path)
+    main(words(world, tmp_path, "--names-only"))
+    kept = ConceptIndex.from_pretrained(tmp_path).statistics["steerability"]
+    assert np.allclose(kept, steerable)
+    assert "also had" not in capsys.readouterr().err
+    main(words(world, tmp_path))
+    assert "also had steerability" in capsys.readouterr().err
+    assert "steerability" not in ConceptIndex.from_pretrained(tmp_path).statistics
 
 
 def test_without_exemplars_to_name_from_labels_are_the_names(world: Path, tmp_path: Path):
@@ -174,6 +238,26 @@ def test_a_folder_without_labels(world: Path, tmp_path: Path):
     index = ConceptIndex.from_pretrained(tmp_path)
     assert (index.n_images, index.n_unreadable, index.class_names) == (3, 1, [])
     assert (index.entropy == -1).all()
+
+
+def test_pictures_smaller_than_a_patch_of_one_class_and_odd_modes(world: Path, tmp_path: Path):
+    folder = tmp_path / "data" / "only class"
+    folder.mkdir(parents=True)
+    sizes = {"RGB": (1, 1), "L": (2, 300), "RGBA": (300, 2), "P": (3, 3), "I;16": (5, 4)}
+    for mode, size in sizes.items():
+        Image.new(mode, size, 3).save(folder / f"{mode.replace(';', '')}.png")
+    arguments = words(world, tmp_path, "--name-exemplars", "0", "--embedder", str(world / "clip"))
+    arguments[arguments.index("--data") + 1] = str(tmp_path / "data")
+    place = arguments.index("--vocabulary")
+    main(arguments[:place] + arguments[place + 2 :])
+    index = ConceptIndex.from_pretrained(tmp_path)
+    assert (index.n_images, index.n_unreadable) == (5, 0)
+    assert index.class_names == ["only class"]
+    assert set(index.names) == {""}  # one class says nothing
+    strongest = index.exemplars(int(index.frequency.argmax()))
+    for exemplar in strongest:
+        with Image.open(io.BytesIO(index.thumbnail(exemplar.image_id))) as thumbnail:
+            assert min(thumbnail.size) >= 1
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,22 @@ from sae.kernels.threads import share
 TOKENS, D_IN, D_SAE = 6, 5, 9
 TRITON = """
 import torch
+from sae import kernels
 from sae.kernels import on_cuda
-from tests import test_kernels
+from tests import test_kernels, test_sparse_training, test_update
+from training import sparse_objective
+
+assert kernels.chosen(torch.zeros(1)) is on_cuda
 on_cuda.SEGMENT = 2
 for ends in test_kernels.ENDS:
     test_kernels.compare(on_cuda, test_kernels.ragged(), ends, torch.float32)
 test_kernels.compare(on_cuda, test_kernels.empty(), (9,), torch.float32)
+for max_norm in (1.0, 0.0):
+    test_update.check_steps(max_norm, torch.float32, 1e-5)
+how = {"screen": True, "n_steps": 2, "dtype": torch.float32, "tolerance": 1e-4}
+sparse_objective.CROWDED = 0  # AuxK by these kernels too
+for architecture in ("topk", "batch_topk", "matryoshka"):
+    test_sparse_training.check_curves(architecture, **how)
 """
 ENDS = [(9,), (2, 4, 9)]
 
@@ -79,9 +89,9 @@ def test_cpu_kernels_equal_dense_sums(kind: str, entries: Entries, ends, dtype) 
     compare(module, entries, ends, dtype)
 
 
-def test_triton_kernels_equal_dense_sums_in_the_interpreter() -> None:
+def test_triton_kernels_train_as_dense_autograd_in_the_interpreter() -> None:
     pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment = os.environ | {"TRITON_INTERPRET": "1", kernels.VARIABLE: "triton"}
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(
         [sys.executable, "-c", TRITON], env=environment, cwd=root, capture_output=True, text=True
@@ -95,6 +105,7 @@ def test_entries_of_topk_and_a_part_of_them() -> None:
     order, starts = entries.by_latent
     assert order.tolist() == [2, 1, 0, 3]
     assert starts.tolist() == [0, 1, 2, 2, 4, 4]
+    assert Entries.from_indices(torch.tensor([[3, 1]]), 5).tokens.is_contiguous()
     part = entries.where(entries.latents == 3)
     assert part.tokens.tolist() == [0, 1]
     assert part.starts.tolist() == [0, 1, 2]

@@ -1,10 +1,14 @@
 """Whole training curves of the top-k family against a dense autograd reference."""
 
 import copy
+import tracemalloc
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.kernel_kinds import KINDS, use
 from training import sparse_objective
@@ -16,8 +20,8 @@ D_IN, D_SAE, N, K, STEPS = 8, 24, 30, 3, 25
 GROUPS = (3, 8, 13)
 
 
-def weights() -> TrainableSAE:
-    return TrainableSAE("topk", D_IN, D_SAE, seed=0).double()
+def weights(dtype: torch.dtype = torch.float64) -> TrainableSAE:
+    return TrainableSAE("topk", D_IN, D_SAE, seed=0).to(dtype)
 
 
 def batch(step: int) -> Tensor:
@@ -46,10 +50,11 @@ def dense_loss(w: TrainableSAE, architecture: str, x: Tensor, dead: Tensor, aux:
     return loss + aux * missed / (rest - rest.mean(0)).square().sum(1).mean()
 
 
-def dense_curve(w: TrainableSAE, architecture: str) -> list[float]:
+def dense_curve(w: TrainableSAE, architecture: str, n_steps: int) -> list[float]:
     adam, losses = torch.optim.Adam(w.parameters(), lr=0.01), []
-    for step in range(STEPS):
-        loss = dense_loss(w, architecture, batch(step), dead_latents(), 0.3)
+    for step in range(n_steps):
+        x = batch(step).to(w.W_dec.dtype)
+        loss = dense_loss(w, architecture, x, dead_latents(), 0.3)
         adam.zero_grad()
         loss.backward()
         w.remove_parallel_gradient()
@@ -58,6 +63,30 @@ def dense_curve(w: TrainableSAE, architecture: str) -> list[float]:
         w.normalise_decoder()
         losses.append(float(loss.detach()))
     return losses
+
+
+def objective_of(w: TrainableSAE, architecture: str, **options: object) -> SparseObjective:
+    groups = GROUPS if architecture == "matryoshka" else None
+    return SparseObjective(w, architecture, k=K, groups=groups, **options)
+
+
+def check_curves(
+    architecture: str, *, screen: bool, n_steps: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Losses and final weights of a run with AuxK at work, against dense arrays and autograd."""
+    w = weights(dtype)
+    expected_w = copy.deepcopy(w)
+    expected = dense_curve(expected_w, architecture, n_steps)
+    objective, update, losses = objective_of(w, architecture, aux=0.3, screen=screen), Update(w), []
+    for step in range(n_steps):
+        out = objective(batch(step).to(dtype), dead_latents())
+        out.loss.backward()
+        update.step(0.01)
+        losses.append(float(out.loss.detach()))
+    assert losses == pytest.approx(expected, rel=tolerance)
+    for (name, p), q in zip(w.named_parameters(), expected_w.named_parameters(), strict=True):
+        torch.testing.assert_close(p, q[1], rtol=10 * tolerance, atol=tolerance, msg=name)
+    assert n_steps < STEPS or losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
@@ -70,27 +99,53 @@ def test_curves_equal_dense_autograd(
 ) -> None:
     use(kind, monkeypatch)
     monkeypatch.setattr(sparse_objective, "CROWDED", crowded)
-    w = weights()
-    expected_w = copy.deepcopy(w)
-    expected = dense_curve(expected_w, architecture)
-    objective = SparseObjective(
-        w,
-        architecture,
-        k=K,
-        aux=0.3,
-        groups=GROUPS if architecture == "matryoshka" else None,
-        screen=screen,
-    )
-    update, losses = Update(w), []
-    for step in range(STEPS):
-        out = objective(batch(step), dead_latents())
-        out.loss.backward()
-        update.step(0.01)
-        losses.append(float(out.loss.detach()))
-    assert losses[-1] < 0.9 * losses[0]
-    assert losses == pytest.approx(expected, rel=1e-9)
-    for (name, p), q in zip(w.named_parameters(), expected_w.named_parameters(), strict=True):
-        torch.testing.assert_close(p, q[1], rtol=1e-8, atol=1e-9, msg=name)
+    check_curves(architecture, screen=screen, n_steps=STEPS, dtype=torch.float64, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("crowded", [0, 10])
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_dense_product_and_no_large_array(
+    kind: str, architecture: str, crowded: int, monkeypatch
+) -> None:
+    use(kind, monkeypatch)
+    monkeypatch.setattr(sparse_objective, "CROWDED", crowded)
+    tokens, d_in, d_sae, k = 256, 32, 512, 24
+    w = TrainableSAE("topk", d_in, d_sae, seed=0)
+    groups = (64, 128, 320) if architecture == "matryoshka" else None
+    x, dead = torch.randn(tokens, d_in), torch.zeros(d_sae, dtype=torch.bool)
+    objective = SparseObjective(w, architecture, k=k, aux=0.3, groups=groups)
+    objective(x, dead)  # loops are compiled, buffers made
+    encoder = 2 * tokens * d_in * d_sae
+    for n_dead in (0, d_in // 4):
+        dead[:n_dead] = True
+        made = LargestArray()
+        tracemalloc.start()
+        with made, FlopCounterMode(display=False) as forward:
+            loss = objective(x, dead).loss
+        with made, FlopCounterMode(display=False) as backward:
+            loss.backward()
+        _, by_numpy = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        crowd = 2 * tokens * d_in * n_dead
+        # the dead latents' part is dense only where they are few
+        assert encoder <= forward.get_total_flops() <= encoder + 2 * crowd
+        assert backward.get_total_flops() <= 3 * crowd
+        assert made.n < tokens * k * d_in
+        assert by_numpy < 4 * tokens * k * d_in
+
+
+class LargestArray(TorchDispatchMode):
+    """Counts the numbers of the largest tensor that any operation gives."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        stored = [t.untyped_storage().nbytes() // t.element_size() for t in tensors]
+        self.n = max([self.n, *stored])
+        return out
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
@@ -98,8 +153,7 @@ def test_curves_equal_dense_autograd(
 def test_objectives_match_finite_differences(kind: str, architecture: str, monkeypatch) -> None:
     use(kind, monkeypatch)
     w = weights()
-    groups = GROUPS if architecture == "matryoshka" else None
-    objective = SparseObjective(w, architecture, k=K, groups=groups, screen=kind == "compiled")
+    objective = objective_of(w, architecture, screen=kind == "compiled")
     names = [name for name, _ in w.named_parameters()]
 
     def loss(*values: Tensor) -> Tensor:

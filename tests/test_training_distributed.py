@@ -11,9 +11,16 @@ import torch
 from sae.model import SparseAutoencoder
 from tests.training_processes import begin, end, printed, train_all
 
-ARCHS = ("topk", "batch_topk", "matryoshka", "jumprelu")
+ARCHS = ("topk", "batch_topk", "matryoshka", "jumprelu", "relu")
 SETTINGS: dict[str, Any] = {"steps": 50, "d_sae": 96, "log_every": 1, "dead_after": 512}
-SETTINGS |= {"lr": 2e-3, "aux": 0.1, "sweep": f"arch={','.join(ARCHS)}"}
+SETTINGS |= {
+    "lr": 2e-3,
+    "aux": 0.1,
+    "ghost": True,
+    "loss": "patchsae",
+    "l1": 1e-3,
+    "sweep": f"arch={','.join(ARCHS)}",
+}
 
 
 def log(out: Path, arch: str) -> list[dict[str, float]]:
@@ -37,7 +44,7 @@ def test_two_processes_follow_one(two: Path, tmp_path: Path) -> None:
         assert len(first) == len(second) == 50
         assert second == pytest.approx(first, rel=1e-4), arch
         dead = [line["dead_fraction"] for line in log(one, arch)]
-        assert max(dead) > 0, f"{arch}: AuxK was never at work"
+        assert max(dead) > 0, f"{arch}: no latent was ever to be revived"
         made, expected = (
             SparseAutoencoder.from_pretrained(out / f"arch-{arch}") for out in (two, one)
         )

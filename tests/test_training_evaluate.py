@@ -9,10 +9,13 @@ import torch
 from sae.backbones import Backbone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from sae.storage import write_json
 from tests.tiny_models import tiny
 from tests.training_parts import picture, pictures
-from training.evaluate import Baselines, evaluate, main, what_is_held_out
+from training import extract, train
+from training.evaluate import Baselines, evaluate, main
 from training.held_out import measure
+from training.unseen import what_is_held_out
 from training.zero_shot import class_features
 
 
@@ -84,6 +87,9 @@ def test_baselines_keep_as_many_numbers_as_the_sae() -> None:
     away = (x - centre).abs()
     small = away.sort(dim=1).values[:, :4].square().sum()
     assert found["raw_neurons_fvu"] == pytest.approx(float(small / spread), rel=1e-4)
+    by = baselines.reconstructions(2.2)
+    torch.testing.assert_close(by["pca"](x), kept, rtol=1e-4, atol=1e-4)
+    assert float((x - by["raw_neurons"](x)).square().sum()) == pytest.approx(float(small), rel=1e-4)
 
 
 def test_the_command_prints_json(
@@ -100,6 +106,8 @@ def test_the_command_prints_json(
     shot = found["zero_shot"]
     assert (shot["n_classes"], shot["n_images"]) == (2, 30)
     assert shot["accuracy"].keys() == {"original", "all", "cls"}
+    assert shot["baselines"].keys() == {"pca", "raw_neurons"}
+    assert shot["baselines"]["pca"].keys() == {"all", "cls"}
 
 
 def test_zero_shot_with_reconstructions_is_that_of_an_edited_forward(
@@ -122,7 +130,7 @@ def test_only_held_out_images_are_measured(sae: Path, photos: Path, tmp_path: Pa
     trained = tmp_path / "trained"
     SparseAutoencoder.from_pretrained(sae).save_pretrained(trained)
     record = {"seed": 0, "options": {"data": str(photos)}}
-    (trained / "training.json").write_text(json.dumps(record))
+    write_json(trained / "training.json", record)
     source, held_out, why = what_is_held_out(str(trained), str(photos), 512)
     assert len(held_out.numbers) == 2
     assert not set(held_out.numbers) & set(source.numbers)
@@ -136,6 +144,46 @@ def test_only_held_out_images_are_measured(sae: Path, photos: Path, tmp_path: Pa
     source, held_out, why = what_is_held_out(str(trained), str(other), 512)
     assert (len(source.numbers), len(held_out.numbers)) == (38, 3)
     assert "not what the SAE was trained on" in why
+
+    one = {"origin": {"data": str(photos), "held_out": 1}}
+    write_json(trained / "training.json", record | one)
+    _, held_out, _ = what_is_held_out(str(trained), str(photos), 512)
+    assert len(held_out.numbers) == 1
+    gone = {"origin": {"data": str(tmp_path / "gone"), "held_out": 4}}
+    write_json(trained / "training.json", record | gone)
+    _, _, why = what_is_held_out(str(trained), str(other), 512)
+    assert "gone is not at hand, so take care" in why
+
+
+def test_an_sae_trained_from_a_store_is_held_to_the_images_behind_it(
+    photos: Path, clip: Path, tmp_path: Path
+) -> None:
+    line = f"--backbone {clip} --layer 1 --data {photos} --threads 1 --out"
+    extract.main([*line.split(), str(tmp_path / "store")])
+    extract.main([*line.split(), str(tmp_path / "fewer"), "--eval-images", "1"])
+    options = "--steps 4 --batch-size 64 --buffer 2 --d-sae 64 --k 4 --threads 1"
+    words = ["--backbone", str(clip), "--layer", "1", *options.split()]
+    train.main([*words, "--data", str(tmp_path / "fewer"), "--out", str(tmp_path / "sae")])
+    record = json.loads((tmp_path / "sae" / "training.json").read_text())
+    assert record["origin"] == {"data": str(photos), "held_out": 1}
+    trained = str(tmp_path / "sae")
+    with pytest.raises(ValueError, match=f"holds out 2 images, .* only 1, .* give --data {photos}"):
+        what_is_held_out(trained, str(tmp_path / "store"), 512)
+    with pytest.raises(ValueError, match="lie within each other"):
+        what_is_held_out(trained, str(photos / "dog"), 512)
+    kept = []
+    for data in (photos, tmp_path / "fewer"):
+        found = evaluate(trained, str(data))
+        assert (found["n_images"], found["held_out"].endswith("never used in training")) == (
+            1,
+            True,
+        )
+        assert (
+            "38 images" in found["baselines"]["fitted_on"]
+            or "39" in found["baselines"]["fitted_on"]
+        )
+        kept.append(found["fvu"])
+    assert kept[0] == pytest.approx(kept[1], rel=1e-3)
 
 
 def test_what_cannot_be_measured_is_one_line(sae: Path, photos: Path, tmp_path: Path) -> None:

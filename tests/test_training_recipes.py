@@ -114,12 +114,8 @@ def test_the_cls_coefficient_weighs_cls_tokens_alone() -> None:
     assert float(out.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
-def test_the_pach_recipe_trains_on_its_loss() -> None:
-    made = recipe_run("pach", batch_size=64, aux=0.3)
-    own = made.saes[0]
-    own.since_fired[::7] = 10**9
-    x = next(made.batches())
-    w, z = scaled(made, x)
+def pach_loss(w: TrainableSAE, z: Tensor, dead: Tensor) -> Tensor:
+    """Matryoshka BatchTopK's loss with AuxK * 0.3, written out for dense float64 arrays."""
     f0 = torch.relu((z - w.b_dec) @ w.W_enc + w.b_enc)
     f = f0 * (f0 >= f0.flatten().topk(20 * len(z)).values[-1])
     sizes = [8, 16, 32, 72]  # int(fraction * 128), the rest to the last
@@ -128,28 +124,69 @@ def test_the_pach_recipe_trains_on_its_loss() -> None:
     # the mean over groups of each level's loss divided by the number of groups: 1 / G^2
     loss = sum((z - x_hat).square().sum(1).mean() for x_hat in levels) / 16
     e = (z - levels[-1]).detach()
-    dead = own.dead
     revived = torch.zeros_like(f0)
     top = f0[:, dead].topk(min(16, int(dead.sum())), dim=1)
     revived[:, dead] = torch.zeros_like(f0[:, dead]).scatter(1, top.indices, top.values)
     missed = (e - revived @ w.W_dec).square().sum(1).mean()
-    loss = loss + 0.3 * missed / (e - e.mean(0)).square().sum(1).mean()
-    (out,) = made.step(x)
-    assert float(out.loss.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+    return loss + 0.3 * missed / (e - e.mean(0)).square().sum(1).mean()
+
+
+@pytest.mark.parametrize("recipe", ["patchsae", "pach"])
+def test_three_steps_are_those_of_the_paper(recipe: str) -> None:
+    """Adam on the dense loss, as the papers' code orders it."""
+    own_options = {"batch_size": 64, "aux": 0.3} if recipe == "pach" else {}
+    made = recipe_run(recipe, **own_options)
+    own, batches = made.saes[0], made.batches()
+    loss_of = patchsae_loss if recipe == "patchsae" else pach_loss
+    w, _ = scaled(made, torch.zeros(1, 32))
+    adam = torch.optim.Adam(w.parameters(), betas=(0.9, 0.999))
+    peak = 4e-4 if recipe == "patchsae" else 0.0256 / math.sqrt(128)
+    for step in range(3):
+        own.since_fired[::7] = 10**9
+        x, dead = next(batches), own.dead.clone()
+        if recipe == "patchsae":  # rows get norm 1 before a forward, nothing is clipped
+            w.W_dec.data /= w.W_dec.data.norm(dim=1, keepdim=True)
+        loss = loss_of(w, x.double() / own.scale, dead)
+        adam.zero_grad()
+        loss.backward()
+        rows, grad = w.W_dec.data, w.W_dec.grad
+        grad -= (grad * rows).sum(1, keepdim=True) * rows
+        if recipe == "pach":
+            torch.nn.utils.clip_grad_norm_(w.parameters(), 1.0)
+        adam.param_groups[0]["lr"] = peak * min(1.0, (step + 1) / 5)  # warm-up of 40 / 10 steps
+        adam.step()
+        if recipe == "pach":
+            w.W_dec.data /= w.W_dec.data.norm(dim=1, keepdim=True)
+        (out,) = made.step(x)
+        assert float(out.loss.detach()) == pytest.approx(float(loss.detach()), rel=1e-4)
+    w.normalise_decoder()
+    for name, parameter in own.weights.named_parameters():
+        wanted = w.get_parameter(name).detach()
+        torch.testing.assert_close(parameter.detach().double(), wanted, rtol=0, atol=2e-5, msg=name)
 
 
 def test_pach_divides_by_the_root_mean_square_norm_and_folds_it_back(tmp_path: Path) -> None:
     made = recipe_run("pach", batch_size=64, out=str(tmp_path))
     own, buffer = made.saes[0], made.stream.first_buffer()
     assert own.scale == pytest.approx(float(buffer.square().sum(1).mean().sqrt()), rel=1e-5)
-    torch.testing.assert_close(own.weights.b_dec * own.scale, geometric_median(buffer))
+    first = geometric_median(buffer[:64])
+    torch.testing.assert_close(own.weights.b_dec * own.scale, first)
     assert made.where.tokens == "cls"
+    own.scale *= 10  # far from 1, as in real models
     made.step(next(made.batches()))
+    own.threshold.fill_(0.2)
     made.save()
     sae = SparseAutoencoder.from_pretrained(tmp_path)
     inside = (buffer / own.scale - own.weights.b_dec) @ own.weights.W_enc + own.weights.b_enc
     h = (buffer - sae.b_dec) @ sae.W_enc + sae.b_enc
-    torch.testing.assert_close(h, inside.detach() * own.scale, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(h, inside.detach() * own.scale, rtol=1e-4, atol=1e-4)
+    # an artifact takes raw activations: the same latents, the same reconstruction
+    assert sae.cfg.threshold == pytest.approx(0.2 * own.scale)
+    kept = inside.detach() * (inside.detach() > 0.2)
+    assert 0 < int((kept > 0).sum()) < kept.numel()
+    x_hat = (kept @ own.weights.W_dec + own.weights.b_dec).detach() * own.scale
+    with torch.no_grad():
+        torch.testing.assert_close(sae.decode(sae.encode(buffer)), x_hat, rtol=1e-4, atol=1e-4)
 
 
 def test_patchsae_starts_from_the_median_of_whole_images() -> None:
@@ -165,7 +202,13 @@ def test_patchsae_starts_from_the_median_of_whole_images() -> None:
         torch.testing.assert_close(found, wanted)
 
 
-def test_independent_weights_are_kaiming_uniform() -> None:
+def test_weights_start_kaiming_uniform() -> None:
+    tied = TrainableSAE("matryoshka", 32, 600, seed=0, init="uniform")
+    assert torch.equal(tied.W_enc, tied.W_dec.t())
+    rows = tied.W_dec.detach()
+    # a cube's corners are hit more often than by Gaussian rows: no entry far above the mean square
+    assert float(rows.pow(4).mean() / rows.square().mean() ** 2) == pytest.approx(1.8, abs=0.1)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(600))
     w = TrainableSAE("relu", 32, 600, seed=0, init="independent")
     bound = math.sqrt(6 / 600)
     assert 0.98 * bound < float(w.W_enc.detach().abs().max()) <= bound
@@ -180,12 +223,25 @@ def test_one_flag_sets_everything() -> None:
     assert patchsae.dead_tokens(patchsae.batch_size) == 65 * 25_216
     assert patchsae.learning_rate(20_479) == patchsae.learning_rate(500) == 4e-4
     assert patchsae.learning_rate(249) == pytest.approx(2e-4, rel=0.01)
+    assert (patchsae.layer, patchsae.tokens, patchsae.scale) == (-2, "all", "none")
+    assert (patchsae.loss, patchsae.ghost, patchsae.mse_cls) == ("patchsae", True, 1.0)
+    assert (patchsae.init, patchsae.b_dec) == ("independent", "image_median")
+    assert (patchsae.clip, patchsae.seed, patchsae.checkpoint_every) == (0.0, 42, 2048)
     pach = parse_config([*NEEDED, "--recipe", "pach"]).for_width(1024)
     assert (pach.arch, pach.k, pach.d_sae, pach.tokens) == ("matryoshka", 20, 65_536, "cls")
     assert pach.learning_rate(1000) == pach.learning_rate(99_999) == pytest.approx(1e-4)
     assert pach.dead_tokens(4096) == 10_000_000
     assert pach.threshold_memory(1000) is None
     assert pach.threshold_memory(1001) == 0.999
+    assert (pach.layer, pach.scale, pach.init, pach.b_dec) == (
+        -2,
+        "norm",
+        "uniform",
+        "batch_median",
+    )
+    assert (pach.aux, pach.clip, pach.groups) == (0.03, 1.0, (0.0625, 0.125, 0.25, 0.5625))
+    assert (pach.batch_size, pach.steps, pach.checkpoint_every) == (4096, 100_000, 20_000)
+    assert pach.learning_rate(500) == pytest.approx(0.5e-4, rel=0.01)
 
 
 def test_what_is_given_wins_over_the_recipe_and_short_runs_shrink() -> None:
@@ -202,9 +258,13 @@ def test_what_is_given_wins_over_the_recipe_and_short_runs_shrink() -> None:
 
 def test_training_json_has_every_option() -> None:
     made = parse_config([*NEEDED, "--recipe", "patchsae"]).for_width(768)
-    found = training_json(
-        made, command="c", dataset="d", n_processes=1, n_images=1, seconds=1, n_steps=9, scale=1.0
-    )
+    run = {
+        "command": "c",
+        "dataset": "d",
+        "origin": {"data": "d", "held_out": 1},
+        "n_unreadable": 0,
+    }
+    found = training_json(made, **run, n_processes=1, n_images=1, seconds=1, n_steps=9, scale=1.0)
     text = json.dumps(found)
     assert found["recipe"] == "patchsae"
     assert found["options"]["ghost"] is True

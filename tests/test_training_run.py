@@ -15,6 +15,7 @@ from PIL import Image
 
 from sae.config import ARCHITECTURES
 from sae.hub import HubError
+from sae.images import ImageError
 from sae.model import SparseAutoencoder
 from tests.training_parts import backbone, config, picture, pictures, run
 from training import checkpoints, interrupt, uploads
@@ -119,6 +120,19 @@ def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_left_out(tmp_path
     (message,) = made.restore()
     assert "step_00000020 is damaged and was left out" in message
     assert made.n_steps == 15
+
+
+def test_a_step_that_is_saved_already_is_not_written_again_unless_damaged(tmp_path: Path) -> None:
+    made = run(config(tmp_path, keep_checkpoints=1))
+    made.start()
+    (folder,) = made.save()
+    tensors = folder / "state.safetensors"
+    file, content = tensors.stat().st_ino, tensors.read_bytes()
+    assert made.save() == [folder]
+    assert tensors.stat().st_ino == file
+    tensors.write_bytes(content[:-1])
+    assert made.save() == [folder]
+    assert tensors.read_bytes() == content
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
@@ -228,6 +242,19 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     again = run(config(tmp_path / "run", checkpoint_every=5, steps=15, d_sae=512, resume=True))
     assert again.restore() == []
     assert again.n_steps == 5
+
+
+def test_unreadable_images_are_counted_for_all_to_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(number: int) -> Image.Image:
+        if number in (5, 40):
+            raise ImageError(f"{number}.png is cut off.")
+        return picture(number)
+
+    assert go(config(tmp_path), ImageSource("squares", load))
+    assert json.loads((tmp_path / "training.json").read_text())["unreadable_images"] == 2
+    assert "2 unreadable images were replaced by others" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_end_training(

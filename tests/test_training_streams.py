@@ -12,6 +12,7 @@ import datasets
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sae.images import ImageError
 from tests.training_parts import backbone, config, picture, pictures
@@ -103,7 +104,10 @@ def test_workers_follow_the_cores(
     assert workers_for(5, torch.device(device)) == 5
 
 
-def test_a_worker_that_is_killed_is_named() -> None:
+def test_a_worker_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch looks every five seconds whether workers live
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+
     def load(number: int) -> int:
         if number == 3:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -40,8 +40,9 @@ def first_centre(
 ) -> Tensor:
     """Where b_dec starts.
 
-    median: geometric median of tokens. image_median: PatchSAE's, over the images of one batch, each
-    of them one point of all its tokens; then the mean over positions.
+    median: geometric median of tokens. batch_median: of one batch, as Pach et al. image_median:
+    PatchSAE's, over the images of one batch, each of them one point of all its tokens; then the mean
+    over positions.
     """
     if config.b_dec == "zero":
         return torch.zeros_like(buffer[0])
@@ -49,6 +50,8 @@ def first_centre(
         return ranks.mean(buffer.mean(0))
     if config.b_dec == "median":
         return geometric_median(buffer, ranks=ranks)
+    if config.b_dec == "batch_median":
+        return geometric_median(buffer[: config.batch_size], ranks=ranks)
     n = max(1, min(len(buffer), config.batch_size) // tokens_per_image)
     images = buffer[: n * tokens_per_image].reshape(n, -1)
     return geometric_median(images, ranks=ranks).view(tokens_per_image, -1).mean(0)

@@ -43,8 +43,13 @@ class Checkpoint(NamedTuple):
 def save(
     out: Path, step: int, config: TrainConfig, state: Mapping[str, Any], tensors: Mapping
 ) -> Path:
-    """Write a checkpoint under another name, then rename it; returns its folder."""
+    """Write a checkpoint under another name, then rename it; returns its folder.
+
+    A whole one of the same step stays: it says the same, and there is no moment without it.
+    """
     folder = out / "checkpoints" / f"step_{step:08d}"
+    if folder.is_dir() and _is_whole(folder):
+        return folder
     unfinished = folder.with_name(f".{folder.name}")
     try:
         with writing(folder):
@@ -129,6 +134,14 @@ def _read(folder: Path) -> Checkpoint:
     if (found := sha256(path)) != expected:
         raise ArtifactError(path, f"sha256 {found}", f"{expected}", "An older one is tried.")
     return Checkpoint(folder, state, load_file(path))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
 
 
 def _check_config(checkpoint: Checkpoint, config: TrainConfig) -> None:

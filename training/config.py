@@ -11,7 +11,8 @@ from typing import Any
 from sae.backbones.tokens import n_random
 from sae.config import ARCHITECTURES
 
-INITS, CENTRES = ("tied", "independent"), ("median", "image_median", "mean", "zero")
+INITS = ("tied", "uniform", "independent")
+CENTRES = ("median", "batch_median", "image_median", "mean", "zero")
 SCALES, LOSSES = ("spread", "norm", "none"), ("plain", "patchsae")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -63,10 +64,15 @@ class TrainConfig:
     )
     mse_cls: float = _option(1.0, "relu: weight of the CLS token's error")
     ghost: bool = _option(False, "relu: revive dead latents by ghost gradients")
-    init: str = _option("tied", "W_enc starts as W_dec transposed, or by itself", choices=INITS)
+    init: str = _option(
+        "tied",
+        "W_enc starts as W_dec transposed (uniform: with rows of uniform numbers), or by itself",
+        choices=INITS,
+    )
     b_dec: str = _option(
         "median",
-        "where b_dec starts: geometric median of tokens, that of whole images, mean or zero",
+        "where b_dec starts: geometric median of the first tokens, of the first batch alone, of its "
+        "whole images, mean or zero",
         choices=CENTRES,
     )
     scale: str = _option(

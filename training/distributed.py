@@ -4,12 +4,13 @@ Knows how to reduce over processes. Knows nothing of losses or data. Every metho
 all processes at the same point.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Alone:
@@ -46,7 +47,7 @@ class Alone:
 class Together(Alone):
     """Several processes, each with a share of the batch."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: "Accelerator") -> None:
         self._accelerator, self.n = accelerator, accelerator.num_processes
 
     def mean(self, value: Tensor) -> Tensor:
@@ -70,9 +71,11 @@ class Together(Alone):
         return everyone.kthvalue(len(everyone) - n + 1).values
 
     def every(self, value: Any) -> list[Any]:
+        from accelerate.utils import gather_object
+
         return gather_object([value])
 
 
-def ranks_of(accelerator: Accelerator) -> Alone:
+def ranks_of(accelerator: "Accelerator") -> Alone:
     """The processes of a run."""
     return Together(accelerator) if accelerator.num_processes > 1 else Alone()

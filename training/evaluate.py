@@ -6,16 +6,19 @@
 fvu is the share of variance (around the mean) left unexplained, for all tokens and by kind; l0 the
 active latents per token; dead, rare (under 1 in 10,000 tokens) and dense (over 1 in 10) latents are
 shares of all. Baselines with as many numbers per token as the SAE has active latents: the largest raw
-neurons, and principal components. Zero-shot accuracy, where the backbone has text and the images have
-labels, with activations as they are, reconstructed, and with CLS alone reconstructed.
+neurons, and principal components (of tokens that the SAE was trained on). Zero-shot accuracy, where the
+backbone has text and the images have labels, with activations as they are, reconstructed, and with CLS
+alone reconstructed, by the SAE and by the baselines.
 
-Knows what is held out and what is printed. The passes are in `training.held_out`.
+Knows what is printed and how baselines reconstruct. What is held out is decided in `training.unseen`,
+the passes are in `training.held_out` and `training.zero_shot`.
 """
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +30,13 @@ import torch
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.hub import local_folder
 from sae.metrics.baselines import LinearUnits, pca
 from sae.model import SparseAutoencoder
-from sae.storage import read_json
 from training.held_out import figures, measure
-from training.sources import ImageSource, open_source, open_whole
-from training.store import is_store, open_store
+from training.sources import ImageSource
+from training.store import StoredRows, check_fits
 from training.streams import held_out_activations
+from training.unseen import what_is_held_out
 from training.zero_shot import zero_shot
 
 FIT_IMAGES = 400
@@ -85,71 +87,16 @@ def evaluate(
             raise ValueError(f"{data} is a store, which holds no images")
         others = source if isinstance(source, ImageSource) and source is not held_out else None
         found["zero_shot"] = zero_shot(
-            trained, model, held_out, image_batch=image_batch, others=others
+            trained,
+            model,
+            held_out,
+            image_batch=image_batch,
+            others=others,
+            baselines=baselines.reconstructions(measured.found.l0),
         )
     except ValueError as reason:
         found |= {"zero_shot": None, "zero_shot_missing_because": str(reason)}
     return found
-
-
-def what_is_held_out(sae: str, data: str, n_images: int) -> tuple[Any, Any, str]:
-    """Images to fit baselines on, held-out images, and a sentence on why they are held out.
-
-    The data that the SAE was trained on gives its own held-out images. Other data is held out as a
-    whole; a folder inside or around the training folder is refused, because it may share images.
-    """
-    trained_on, how = _training_data(sae)
-    if data == "world" or _same(data, trained_on) or _same(_origin(data), trained_on):
-        source, held_out = open_source(data, n_eval=n_images, **how)
-        return source, held_out, f"{held_out.name}: never used in training"
-    if _overlap(_origin(data), trained_on):
-        raise ValueError(
-            f"--data {data} and the training data {trained_on} lie within each other, so images may "
-            f"be shared; give --data {trained_on} for its own held-out images, or another folder."
-        )
-    whole, n = open_whole(data)
-    some = np.sort(np.random.default_rng(0).permutation(n)[:n_images])
-    held_out = replace(whole, numbers=some, name=f"{data}, {len(some)} images")
-    if not trained_on:
-        why = "the SAE does not say what it was trained on, so take care that it never saw them"
-        return held_out, held_out, f"{held_out.name}: {why}"
-    try:
-        source, _ = open_source(trained_on, n_eval=n_images, **how)
-    except (ValueError, OSError):
-        source = held_out
-    return source, held_out, f"{held_out.name}: not what the SAE was trained on ({trained_on})"
-
-
-def _training_data(sae: str) -> tuple[str, dict[str, Any]]:
-    """What the SAE was trained on ("" if it does not say), and how open_source opens it."""
-    try:
-        record = read_json(local_folder(sae, files=("training.json",)) / "training.json")
-    except (ValueError, OSError):
-        return "", {"seed": 0}
-    options = record.get("options")
-    options = options if isinstance(options, dict) else {}
-    how = {"seed": record.get("seed", 0), "streaming": bool(options.get("streaming"))}
-    return _origin(str(options.get("data", ""))), how
-
-
-def _origin(data: str) -> str:
-    """The images that a store was made from; other data as it is."""
-    if not is_store(data):
-        return data
-    return open_store(data).training.manifest.plan.data
-
-
-def _same(data: str, other: str) -> bool:
-    if other and Path(data).exists() and Path(other).exists():
-        return Path(data).resolve() == Path(other).resolve()
-    return data == other
-
-
-def _overlap(data: str, other: str) -> bool:
-    if not (other and Path(data).exists() and Path(other).exists()):
-        return False
-    one, two = Path(data).resolve(), Path(other).resolve()
-    return one.is_relative_to(two) or two.is_relative_to(one)
 
 
 class Baselines:
@@ -175,12 +122,32 @@ class Baselines:
 
     def at(self, l0: float) -> dict[str, Any]:
         """FVU at k = the SAE's L0, rounded."""
-        k = max(1, min(len(self._sum), round(l0)))
+        k = self._k(l0)
         spread = self._total - float(self._sum.square().sum()) / self._n
         kept = {"pca_fvu": self._components, "raw_neurons_fvu": self._neurons}
         return {"k": k} | {
             name: (self._total - float(parts[:k].sum())) / spread for name, parts in kept.items()
         }
+
+    def reconstructions(self, l0: float) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Activations `(*, d_in)` as each baseline keeps them, with k numbers a token."""
+        k, centre, directions = self._k(l0), self._units.centre, self._units.directions
+
+        def components(x: Tensor) -> Tensor:
+            first = directions[:k].to(x.device)
+            away = x.float() - centre.to(x.device)
+            return centre.to(x.device) + away @ first.T @ first
+
+        def neurons(x: Tensor) -> Tensor:
+            away = x.float() - centre.to(x.device)
+            kept = away.abs().topk(k, dim=-1).indices
+            sparse = torch.zeros_like(away).scatter_(-1, kept, away.gather(-1, kept))
+            return centre.to(x.device) + sparse
+
+        return {"pca": components, "raw_neurons": neurons}
+
+    def _k(self, l0: float) -> int:
+        return max(1, min(len(self._sum), round(l0)))
 
 
 def _fitting_activations(
@@ -188,14 +155,21 @@ def _fitting_activations(
 ) -> tuple[Tensor, str]:
     """Activations `(tokens, d_in)` that the baselines are fitted on, and whose they are.
 
-    Those of up to FIT_IMAGES training images; where these are not at hand, the measured ones
-    themselves, which is in the baselines' favour.
+    Those of up to FIT_IMAGES training images, or as many rows of a store; where these are not at
+    hand, the measured ones themselves, which is in the baselines' favour.
     """
+    where = trained.cfg.backbone
+    if isinstance(source, StoredRows):
+        plan = source.manifest.plan
+        with contextlib.suppress(ValueError):  # a store of something else is of no use here
+            check_fits(plan, source.folder, backbone, where.layer, plan.tokens)
+            rows = source.some(FIT_TOKENS)
+            return rows, f"{len(rows)} tokens of {source.name}"
     name = "the measured images themselves, in the baselines' favour"
     if isinstance(source, ImageSource) and source is not held_out:
         some = np.arange(FIT_IMAGES) if source.numbers is None else source.numbers[:FIT_IMAGES]
         held_out, name = replace(source, numbers=some), f"{len(some)} images of {source.name}"
-    where, found, n = trained.cfg.backbone, [], 0
+    found, n = [], 0
     for batch in held_out_activations(
         held_out, backbone, where.layer, where.tokens, image_batch=image_batch
     ):

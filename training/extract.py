@@ -109,16 +109,17 @@ def plan_of(
     training, held_out = sources[0].first(options.images), sources[1]
     if training.numbers is None:
         raise ValueError(f"--data {options.data} has no end; say how much of it with --images N.")
+    n_images, per_image = len(training.numbers), tokens_per_image(backbone, options.tokens)
     return plan_for(
         backbone,
         options.layer,
         options.tokens,
         images_per_shard=options.shard_images
-        or images_per_shard(tokens_per_image(backbone, options.tokens), backbone.d_model),
+        or images_per_shard(n_images, per_image, backbone.d_model),
         dtype=options.dtype,
-        data=training.name,
+        data=options.data,
         seed=options.seed,
-        n_images=len(training.numbers),
+        n_images=n_images,
         n_held_out=len(held_out.numbers),
     )
 
@@ -162,7 +163,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--images", type=int, help="at most this many training images")
     add("--eval-images", type=int, default=512, help="held-out images, at most 5 %% of a folder")
     add("--image-batch", type=int, default=32, help="images per forward (default: 32)")
-    add("--shard-images", type=int, help="images of a shard (default: 256 MiB, at most 1,024)")
+    add("--shard-images", type=int, help="images of a shard (default: a 32nd, at most 256 MiB)")
     add("--seed", type=int, default=0, help="seed of random:N, of the order and of the emoji world")
     add("--workers", type=int, help="processes that open images, as for training/train.py")
     add("--max-unreadable", type=float, default=0.05, help="share of images that may be unreadable")

@@ -19,13 +19,15 @@ from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones import Backbone
+from sae.backbones.image_encoder import image_encoder
+from sae.concepts.assembly import N_LIT
 from sae.concepts.build import Embed
 from sae.concepts.index import ConceptIndex
-from sae.concepts.naming import MINIMUM, name_by_labels, name_by_text
+from sae.concepts.naming import MINIMUM, SURE, name_by_labels, name_by_text
 from sae.concepts.partial import remove_parts
 from sae.hub import BUNDLED, local_folder
 from sae.model import SparseAutoencoder
-from sae.storage import sha256
+from sae.storage import ArtifactError, sha256
 from training.index_pass import Pass
 from training.labelled import Labelled, World, open_labelled, vocabulary
 
@@ -45,8 +47,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--tau", type=float, default=0.2, help="activation from which a token counts for its class")
     add("--vocabulary", help="file of candidate names, one a line")
     add("--naming-minimum", type=float, default=MINIMUM, help="names that score lower are left out")
-    add("--name-exemplars", type=int, default=5, help="exemplars of a latent that its name is from")
-    add("--embedder", help="image encoder for MonoSemanticity: any id that --backbone takes")
+    add("--naming-confidence", type=float, default=SURE, help="and those that are less sure, 0 … 1")
+    add("--name-exemplars", type=int, default=N_LIT, help="exemplars of a latent that its name is from")
+    add(
+        "--embedder", help="encoder for MonoSemanticity: an id as for --backbone, or any timm model"
+    )
     add("--no-thumbnails", action="store_true", help="keep no pictures, where a licence forbids it")
     add("--names-only", action="store_true", help="name the index that is there, nothing else")
     add("--resume", action="store_true", help="go on with a pass that was stopped")
@@ -84,6 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         if gathered is None:
             return
         index = run.assemble(gathered, embedder)
+        _say_what_is_lost(index, out)
     if accelerator.is_main_process:
         index = with_names(index, data, backbone, options)
         index.save_pretrained(out)
@@ -104,7 +110,8 @@ def with_names(
             )
         return name_by_labels(index)
     words = vocabulary(options.data, data.classes, options.vocabulary)
-    return name_by_text(index, backbone, words, minimum=options.naming_minimum)
+    least = {"minimum": options.naming_minimum, "sure": options.naming_confidence}
+    return name_by_text(index, backbone, words, **least)
 
 
 def summary(index: ConceptIndex) -> dict[str, object]:
@@ -127,6 +134,8 @@ def summary(index: ConceptIndex) -> dict[str, object]:
         figures["monosemanticity_mean_not_rare"] = (
             float(scores[often].mean()) if often.any() else None
         )
+        if index.neuron_monosemanticity is not None:
+            figures["monosemanticity_mean_of_neurons"] = index.neuron_monosemanticity["mean"]
     return figures
 
 
@@ -134,6 +143,20 @@ def _sae_folder(sae: str) -> Path:
     if sae == "bundled":
         return BUNDLED / "sae"
     return local_folder(sae, files=["config.json", "sae_weights.safetensors"])
+
+
+def _say_what_is_lost(index: ConceptIndex, out: Path) -> None:
+    """Statistics that other commands added to the index that is there are not part of a pass."""
+    try:
+        before = ConceptIndex.from_pretrained(out)
+    except (ArtifactError, OSError):
+        return
+    if lost := sorted(set(before.statistics) - set(index.statistics)):
+        print(  # noqa: T201
+            f"The index that was in {out} also had {', '.join(lost)}; add them again with the "
+            "commands that made them (training/steerability.py, --embedder).",
+            file=sys.stderr,
+        )
 
 
 def _backbone(id: str | None, sae: SparseAutoencoder, device: object) -> Backbone:
@@ -147,7 +170,7 @@ def _backbone(id: str | None, sae: SparseAutoencoder, device: object) -> Backbon
 def _embedder(id: str | None, device: object) -> tuple[Embed | None, str | None]:
     if id is None:
         return None, None
-    return Backbone.from_pretrained(id, device=device).image_features, id
+    return image_encoder(id, device=device), Path(id).name if Path(id).is_dir() else id
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Pass:
 
     def _begin(self, accelerator: Accelerator, width: int | None) -> tuple[Gathered, np.ndarray]:
         """What this process goes on from, and which images are done already (by any process)."""
-        fresh = Gathered(self.settings, d_embedding=width)
+        fresh = Gathered(self.settings, d_embedding=width, d_in=self.sae.cfg.d_in)
         seen = np.zeros(len(self.data), bool)
         if accelerator.is_main_process and not self.options.resume:
             remove_parts(self.partial)

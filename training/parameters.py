@@ -6,20 +6,25 @@ scale; `fold` multiplies it back into the biases and thresholds, which is exact 
 architecture is positively homogeneous.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from sae.config import SAEConfig
 from sae.model import SparseAutoencoder
-from training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
 
 
 class TrainableSAE(nn.Module):
     """Parameters `W_enc (d_in, d_sae)`, `b_enc`, `W_dec (d_sae, d_in)`, `b_dec` [`log_threshold`].
 
-    Decoder rows start as random unit vectors, b_enc as zero. W_enc starts as the rows' transpose, or
-    with `init` "independent" by itself: Kaiming uniform, as in PatchSAE. W_enc is laid out in memory
-    as its transpose, the order in which its sparse gradient comes.
+    Decoder rows start as random unit vectors, b_enc as zero, W_enc as the rows' transpose. As both
+    papers' code has it, with `init` "uniform" the rows are Kaiming uniform before they get norm 1,
+    and with "independent" W_enc is so too, by itself (PatchSAE). W_enc is laid out in memory as its
+    transpose, the order in which its sparse gradient comes.
     """
 
     def __init__(
@@ -27,7 +32,11 @@ class TrainableSAE(nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        rows = torch.randn(d_sae, d_in, generator=generator)
+        rows = torch.empty(d_sae, d_in)
+        if init == "tied":
+            rows.normal_(generator=generator)
+        else:
+            rows.uniform_(-1, 1, generator=generator)  # any bound: the rows get norm 1
         rows /= rows.norm(dim=1, keepdim=True)
         own = rows.clone()
         if init == "independent":
@@ -65,7 +74,7 @@ class TrainableSAE(nn.Module):
         return sae.eval()
 
 
-def group_sizes(cfg: TrainConfig) -> tuple[int, ...] | None:
+def group_sizes(cfg: "TrainConfig") -> tuple[int, ...] | None:
     """Sizes of matryoshka's nested groups: int(fraction * d_sae), the rest to the last."""
     if cfg.arch != "matryoshka":
         return None

@@ -21,16 +21,16 @@ if __name__ == "__main__":
 import torch
 from accelerate import Accelerator
 
-from sae.adaptation.classifier import Classifier, accuracy
 from sae.adaptation.files import METRICS, load_head, save_head
 from sae.adaptation.heads import CoOpHead, Head, LinearHead, MapleHead, VPTHead, ZeroShotHead
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
-from sae.storage import read_json, write_json
+from sae.storage import write_json
 from training.interrupt import StopRequest, stop_on_signal
 from training.report import command_line
-from training.tasks.data import Labelled, TaskData, open_task, read_templates
+from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
+from training.tasks.outcome import checkpoint_of, finished, measure, summary
 
 METHODS = ("zero_shot", "coop", "vpt", "maple", "linear")
 RATES = {"zero_shot": 0.0, "coop": 5e-3, "vpt": 1e-2, "maple": 5e-3, "linear": 1e-1}
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) ->
     if accelerator.is_main_process:
         write_json(target / METRICS, metrics(args, parts, data, found, words))
         for row in found:
-            accelerator.print(row)
+            accelerator.print({name: row[name] for name in row if name != "options"})
         accelerator.print(f"the head is in {target}")
 
 
@@ -139,27 +139,22 @@ def one_seed(
     folder: Path,
     stop: StopRequest,
 ) -> dict[str, Any] | None:
-    """Train and measure one seed; None if stopped. What is there already is only measured again."""
-    figures, checkpoint = folder / f"seed-{seed}.json", folder / "checkpoint.safetensors"
-    if figures.is_file():
-        return read_json(figures)
+    """Train and measure one seed; None if stopped. What is finished is left as it is."""
+    kept = options_of(args)
+    if (done := finished(folder, seed, kept, parts)) is not None:
+        return done
+    checkpoint = checkpoint_of(folder, kept)
     start = time.perf_counter()
     few = data.few_shot("base", args.shots, seed)
     torch.manual_seed(seed)
     head = make_head(args, parts, data)
-    options = FitOptions(
-        args.epochs or EPOCHS[args.method],
-        args.lr or RATES[args.method],
-        args.batch,
-        args.weight_decay,
-        seed,
-    )
+    options = FitOptions(kept["epochs"], kept["lr"], args.batch, args.weight_decay, seed)
     losses: list[float] = []
     if args.method != "zero_shot":
         losses = fit(head, parts, few, options, accelerator, stop, checkpoint)
         if stop.requested and read_epoch(checkpoint) < options.epochs:
             return None
-    row: dict[str, Any] = {"seed": seed}
+    row: dict[str, Any] = {"seed": seed, "options": kept}
     if accelerator.is_main_process:
         save_head(folder, head, parts, task=args.task, half=args.half)
         stored = load_head(folder, parts).head
@@ -171,10 +166,19 @@ def one_seed(
                 test = data.test(split, args.n_test, seed, args.shots)
                 classifier = stored.classifier(parts, data.classes(split))
                 row[split] = round(measure(parts, classifier, test), 4)
-        write_json(figures, row)
-        checkpoint.unlink(missing_ok=True)
+        write_json(folder / f"seed-{seed}.json", row)
+        for left in folder.glob("checkpoint-*.safetensors"):
+            left.unlink()
     accelerator.wait_for_everyone()
     return row
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What a head's bits and figures depend on, beside task, backbone and seed."""
+    names = ("shots", "batch", "weight_decay", "n_ctx", "depth", "class_specific", "position")
+    found = {name: getattr(args, name) for name in (*names, "n_test", "half")}
+    fitted = {"epochs": args.epochs or EPOCHS[args.method], "lr": args.lr or RATES[args.method]}
+    return fitted | found
 
 
 def make_head(args: argparse.Namespace, parts: ClipParts, data: TaskData) -> Head:
@@ -211,17 +215,6 @@ def make_head(args: argparse.Namespace, parts: ClipParts, data: TaskData) -> Hea
     return head
 
 
-@torch.no_grad()
-def measure(parts: ClipParts, classifier: Classifier, test: Labelled, batch: int = 64) -> float:
-    """Accuracy (0 to 1) on labelled pictures."""
-    logits = []
-    for start in range(0, len(test), batch):
-        pictures = test.pictures(range(start, min(start + batch, len(test))))
-        features = parts.image_features(pictures, classifier.prompts, cls_only=True)
-        logits.append(classifier.logits(features).cpu())
-    return accuracy(torch.cat(logits), torch.from_numpy(test.labels))
-
-
 def metrics(
     args: argparse.Namespace,
     parts: ClipParts,
@@ -230,21 +223,14 @@ def metrics(
     words: list[str],
 ) -> dict[str, Any]:
     """The content of metrics.json."""
-    summary = {}
-    for split in ("base", "novel"):
-        values = torch.tensor([row[split] for row in found if split in row], dtype=torch.float64)
-        if len(values):
-            spread = values.std().item() if len(values) > 1 else 0.0
-            summary[split] = {"mean": round(values.mean().item(), 4), "std": round(spread, 4)}
     return {
         "task": args.task,
         "method": args.method,
         "backbone": parts.backbone.id,
-        "shots": args.shots,
+        "options": options_of(args),
         "n_classes": {"base": len(data.base), "novel": len(data.novel)},
-        "n_test": args.n_test,
-        "accuracy": summary,
-        "seeds": found,
+        "accuracy": summary(found),
+        "seeds": [{name: row[name] for name in row if name != "options"} for row in found],
         "command": command_line(words).replace("train.py", "prompts.py", 1),
     }
 

@@ -36,6 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup": 500,
         "decay": 0.0,
         "clip": 0.0,
+        "checkpoint_every": 2048,
         "seed": 42,
     },
     "pach": {
@@ -47,8 +48,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "tokens": "cls",
         "aux": 0.03,
         "dead_after": 10_000_000,
-        "init": "tied",
-        "b_dec": "median",
+        "init": "uniform",
+        "b_dec": "batch_median",
         "scale": "norm",
         "batch_size": 4096,
         "steps": 100_000,
@@ -57,6 +58,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "threshold_start": 1000,
         "threshold_decay": 0.999,
+        "checkpoint_every": 20_000,
     },
 }
 
@@ -64,9 +66,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 def with_recipe(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of recipe `name` under those that were `given` explicitly.
 
-    In a run that is given fewer steps than the paper's, warm-up, the start of the threshold and the
-    patience with dead latents shrink to a tenth (the threshold's start: half) of the run, so that
-    each of them still happens.
+    In a run that is given fewer steps than the paper's, warm-up, the start of the threshold, the
+    patience with dead latents and the time between checkpoints shrink to a tenth (the threshold's
+    start: half; checkpoints: a fifth) of the run, so that each of them still happens.
     """
     recipe = dict(RECIPES[name])
     if "d_sae" in given:
@@ -80,6 +82,7 @@ def with_recipe(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         "threshold_decay": 1 - 1 / max(1, steps // 10),
         "dead_steps": max(1, steps // 10),
         "dead_after": max(1, tokens // 10),
+        "checkpoint_every": max(1, steps // 5),
     }
     for option, limit in limits.items():
         if option in recipe and option not in given:

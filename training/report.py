@@ -32,14 +32,17 @@ def training_json(
     *,
     command: str,
     dataset: str,
+    origin: dict[str, Any],
     n_processes: int,
     n_images: int,
+    n_unreadable: int,
     seconds: float,
     n_steps: int,
     scale: float,
 ) -> dict[str, Any]:
     """The content of training.json: how the SAE was made, on what, and with what.
 
+    `origin` says whose images these are and how many of them training held out ("data", "held_out").
     `n_steps` of the config's steps are done; `scale` is what activations were divided by, which is
     folded into the weights.
     """
@@ -49,7 +52,9 @@ def training_json(
     return {
         "command": command,
         "dataset": dataset,
+        "origin": origin,
         "images": n_images,
+        "unreadable_images": n_unreadable,
         "tokens": n_steps * config.batch_size * n_processes,
         "steps": n_steps,
         "steps_planned": config.steps,

@@ -20,7 +20,7 @@ class Results:
 
     def __init__(self, run: Run, source: Any, held_out: Any, command: str) -> None:
         self._run, self._source, self._held_out = run, source, held_out
-        self._command = command
+        self._command, self._n_unreadable = command, 0
         self._uploads = uploads.Uploads(run.accelerator.print)
 
     def checkpoint(self) -> None:
@@ -29,6 +29,7 @@ class Results:
         Raises what Run.save raises.
         """
         self._run.save()
+        self._n_unreadable = self._run.n_unreadable()
         if not self._run.accelerator.is_main_process:
             return
         for sae in self._run.saes:
@@ -41,9 +42,11 @@ class Results:
     def finish(self) -> None:
         """Write the artifacts, measure them on held-out images, and push them if asked."""
         run = self._run
-        run.accelerator.wait_for_everyone()
+        self._n_unreadable = run.n_unreadable()
         if not run.accelerator.is_main_process:
             return
+        if self._n_unreadable:
+            run.accelerator.print(f"{self._n_unreadable} unreadable images were replaced by others")
         seconds, artifacts = run.elapsed, []
         for sae in run.saes:
             artifact = sae.to_sae(run.where)
@@ -98,6 +101,8 @@ class Results:
             sae.config,
             command=self._command,
             dataset=self._source.name,
+            origin=self._origin(),
+            n_unreadable=self._n_unreadable,
             n_processes=run.n_processes,
             n_images=run.stream.n_images,
             seconds=run.elapsed if seconds is None else seconds,
@@ -105,3 +110,9 @@ class Results:
             scale=sae.scale,
         )
         write_json(sae.out / "training.json", content)
+
+    def _origin(self) -> dict[str, Any]:
+        """The images behind the run, and how many of them it holds out."""
+        of_store = getattr(self._source, "origin", None)
+        held_out = getattr(self._held_out, "numbers", ())
+        return of_store or {"data": self._run.config.data, "held_out": len(held_out)}

@@ -152,6 +152,10 @@ class Run:
                 raise self._not_finite("a weight", "NaN or infinite")
         return found
 
+    def n_unreadable(self) -> int:
+        """Images that could not be read so far, of all processes, which must all ask."""
+        return sum(self.ranks.every(self.stream.n_unreadable))
+
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resumption included."""

@@ -73,6 +73,7 @@ def summary(measured: Steerability, words: list[str]) -> dict[str, object]:
         f"share_above_{STEERABLE}": round(float((s > STEERABLE).mean()), 4),
         "power_mean": round(float(power.mean()), 4),
         "coverage": round(measured.coverage, 4),
+        "words_covered": len(np.unique(measured.word[measured.word >= 0])),
         "best": {int(latent): words[measured.word[latent]] for latent in best},
     }
 
@@ -116,7 +117,10 @@ def main() -> None:
     if not args.no_save:
         values = {"steerability": measured.steerability, "steering_power": measured.power}
         folder = BUNDLED if args.sae == "bundled" else Path(args.sae)
-        index.with_statistics(values).save_pretrained(folder)
+        fresh = ConceptIndex.from_pretrained(
+            args.sae
+        )  # as it is now, should another have added to it
+        fresh.with_statistics(values).save_pretrained(folder)
     print(json.dumps(summary(measured, words), indent=1))  # noqa: T201
 
 

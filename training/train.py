@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator
 
 from sae.backbones import Backbone
-from training import report
+from training import curves, report
 from training.checkpoints import NotSaved
 from training.command_line import parse_config
 from training.config import TrainConfig
@@ -34,7 +34,8 @@ from training.run import Run
 from training.sources import open_source
 from training.sweep import members
 
-OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md", LOG)
+OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
+OURS += (LOG, curves.FILE)
 """What a run writes into its folder, beside weights."""
 
 

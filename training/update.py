@@ -1,8 +1,8 @@
 """One optimiser step on a TrainableSAE: clip, Adam, unit-norm decoder rows.
 
-Knows Adam and the decoder's constraint. Knows nothing of losses, schedules or files. On the CPU both
-matrices are updated row by row, each row read once: the part of the gradient along a decoder row, its
-scaling, Adam and the row's norm together.
+Knows Adam and the decoder's constraint. Knows nothing of losses, schedules or files. With
+compiled kernels both matrices are updated row by row, each row read once: the part of the gradient
+along a decoder row, its scaling, Adam and the row's norm together.
 """
 
 from collections.abc import Mapping
@@ -55,11 +55,11 @@ class Update:
             compiled.square_norms(p, g, remove=parameter is w.W_dec)
             for parameter, (p, g) in zip(parameters, rows, strict=True)
         ]
-        scale = 1.0
+        scale = torch.ones((), dtype=torch.float64, device=w.W_dec.device)
         if self.max_norm:
-            norm = float(torch.stack([squares.double().sum() for _, squares in parts]).sum().sqrt())
-            # not min(): a norm that is NaN must reach the weights, where the loss shows it
-            scale = 1.0 if norm + 1e-6 <= self.max_norm else self.max_norm / (norm + 1e-6)
+            norm = torch.stack([squares.double().sum() for _, squares in parts]).sum().sqrt() + 1e-6
+            # a norm that is NaN must reach the weights, where the loss shows it
+            scale = torch.where(norm <= self.max_norm, scale, self.max_norm / norm)
         for parameter, (p, g), (along, _) in zip(parameters, rows, parts, strict=True):
             slot = self._slot(parameter)
             slot["step"] += 1

@@ -3,7 +3,7 @@
 Knows class prompts and the backbone's edits. Knows nothing of training.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from sae.scenes import kind_names
 from training.held_out import image_batches
 from training.sources import ImageSource
 
+Reconstruct = Callable[[Tensor], Tensor]
+"""Activations `(*, d_in)` in, the same after a bottleneck out."""
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
 
 MOST_LABELS = 20_000
@@ -29,12 +31,13 @@ def zero_shot(
     *,
     image_batch: int,
     others: ImageSource | None = None,
+    baselines: Mapping[str, Reconstruct] | None = None,
 ) -> dict[str, Any]:
     """Accuracy on the images that have a label: as they are, and reconstructed at the SAE's layer.
 
     "original" leaves activations alone; "all" replaces every token that the SAE reads; "cls" the CLS
-    token alone. The classes are the labels that occur, also in `others`. ValueError if the
-    backbone has no text, or there are fewer than two classes.
+    token alone; the same by each of `baselines`. The classes are the labels that occur, also in
+    `others`. ValueError if the backbone has no text, or there are fewer than two classes.
     """
     if not backbone.has_text:
         raise ValueError(f"{backbone.id} has no text tower")
@@ -44,7 +47,7 @@ def zero_shot(
     if len(classes) < 2:
         raise ValueError(f"{held_out.name} have no labels")
     text = class_features(backbone, classes, world=world)
-    n_right: dict[str, int] = {}
+    n_right: dict[tuple[str, str], int] = {}
     n_images = 0
     for images, numbers in image_batches(held_out, image_batch):
         kept = [i for i, number in enumerate(numbers) if labels[number]]
@@ -53,11 +56,15 @@ def zero_shot(
         truth = torch.tensor([classes.index(labels[numbers[i]]) for i in kept])
         inputs = backbone.preprocess([images[i] for i in kept])
         n_images += len(kept)
-        for name, features in _versions(sae, backbone, inputs).items():
+        for name, features in _versions(sae, backbone, inputs, baselines or {}):
             right = (features @ text.T).argmax(1).cpu() == truth
             n_right[name] = n_right.get(name, 0) + int(right.sum())
-    accuracy = {name: n / max(1, n_images) for name, n in n_right.items()}
-    return {"accuracy": accuracy, "n_classes": len(classes), "n_images": n_images}
+    found: dict[str, dict[str, float]] = {}
+    for (by, part), n in n_right.items():
+        found.setdefault(by, {})[part] = n / max(1, n_images)
+    accuracy = found.pop("sae")
+    by_baseline = {"baselines": found} if found else {}
+    return {"accuracy": accuracy, **by_baseline, "n_classes": len(classes), "n_images": n_images}
 
 
 def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
@@ -80,24 +87,28 @@ def class_features(backbone: Backbone, classes: list[str], *, world: bool = Fals
 
 
 def _versions(
-    sae: SparseAutoencoder, backbone: Backbone, inputs: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Image features with each kind of replacement."""
+    sae: SparseAutoencoder,
+    backbone: Backbone,
+    inputs: dict[str, Tensor],
+    baselines: Mapping[str, Reconstruct],
+) -> Iterator[tuple[tuple[str, str], Tensor]]:
+    """Image features with each kind of replacement: (by what, of what), features."""
     where = sae.cfg.backbone
     rows, columns = backbone.patch_grid
-    n_patches = slice(backbone.n_prefix, backbone.n_prefix + rows * columns)
-    parts = {"all": slice(None), "patches": n_patches, "cls": slice(0, 1)}
+    patches = slice(backbone.n_prefix, backbone.n_prefix + rows * columns)
+    parts = {"all": slice(None), "patches": patches, "cls": slice(0, 1)}
     wanted = {where.tokens: parts[where.tokens]}
     if backbone.has_cls and where.tokens == "all":
         wanted["cls"] = parts["cls"]
-    found = {"original": backbone.image_features(inputs)}
-    for name, part in wanted.items():
+    yield ("sae", "original"), backbone.image_features(inputs)
+    for by, reconstruct in {"sae": sae, **baselines}.items():
+        for name, part in wanted.items():
 
-        def replaced(h: Tensor, part: slice = part) -> Tensor:
-            h = h.clone()
-            h[:, part] = sae(h[:, part]).to(h.dtype)
-            return h
+            def replaced(h: Tensor, part: slice = part, new: Reconstruct = reconstruct) -> Tensor:
+                h = h.clone()
+                h[:, part] = new(h[:, part]).to(h.dtype)
+                return h
 
-        with torch.no_grad(), backbone.edit(where.layer, replaced):
-            found[name] = backbone.image_features(inputs)
-    return found
+            with torch.no_grad(), backbone.edit(where.layer, replaced):
+                features = backbone.image_features(inputs)
+            yield (by, name), features

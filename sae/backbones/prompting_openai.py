@@ -95,18 +95,16 @@ def differing_weights(parts: ClipParts, state: Mapping[str, Tensor]) -> list[str
     Values are compared as fp16, which such files are stored in.
     """
     own = parts.backbone._model.state_dict()
-    return [
-        name
-        for name, value in state.items()
-        if name not in own
-        or own[name].shape != value.shape
-        or not torch.allclose(
-            own[name].to("cpu", torch.float16).float(),
-            value.half().float(),
-            rtol=2e-3,
-            atol=1e-6,
-        )
-    ]
+    return [n for n, value in state.items() if n not in own or not _alike(own[n], value)]
+
+
+def _alike(own: Tensor, other: Tensor) -> bool:
+    if own.shape != other.shape:
+        return False
+    own, other = own.to("cpu", torch.float16), other.half()
+    if torch.equal(own, other):
+        return True
+    return torch.allclose(own.float(), other.float(), rtol=2e-3, atol=1e-6)
 
 
 @cache

@@ -27,8 +27,9 @@ class TimmBackbone(Backbone):
     ) -> None:
         if tokenizer is not None:
             raise ValueError(f"timm model {id} has no text tower, so it takes no tokenizer")
+        parts = trunk_parts(model)
         framing, self._tail = split_pipeline(image_processor or _evaluation_transform(model))
-        super().__init__(model, framing=framing, id=id, revision=revision, **trunk_parts(model))
+        super().__init__(model, framing=framing, id=id, revision=revision, **parts)
 
     @classmethod
     def load(

@@ -51,15 +51,23 @@ class PatchLayout:
     def tokens_in_box(self, box: Sequence[float]) -> Tensor:
         """Bool (rows, tokens): patches whose middle lies in (left, top, right, bottom), fractions.
 
-        A box that holds no patch's middle means the patch that its own middle is nearest to.
+        A box that holds no patch's middle means the patch that its own middle is nearest to;
+        ValueError if it lies in a part of the picture that the model's processor cuts away.
         """
         left, top, right, bottom = box
         x, y = self.centres[..., 0], self.centres[..., 1]
         inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
         if not inside[self.overview].any():
             middle = torch.tensor([(left + right) / 2, (top + bottom) / 2])
-            away = torch.nan_to_num(self.centres[self.overview] - middle, nan=9.0).norm(dim=-1)
-            inside[self.overview, away.argmin()] = True
+            apart = torch.nan_to_num(self.centres[self.overview] - middle, nan=9.0).abs()
+            nearest = apart.norm(dim=-1).argmin()
+            reach = torch.tensor([right - left, bottom - top]) / 2 + 1.01 * self._half_patch()
+            if (apart[nearest] > reach).any():
+                raise ValueError(
+                    f"region: box {tuple(box)} lies in a part of the picture that the model does not "
+                    "see: its processor crops pictures; choose a region nearer to the middle"
+                )
+            inside[self.overview, nearest] = True
         return self._with_prefix(inside)
 
     def tokens_of_patches(self, patches: Sequence[int]) -> Tensor:
@@ -71,7 +79,7 @@ class PatchLayout:
         if len(self.centres) > 1:
             centres = self.centres[self.overview]
             edges = torch.nan_to_num(self.centres[:, :, None] - centres[own], nan=9.0).abs()
-            chosen |= (edges <= self._half_patch(centres)).all(-1).any(-1)
+            chosen |= (edges <= self._half_patch()).all(-1).any(-1)
         return self._with_prefix(chosen)
 
     def all_patches(self) -> Tensor:
@@ -84,11 +92,16 @@ class PatchLayout:
         chosen[:, 0] = self.has_cls
         return chosen
 
-    def _half_patch(self, centres: Tensor) -> Tensor:
+    def _half_patch(self) -> Tensor:
+        """Half the width and height of the overview's patches, as fractions of the picture."""
+        centres = self.centres[self.overview]
         known = centres[~centres.isnan().any(-1)]
         extent = known.amax(0) - known.amin(0)
-        steps = torch.tensor([max(self.grid[1] - 1, 1), max(self.grid[0] - 1, 1)])
-        return extent / steps / 2
+        half = [
+            float(extent[axis]) / (n - 1) / 2 if n > 1 else 1.0
+            for axis, n in enumerate((self.grid[1], self.grid[0]))
+        ]
+        return torch.tensor(half)
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
         before = torch.zeros(len(patches), self.n_prefix, dtype=torch.bool)

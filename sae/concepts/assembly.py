@@ -22,7 +22,7 @@ from sae.concepts.summary import classes_of, exemplar_numbers, exemplars_of, sta
 from sae.model import SparseAutoencoder
 
 N_NEIGHBOURS = 12
-N_LIT = 5
+N_LIT = 9
 """Exemplars of a latent whose lit regions its embedding is the mean of."""
 
 Progress = Callable[[Iterable], Iterable]
@@ -45,12 +45,14 @@ def build_index(
     """The index of `sae` over `data`, without names, in this process.
 
     `embed` turns images into vectors by any encoder, `embedder` says which: the index then carries
-    the statistic "monosemanticity". `settings` are those of `Settings` (tau, n_top, …). `progress`
-    wraps the walks over batches and over exemplar images. Images that cannot be opened are left out
-    and counted; ValueError if none can, or if there are none.
+    the statistic "monosemanticity", and that of raw neurons beside it. `settings` are those of
+    `Settings` (tau, n_top, …). `progress` wraps the walks over batches and over exemplar images.
+    Images that cannot be opened are left out and counted; ValueError if none can, or if there are
+    none.
     """
     chosen = settings_for(data, sae, **settings)
-    gathered = Gathered(chosen, d_embedding=None if embed is None else embedding_width(embed))
+    width = None if embed is None else embedding_width(embed)
+    gathered = Gathered(chosen, d_embedding=width, d_in=sae.cfg.d_in)
     walk = progress(batches_of(len(data), batch))
     gather(data, backbone, sae, gathered, walk, embed=embed)
     return assemble(
@@ -150,8 +152,17 @@ def _header(
         "tau": gathered.settings.tau,
         "n_top": gathered.settings.n_top,
         "text_tower": tower if text and backbone.has_text else None,
-        "embedder": embedder if gathered.meter is not None else None,
+        "embedder": embedder if gathered.meters else None,
+        "neuron_monosemanticity": _of_neurons(gathered),
     }
+
+
+def _of_neurons(gathered: Gathered) -> dict[str, float] | None:
+    """The score that latents have to beat: that of the backbone's own neurons over the same images."""
+    if "neurons" not in gathered.meters:
+        return None
+    found = gathered.meters["neurons"].summary().unfiltered
+    return {"mean": found.mean, "best": found.best} if found.n else None
 
 
 def _neighbours(gathered: Gathered, sae: SparseAutoencoder) -> dict[str, np.ndarray]:

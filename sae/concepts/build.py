@@ -85,9 +85,9 @@ def gather(
             gathered.skip(np.array(read.bad))
             _check_unreadable(data, gathered, read.reason)
         if read.items:
-            fired = _firings(read, data, backbone, sae, gathered.settings)
+            fired, neurons = _firings(read, data, backbone, sae, gathered.settings)
             vectors = embed([item.image for item in read.items]) if embed else None
-            gathered.add(fired, vectors)
+            gathered.add(fired, vectors, neurons)
         done(len(read.numbers) + len(read.bad))
 
 
@@ -130,10 +130,23 @@ def sparse_codes(
     inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values float32 and latents int64 (images, tokens, n) of the tokens that the SAE reads."""
-    with torch.inference_mode():
-        x = backbone.activations(inputs, sae.cfg.backbone.layer)
-        code = sae.encode_sparse(chosen_tokens(x, backbone, sae.cfg.backbone.tokens).to(sae.W_enc))
-    return code.values.float().cpu().numpy(), code.indices.cpu().numpy()
+    values, indices, _ = _read_code(inputs, backbone, sae)
+    return values, indices
+
+
+@torch.inference_mode()
+def _read_code(
+    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
+) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """The sparse code, and the mean activation over its tokens (images, d_in)."""
+    x = backbone.activations(inputs, sae.cfg.backbone.layer)
+    x = chosen_tokens(x, backbone, sae.cfg.backbone.tokens).to(sae.W_enc)
+    code = sae.encode_sparse(x)
+    return (
+        code.values.float().cpu().numpy(),
+        code.indices.cpu().numpy(),
+        x.mean(1, dtype=torch.float64),
+    )
 
 
 def patch_tokens(backbone: Backbone, policy: str) -> range:
@@ -145,14 +158,14 @@ def patch_tokens(backbone: Backbone, policy: str) -> range:
 
 def _firings(
     read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
-) -> Firings:
-    values, indices = sparse_codes(read.inputs, backbone, sae)
+) -> tuple[Firings, Tensor]:
+    values, indices, neurons = _read_code(read.inputs, backbone, sae)
     if not np.isfinite(values).all():
         raise ValueError(
             f"{data.name}: some latents are not finite (NaN or infinite); the backbone's dtype "
             f"{backbone.dtype} may be too narrow. Use float32."
         )
-    return firings_of(
+    fired = firings_of(
         values,
         indices,
         np.array(read.numbers),
@@ -161,6 +174,7 @@ def _firings(
         d_sae=sae.cfg.d_sae,
         tau=settings.tau,
     )
+    return fired, neurons
 
 
 def _class_number(data: Data, label: str) -> int:

@@ -47,6 +47,16 @@ class Described:
         return self._content.header["text_tower"]
 
     @property
+    def embedder(self) -> str | None:
+        """The image encoder that the statistic "monosemanticity" was measured with; None for none."""
+        return self._content.header["embedder"]
+
+    @property
+    def neuron_monosemanticity(self) -> dict[str, float] | None:
+        """ "mean" and "best" of the backbone's raw neurons over the same images; None for none."""
+        return self._content.header.get("neuron_monosemanticity")
+
+    @property
     def class_names(self) -> list[str]:
         """The data set's classes; empty if it has no labels."""
         return self._content.class_names

@@ -42,8 +42,10 @@ _HEADER = {
     "n_top": (int,),
     "text_tower": (dict, type(None)),
     "embedder": (str, type(None)),
+    "neuron_monosemanticity": (dict, type(None)),
 }
 _TEXT_TOWER = {"id": (str,), "revision": (str, type(None))}
+_NEURONS = {"mean": (int, float), "best": (int, float)}
 _MAX_TEXT_BYTES = 64 << 20
 
 
@@ -80,12 +82,14 @@ def _header(path: Path) -> dict[str, Any]:
             path, f"format {found.get('format')!r}", f"format {FORMAT}", f"{AGAIN[:-1]} (formats "
             "of other versions of PatchLens cannot be read)."
         )  # fmt: skip
-    header = typed_fields(path, found, _HEADER, "")
+    header = typed_fields(path, {"neuron_monosemanticity": None, **found}, _HEADER, "")
     grid = header["grid"]
     if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
         raise ArtifactError(path, f"grid {grid!r}", "two whole numbers above 0")
     if header["text_tower"] is not None:
         typed_fields(path, header["text_tower"], _TEXT_TOWER, "text_tower.")
+    if header["neuron_monosemanticity"] is not None:
+        typed_fields(path, header["neuron_monosemanticity"], _NEURONS, "neuron_monosemanticity.")
     return header
 
 

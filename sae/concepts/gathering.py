@@ -59,7 +59,9 @@ class Settings:
 class Gathered:
     """What is known after some of the images; memory is O(d_sae × kept rows + d_sae × classes seen)."""
 
-    def __init__(self, settings: Settings, *, d_embedding: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, d_embedding: int | None = None, d_in: int | None = None
+    ) -> None:
         self.settings = settings
         n = settings.d_sae
         shown = {"patches": ((N_PATCHES,), np.uint16), "values": ((N_PATCHES,), np.float16)}
@@ -84,7 +86,11 @@ class Gathered:
             "totals": np.zeros(4, np.int64),  # images, tokens, patches, unreadable images
         }
         self.peaks = np.zeros(n, np.float32)
-        self.meter = None if d_embedding is None else MonosemanticityMeter(n, d_embedding)
+        self.meters = {}
+        if d_embedding is not None:
+            self.meters["latents"] = MonosemanticityMeter(n, d_embedding)
+            if d_in is not None:
+                self.meters["neurons"] = MonosemanticityMeter(d_in, d_embedding)
 
     @property
     def n_images(self) -> int:
@@ -101,8 +107,14 @@ class Gathered:
         self._see(np.asarray(numbers, np.int64))
         self.counts["totals"][3] += len(numbers)
 
-    def add(self, fired: Firings, embeddings: np.ndarray | torch.Tensor | None = None) -> None:
-        """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for."""
+    def add(
+        self,
+        fired: Firings,
+        embeddings: np.ndarray | torch.Tensor | None = None,
+        neurons: np.ndarray | torch.Tensor | None = None,
+    ) -> None:
+        """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for, and
+        `neurons` (images, d_in), mean activations over tokens, where that of raw neurons is too."""
         self._see(fired.numbers)
         n = len(fired.numbers)
         self.counts["totals"][:3] += (n, n * fired.n_tokens, n * fired.n_patches)
@@ -111,10 +123,12 @@ class Gathered:
         self._count(fired)
         self._count_classes(fired)
         self._offer(fired)
-        if self.meter is not None:
+        if "latents" in self.meters:
             shape = (n, self.settings.d_sae)
             means = sparse.csr_array((fired.mean, (fired.image, fired.latent)), shape=shape)
-            self.meter.update(means, embeddings)
+            self.meters["latents"].update(means, embeddings)
+        if "neurons" in self.meters:
+            self.meters["neurons"].update(neurons, embeddings)
 
     def _see(self, numbers: np.ndarray) -> None:
         if self.counts["seen"][numbers].any():
@@ -167,7 +181,7 @@ class Gathered:
 
     def merge(self, other: "Gathered") -> None:
         """Add what `other` gathered over other images with the same settings."""
-        if other.settings != self.settings or (other.meter is None) != (self.meter is None):
+        if other.settings != self.settings or other.meters.keys() != self.meters.keys():
             raise ValueError(
                 f"These parts of an index do not fit together: {other.settings} and {self.settings}."
             )
@@ -180,8 +194,8 @@ class Gathered:
                 mine[name].merge(others[name])
         self.class_tokens.merge(other.class_tokens)
         np.maximum(self.peaks, other.peaks, out=self.peaks)
-        if self.meter is not None:
-            self.meter.merge(other.meter)
+        for name, meter in self.meters.items():
+            meter.merge(other.meters[name])
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything, as named arrays; the same bits for the same images."""
@@ -190,8 +204,8 @@ class Gathered:
         for name, part in parts.items():
             found |= {f"{name}.{key}": array for key, array in part.state().items()}
         found["peaks"] = self.peaks
-        if self.meter is not None:
-            found |= {f"meter.{key}": array.numpy() for key, array in self.meter.state().items()}
+        for name, meter in self.meters.items():
+            found |= {f"meter.{name}.{key}": row.numpy() for key, row in meter.state().items()}
         return found
 
     @classmethod
@@ -204,14 +218,15 @@ class Gathered:
         for name, array in _under("counts", state).items():
             made.counts[name] = array.copy()
         made.peaks = state["peaks"].copy()
-        if meter := _under("meter", state):
-            tensors = {name: torch.from_numpy(np.array(array)) for name, array in meter.items()}
-            made.meter = MonosemanticityMeter.from_state(tensors)
+        for name in ("latents", "neurons"):
+            if meter := _under(f"meter.{name}", state):
+                tensors = {key: torch.from_numpy(np.array(array)) for key, array in meter.items()}
+                made.meters[name] = MonosemanticityMeter.from_state(tensors)
         return made
 
     def fingerprint(self) -> dict[str, object]:
         """What another part must share to be merged with this one."""
-        return asdict(self.settings) | {"monosemanticity": self.meter is not None}
+        return asdict(self.settings) | {"monosemanticity": sorted(self.meters)}
 
 
 def _under(name: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -20,6 +20,8 @@ from sae.hub import BUNDLED
 TEXT, LABELS = "text tower", "labels"
 MINIMUM = 0.05
 """Difference of cosines that the best word must reach; weaker latents stay nameless."""
+SURE = 0.5
+"""Confidence that it must reach too: more than all other words together."""
 MIN_SHARE = 0.5
 """Share of the exemplars' activation that one label must reach to be the name."""
 MIN_EXEMPLARS = 3
@@ -100,17 +102,21 @@ def name_by_text(
     words: Mapping[str, Sequence[str]] | Sequence[str],
     *,
     minimum: float = MINIMUM,
+    sure: float = SURE,
 ) -> ConceptIndex:
     """A copy of `index` named by the backbone's text tower; `words` with their phrases, or alone.
 
-    Latents whose best score is below `minimum`, and dead ones, stay nameless.
+    Latents whose best word has a score below `minimum` or a confidence below `sure` stay nameless,
+    and dead ones do.
     """
     if not isinstance(words, Mapping):
         words = {word: phrases_of(word) for word in words}
     found = best_words(index, backbone, words)
     named = [
-        bool(row) and bool(score[0] >= minimum) and not dead
-        for row, score, dead in zip(found.words, found.scores, index.dead, strict=True)
+        bool(row) and not dead and bool(score[0] >= minimum and confidence[0] >= sure)
+        for row, dead, score, confidence in zip(
+            found.words, index.dead, found.scores, found.confidences, strict=True
+        )
     ]
     return index.with_names(
         [row[0] if ok else "" for row, ok in zip(found.words, named, strict=True)],
@@ -141,10 +147,10 @@ def name_by_labels(index: ConceptIndex) -> ConceptIndex:
         if known.sum() < MIN_EXEMPLARS:
             continue
         shares = np.bincount(labels[latent][known], weights=activations[latent][known])
-        shares = shares / max(float(activations[latent][ids[latent] >= 0].sum()), 1e-12)
+        shares = shares / max(activations[latent][ids[latent] >= 0].sum(dtype=np.float64), 1e-12)
         best = int(shares.argmax())
         enough = (labels[latent] == best).sum() >= MIN_EXEMPLARS
-        if enough and shares[best] >= MIN_SHARE and shares[best] > base[best]:
+        if enough and shares[best] >= MIN_SHARE and shares[best] > base[best] + 1e-6:
             names[latent] = index.class_names[best]
             sure[latent] = round(float(shares[best]), 4)
             scores[latent] = round(float(shares[best] - base[best]), 4)

@@ -31,8 +31,8 @@ def statistics_of(gathered: Gathered) -> dict[str, np.ndarray]:
         "entropy": entropy,
         "label_std": label_std,
     }
-    if gathered.meter is not None:
-        found["monosemanticity"] = gathered.meter.result().numpy()
+    if "latents" in gathered.meters:
+        found["monosemanticity"] = gathered.meters["latents"].result().numpy()
     statistics = {name: array.astype(np.float32) for name, array in found.items()}
     return statistics | {"histogram": counts["histogram"].reshape(-1, N_BINS).astype(np.int32)}
 

@@ -15,14 +15,18 @@ import torch
 from sae.kernels import plain
 
 VARIABLE = "PATCHLENS_KERNELS"
-"""Environment variable: `plain` switches the other two off."""
+"""Environment variable: `plain` switches the other two off, `triton` has the GPU's kernels serve CPU tensors
+too (with TRITON_INTERPRET=1, for tests)."""
 
 
 def chosen(like: torch.Tensor, dtype: torch.dtype | None = None) -> ModuleType:
     """The module of kernels for tensors on the device of `like`, of its dtype or another."""
     dtype = dtype or like.dtype
-    if os.environ.get(VARIABLE) == "plain":
+    wish = os.environ.get(VARIABLE)
+    if wish == "plain":
         return plain
+    if wish == "triton" and dtype == torch.float32:
+        return _on_cuda() or plain
     if like.device.type == "cpu" and dtype in (torch.float32, torch.float64):
         return _compiled() or plain
     if like.device.type == "cuda" and dtype == torch.float32:

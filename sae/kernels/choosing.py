@@ -11,6 +11,8 @@ from sae.kernels.entries import Entries
 
 GROUP = 64
 """Latents of which a GPU first takes the maximum only."""
+WIDER = 2, 8
+"""How many times k rounded candidates a token has, at first and if those leave a doubt."""
 
 
 def flat_largest(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -55,19 +57,54 @@ def largest_of_tokens(
     `h (tokens, d_sae)` bfloat16 is off by at most margins[t] + relative |h|; without margins the k
     largest rounded ones are taken. Returns values and latents `(tokens, k)`, empty places 0.
     """
-    n = k if margins is None else min(2 * k, h.shape[1])
+    if margins is None:
+        values, latents, _ = _best(h, k, k, x, rows, bias)
+    else:
+        values, latents, least = _best(h, min(WIDER[0] * k, h.shape[1]), k, x, rows, bias)
+        doubtful = _doubtful(values, least, margins, relative)
+        if len(doubtful):
+            given = h[doubtful], k, margins[doubtful], relative, x[doubtful], rows, bias
+            values[doubtful], latents[doubtful] = _wider(*given)
+    return values.relu(), latents.masked_fill(values <= 0, 0)
+
+
+def _wider(
+    h: Tensor,
+    k: int,
+    margins: Tensor,
+    relative: float,
+    x: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Tokens whose first candidates were too few: more of them, and at last all latents."""
+    values, latents, least = _best(h, min(WIDER[1] * k, h.shape[1]), k, x, rows, bias)
+    doubtful = _doubtful(values, least, margins, relative)
+    if len(doubtful):
+        full = torch.addmm(bias, x[doubtful], rows.t())
+        values[doubtful], latents[doubtful] = flat_largest(full, k)
+    return values, latents
+
+
+def _best(
+    h: Tensor, n: int, k: int, x: Tensor, rows: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The k exactly largest of each token's n largest rounded ones; and the least rounded one that
+    was looked at, `(tokens)`, or None if all were."""
     rounded, latents = flat_largest(h, n)
     exact = _exact(x, rows, bias, Entries.from_indices(latents, h.shape[1])).view(latents.shape)
     values, places = exact.topk(k, dim=1, sorted=False)
-    latents = latents.gather(1, places)
-    if margins is not None and n < h.shape[1]:
-        reach = values.amin(1).clamp_min(0).double() - margins
-        reach = reach / torch.where(reach > 0, 1 + relative, 1 - relative)
-        doubtful = (rounded.amin(1) >= reach).nonzero().squeeze(1)
-        if len(doubtful):
-            full = torch.addmm(bias, x[doubtful], rows.t())
-            values[doubtful], latents[doubtful] = flat_largest(full, k)
-    return values.relu(), latents.masked_fill(values <= 0, 0)
+    least = rounded.amin(1) if n < h.shape[1] else None
+    return values, latents.gather(1, places), least
+
+
+def _doubtful(values: Tensor, least: Tensor | None, margins: Tensor, relative: float) -> Tensor:
+    """Tokens of which a latent that was not looked at may belong to the k largest."""
+    if least is None:
+        return margins.new_zeros(0, dtype=torch.int64)
+    reach = values.amin(1).clamp_min(0).double() - margins
+    reach = reach / torch.where(reach > 0, 1 + relative, 1 - relative)
+    return (least >= reach).nonzero().squeeze(1)
 
 
 def above(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae.kernels import loops, screening
 from sae.kernels.entries import Entries
-from sae.kernels.plain import Gradients, Residuals
+from sae.kernels.plain import ADAM, Gradients, Residuals
 from sae.kernels.threads import share
 
 
@@ -131,17 +131,17 @@ def adam(
     v: Tensor,
     along: Tensor,
     *,
-    scale: float,
+    scale: Tensor,
     lr: float,
     step: int,
     unit: bool,
 ) -> None:
     """Adam's step number `step` (from 1) in place on rows `p (n, d)`, with the gradient
     scale * (g - along p); `unit` gives every row norm 1 afterwards."""
-    beta1, beta2, eps = 0.9, 0.999, 1e-8
+    beta1, beta2, eps = ADAM
     number = _array(p).dtype.type
     rate, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
-    numbers = (number(n) for n in (scale, rate, root, beta1, beta2, eps))
+    numbers = (number(n) for n in (float(scale), rate, root, beta1, beta2, eps))
     arrays = p.detach().numpy(), _array(g), m.numpy(), v.numpy(), along.numpy()
     share(loops.adam, len(p), *arrays, *numbers, unit)
 

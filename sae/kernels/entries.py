@@ -26,7 +26,7 @@ class Entries:
         n_tokens, k = indices.shape
         numbers = torch.arange(n_tokens + 1, device=indices.device)
         made = cls(indices.reshape(-1), numbers * k, d_sae)
-        made._tokens = numbers[:-1, None].expand(-1, k).reshape(-1)
+        made._tokens = numbers[:-1].repeat_interleave(k)
         return made
 
     @classmethod

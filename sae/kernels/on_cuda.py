@@ -1,4 +1,4 @@
-"""The kernels for NVIDIA GPUs, in Triton: the functions of `plain`.
+"""The kernels for NVIDIA GPUs, in Triton: the functions of `plain`, and Adam by rows.
 
 One program holds one token's residual, or up to SEGMENT entries of one latent, in registers, and reads
 each row it needs once. Importing it needs Triton; its interpreter (TRITON_INTERPRET=1) runs it on the CPU.
@@ -9,12 +9,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sae.kernels.adam_on_cuda import adam, square_norms
 from sae.kernels.choosing import above, largest_of_tokens, round_rows
 from sae.kernels.entries import Entries
 from sae.kernels.plain import Gradients, Residuals, by_latent
 
-__all__ = ["above", "add_gradients", "by_latent", "dots", "largest_of_tokens", "residuals"]
-__all__ += ["round_rows"]
+__all__ = ["above", "adam", "add_gradients", "by_latent", "dots", "largest_of_tokens"]
+__all__ += ["residuals", "round_rows", "square_norms"]
 
 SEGMENT = 64
 """Entries of a latent that one program sums; a latent that fires more often is shared by several."""

@@ -17,6 +17,10 @@ __all__ = ["Gradients", "Residuals", "above", "add_gradients", "by_latent", "dot
 __all__ += ["largest_of_tokens", "residuals", "round_rows"]
 
 
+ADAM = 0.9, 0.999, 1e-8
+"""Adam's two memories and its epsilon, as in both papers."""
+
+
 class Residuals(NamedTuple):
     """What a reconstruction misses, level by level, and how each entry could help."""
 

@@ -73,8 +73,8 @@ class ReconstructionMeter:
         return together.result()
 
     def by_kind(self) -> dict[str, Reconstruction]:
-        """The figures of each kind of token, without kinds those of "all"; errors as in `result`."""
-        return {kind: sums.result() for kind, sums in self._sums.items()}
+        """The figures of each kind whose tokens differ; without kinds those of "all"."""
+        return {kind: sums.result() for kind, sums in self._sums.items() if sums.differ}
 
     def frequency(self) -> Tensor:
         """`(d_sae,)` float64: on which share of all tokens each latent was active."""
@@ -128,11 +128,17 @@ class _Sums:
         self.mean = self.mean + apart * (n / total)
         self.n_tokens = total
 
+    @property
+    def differ(self) -> bool:
+        """Whether there is any variance to explain."""
+        # float32 activations that are all the same leave rounding of their mean behind
+        rounding = 1e-24 * self.n_tokens * float(self.mean.square().sum())
+        return self.n_tokens > 0 and float(self.spread) > rounding
+
     def result(self) -> Reconstruction:
         """The figures; ValueError if there is no variance to explain."""
         n, spread = self.n_tokens, float(self.spread)
-        # float32 activations that are all the same leave rounding of their mean behind
-        if n == 0 or spread <= 1e-24 * n * float(self.mean.square().sum()):
+        if not self.differ:
             raise ValueError(f"FVU needs tokens that differ; {n} tokens were added.")
         dead = float((self.fired == 0).double().mean())
         return Reconstruction(float(self.error) / spread, float(self.n_active) / n, dead, n)

@@ -122,7 +122,10 @@ class SteerRequest:
             raise ValueError("the prompt is empty; ask something, such as 'describe the image'")
         object.__setattr__(self, "edits", tuple(self.edits))
         if len(self.edits) > MAX_EDITS or not all(isinstance(e, Edit) for e in self.edits):
-            raise ValueError(f"edits: expected at most {MAX_EDITS} Edit, got {len(self.edits)}")
+            kinds = sorted({type(edit).__name__ for edit in self.edits})
+            raise ValueError(
+                f"edits: expected at most {MAX_EDITS} Edit, got {len(self.edits)} of {kinds}"
+            )
         if not isinstance(self.error_term, bool):
             raise ValueError(f"error_term is true or false, got {self.error_term!r}")
         if not _whole(self.max_new_tokens) or not 1 <= self.max_new_tokens <= MAX_NEW_TOKENS:
@@ -168,6 +171,10 @@ def as_edits(
     """Edits from {latent: strength}, all with one mode, units and scope, or Edits as they are."""
     if isinstance(edits, Mapping):
         return tuple(Edit(latent, mode, value, units, scope) for latent, value in edits.items())
+    if isinstance(edits, str) or not isinstance(edits, Iterable):
+        raise ValueError(
+            f"edits: expected {{latent: strength}} or a list of Edit, got {type(edits).__name__}"
+        )
     return tuple(edits)
 
 

@@ -7,14 +7,16 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPConfig, CLIPModel
 
+from sae.adaptation.__main__ import main
 from sae.adaptation.classifier import classify
+from sae.adaptation.files import load_head
 from sae.adaptation.official import clip_weights, read_coop, read_maple, read_tensors
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.backbones.prompting_openai import load_openai_weights, transformers_state
 from sae.storage import ArtifactError
 from tests.adaptation.small import small_parts
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import tiny, tiny_tokenizer
 
 CLASSES = ("cat", "dog", "red animal")
 N_CTX, DEPTH = 2, 9
@@ -217,6 +219,22 @@ def test_coop_files_with_shared_and_class_specific_context(tmp_path):
     assert read_tensors(tmp_path)["ctx"].shape == (2, 3, 32)  # the last epoch of a folder
     with pytest.raises(ValueError, match="contexts of 2 classes"):
         read_coop(path, parts, ("cat", "dog", "two"))
+
+
+def test_the_command_makes_a_head_folder(tmp_path, capsys):
+    clip, classes = tiny("clip").save(tmp_path / "clip"), tmp_path / "classes.txt"
+    parts = ClipParts(Backbone.from_pretrained(clip))
+    classes.write_text("cat\nred_animal\n\n", encoding="utf-8")
+    torch.save({"state_dict": {"ctx": torch.ones(2, 32)}, "epoch": 1}, tmp_path / "model.pth.tar-1")
+    words = [str(tmp_path), "--backbone", str(clip), "--classes", str(classes), "--tail", ""]
+    words += ["--to", str(tmp_path / "head"), "--method"]
+    assert main([*words, "coop"]) == 0
+    assert "2 classes" in capsys.readouterr().out
+    stored = load_head(tmp_path / "head", parts)
+    assert stored.head.class_names == ("cat", "red animal")
+    assert torch.equal(stored.head.ctx, torch.ones(2, 32))
+    assert main([*words, "maple"]) == 1
+    assert "expected MaPLe's prompt_learner.ctx" in capsys.readouterr().err
 
 
 def test_files_that_are_something_else_are_refused(tmp_path):

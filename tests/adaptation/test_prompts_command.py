@@ -82,6 +82,9 @@ def test_heads_are_trained_measured_and_compared(clip, folder, templates, tmp_pa
         assert ("novel" in metrics["accuracy"]) == (method != "linear")
         if method == "linear":
             assert metrics["accuracy"]["base"]["mean"] == 1.0
+    changed = ["--method", "vpt", "--epochs", 9, "--seeds", 3, "--n-ctx", 2]
+    with pytest.raises(SystemExit, match="trained with another epochs"):
+        prompts.main(words(clip, folder, templates, tmp_path, *changed))
     parts = ClipParts(Backbone.from_pretrained(clip))
     small_lens(parts).sae.save_pretrained(tmp_path / "sae")
     heads = ["zero_shot", tmp_path / "heads/colours/vpt", tmp_path / "heads/colours/linear"]

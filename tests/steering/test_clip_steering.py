@@ -6,11 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from sae.backbones import Backbone
+from sae.concepts.index import ConceptIndex
+from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer, Edit, Scope
 from sae.steering.steerability import SCALE, steerability
 from tests.backbones.pictures import noise
 from tests.steering.parts import random_sae
 from tests.tiny_models import tiny
+from training.steerability import STEERABLE, pictures, world_words
 
 LABELS = ["a cat", "a dog", "red grass"]
 
@@ -106,3 +109,18 @@ def test_an_sae_of_another_backbone_is_refused():
         ClipSteerer(backbone("clip"), random_sae(32, 1, family="siglip"))
     with pytest.raises(ValueError, match="latent's maximum"):
         steerability(ClipSteerer(backbone("clip"), random_sae(32, 1)), [noise(9, 9)], ["cat"])
+
+
+def test_the_bundled_index_tells_how_well_each_concept_steers():
+    """After `training/index.py`, run `training/steerability.py`: `make world` does."""
+    index, vit = ConceptIndex.from_pretrained("bundled"), Backbone.from_pretrained("bundled")
+    steerer = ClipSteerer(vit, SparseAutoencoder.from_pretrained("bundled"), index=index)
+    stored = index.statistics["steerability"], index.statistics["steering_power"]
+    assert (~np.isnan(stored[0]) == (index.max_activation > 0)).all()
+    assert 0.05 < float((stored[0] > STEERABLE).mean()) < 0.3
+    latents = [int(stored[0].argmax()), 0]
+    again = steerability(
+        steerer, pictures("world", 16), world_words(), strength=2.0, prompt="{}", latents=latents
+    )
+    assert stored[0][latents] == pytest.approx(again.steerability[latents], rel=1e-2)
+    assert stored[1][latents] == pytest.approx(again.power[latents], rel=1e-2)

@@ -37,6 +37,14 @@ def test_a_centre_crop_leaves_the_sides_out():
     assert (found.grid, found.n_prefix, found.has_cls) == ((4, 4), 1, True)
 
 
+def test_a_region_that_is_cropped_away_is_refused():
+    found = layout("llava", (96, 64))
+    with pytest.raises(ValueError, match="does not see"):
+        found.tokens_in_box((0, 0, 0.1, 1))
+    at_the_edge = found.tokens_in_box((0.1, 0.1, 0.18, 0.15))
+    assert at_the_edge.nonzero().tolist() == [[0, 1]]
+
+
 def test_a_squash_shows_all():
     found = layout("paligemma", (96, 64))
     assert close(found.centres[0], grid(4, 4))

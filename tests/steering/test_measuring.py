@@ -11,6 +11,8 @@ from sae.steering.steerability import Steerability
 from tests.steering.parts import CAT
 from training.steerability import read_words, summary, world_words
 from training.steering import protocol
+from training.steering.finding import candidate_lines, dose_lines
+from training.steering.paper_score import exemplar_features, paper_scores, text_features
 from training.steering.protocol import add_direction, measure, set_latents
 from training.steering.selection import Selection, patches_under, select
 from training.world.generator import images
@@ -75,6 +77,30 @@ def test_selection_scores_latents_by_auroc(steerer):
     assert np.shape(selection.latents) == (120, 3)
     assert np.nanmedian(selection.auroc) > 0.9
     assert selection.diff_mean.shape == selection.diff_mean_masks.shape == (120, 128)
+
+
+def test_the_papers_score_is_a_cosine_of_words_and_exemplars(steerer):
+    concept = exemplar_features(steerer, [CAT])[CAT]
+    assert float(concept.norm()) == pytest.approx(1, abs=1e-5)
+    cat, dog = (float(row @ concept) for row in text_features(steerer, ["cat", "dog"]))
+    assert cat > dog + 0.1
+    scores = paper_scores(steerer, 8.0, n_latents=8, n_images=2, per_image=4, n_references=2)
+    assert scores["white picture, steered"].n == scores["scenes, unsteered"].n == 8
+    assert 0 < scores["white picture, steered, object concepts"].n < 8
+    assert scores["right pairs"].mean > scores["random pairs"].mean + 0.1
+    n = scores["right pairs"].n
+    assert n > 80
+    assert scores["random pairs"].n == n * (n - 1)
+
+
+def test_guesses_and_ladders_are_told_in_figures(steerer):
+    pairs = pairs_of(steerer, 1)
+    said = list(candidate_lines(steerer, pairs, n=2)) + list(dose_lines(steerer, pairs, [CAT]))
+    assert said[0].endswith("before 0.0000")
+    assert float(said[2].split()[-1]) > 0.5
+    assert "carries the word as its name 100.0%" in said[3]
+    assert "100.0%, median" in said[6]
+    assert len([line for line in said if "fluency" in line]) == 5
 
 
 def test_summary_leaves_out_what_was_not_measured():

@@ -66,6 +66,28 @@ def test_empty_edits_change_nothing_and_edits_equal_a_hook_on_the_whole_model(ti
     assert not any("forward" in layer.__dict__ for layer in steerer.vlm.layers)
 
 
+@pytest.mark.parametrize("name", ["llava", "llava_next"])
+def test_an_ordinary_hook_after_a_forward_does_nothing_and_ours_works(name):
+    """transformers 5 records hidden_states with hooks of its own, put in at the first forward: one
+    that is added later runs after them, and the language model reads what they recorded."""
+    tiny = tiny_vlm(name)
+    steerer = Steerer(tiny.model, tiny.processor, random_sae(32, tiny.layer))
+    prepared = steerer.prepare(IMAGE, tiny.prompt)
+    before = plain_logits(tiny, prepared.inputs)
+    edited = prepared.activations.edited([strong(prepared, steerer)])
+    layer = steerer.vlm.layers[tiny.layer]
+    hook = layer.register_forward_hook(lambda _m, _a, _h: edited)
+    try:
+        assert torch.equal(plain_logits(tiny, prepared.inputs), before)
+    finally:
+        hook.remove()
+    with editing(layer, lambda _h: edited):
+        wanted = plain_logits(tiny, prepared.inputs)
+    assert not torch.allclose(wanted, before, atol=1e-3)
+    with torch.no_grad():
+        assert torch.equal(steerer.run(prepared, edited), wanted)
+
+
 def test_rows_of_one_batch_hold_different_edits(tiny, steerer):
     prepared = steerer.prepare(IMAGE, tiny.prompt)
     found, edit = prepared.activations, strong(prepared, steerer)

@@ -25,6 +25,8 @@ from tests.steering.tiny_words import TEXT
         (lambda s, i: s.generate(i, "<image> and <image>"), "2 image slots"),
         (lambda s, i: s.generate(i, "cat " * 400, max_new_tokens=100), "has room for 512"),
         (lambda s, i: s.generate(i, PROMPT, {2048: 1.0}), "latents 0 to 2047"),
+        (lambda s, i: s.generate(i, PROMPT, None), "got NoneType"),
+        (lambda s, i: s.generate(i, PROMPT, [(624, 2.0)]), r"1 of \['tuple'\]"),
         (lambda s, i: s.generate(i, PROMPT, {1: float("nan")}), "finite number"),
         (lambda s, i: s.generate(i, PROMPT, {1: 1e9}), "finite number"),
         (lambda s, i: s.generate(i, PROMPT, {1: 1}, mode="paint"), "expected one of set, add"),

@@ -24,6 +24,21 @@ def test_both_texts_come_from_one_call(steerer, picture):
     assert json.loads(json.dumps(captions.to_json()))["original"] == captions.original
 
 
+def test_all_texts_come_from_one_batch_and_keep_to_the_limit(steerer, prepared, monkeypatch):
+    model, batches = steerer.vlm.model, []
+    generate = model.generate
+
+    def counted(**inputs):
+        output = generate(**inputs)
+        new = output.sequences[:, inputs["input_ids"].shape[1] :]
+        batches.append(tuple(new.shape))
+        return output
+
+    monkeypatch.setattr(model, "generate", counted)
+    steerer.generate(prepared, edits={CAT: 4.0}, control=True, max_new_tokens=7)
+    assert batches == [(3, 7)]
+
+
 def test_strengths_are_multiples_of_the_maximum_unless_raw(steerer, prepared):
     limit = float(steerer.max_activation[CAT])
     by_max = steerer.generate(prepared, edits={CAT: 2.0})

@@ -108,7 +108,7 @@ def explain(parts: ClipParts, sae: SparseAutoencoder, pair: tuple[Classifier, Cl
         f"limit {LIMIT_S} s {'ok' if worst <= LIMIT_S else 'OVER'}; {cpu:.2f} CPU s; "
         f"a concept off {toggled:.2f} s; "
         f"{len(found.concepts)} concepts, shares + residual - margin = {total - answer['margin']:.1e}, "
-        f"gap {answer['residual_parts']['gap']:.1e}"
+        f"gap {answer['residual_parts']['gap']:.2g} of a margin of {answer['margin']:.2g}"
     )
     return worst
 

@@ -2,12 +2,14 @@
 
     python training/bench/concepts.py                        # the bundled SAE and its baselines
     python training/bench/concepts.py --saes runs/a runs/b   # your own SAEs of the same backbone and layer
-    python training/bench/concepts.py --train --archs topk batch_topk --sizes 512 2048 --seeds 0 1
+    python training/bench/concepts.py --train --sizes 512 2048 --seeds 0 1 --out runs/leaderboard --minutes 4
 
 Factors are object kind, wider group, realm, background, size and drawing style, per patch and per image.
 For each factor the best unit, its sign and its threshold are chosen on one half of held-out scenes; all
 figures are of the other half. Beside every SAE stand raw neurons, PCA, ICA (all with both signs) and an SAE
-whose random decoder stayed frozen. Means are over factors of a family, then over the six families.
+whose random decoder stayed frozen, trained as long as the small SAE beside it. With --out a run keeps what it
+has done, stops when its --minutes are over, and goes on when the same command is given again.
+Means are over factors of a family, then over the six families.
 AUROC, F1: of the best unit. complete: share of all factors with a unit at AUROC 0.9. redundancy: units at
 0.9 of a factor that has one. top patch, pointing, IoU: where the kind's unit lies, against the object's
 mask. image: by the maximum over tokens; the JSON has PatchSAE's mean over tokens too. probe: AUROC of kinds
@@ -27,6 +29,7 @@ from sae.backbones import Backbone
 from sae.config import ARCHITECTURES, SAEConfig
 from sae.metrics.baselines import ica, neurons, pca
 from sae.model import SparseAutoencoder
+from training.leaderboard.kept import Kept, OutOfTime
 from training.leaderboard.scenes import Half, activations_of, two_halves
 from training.leaderboard.score import depth_of, score_units
 from training.leaderboard.small_saes import (
@@ -48,22 +51,27 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--saes", "--sae", nargs="+", default=["bundled"], help="folders, Hub ids or 'bundled'"
-    )
-    parser.add_argument("--backbone", help="the SAEs' own unless given")
-    parser.add_argument("--n-scenes", type=int, default=2400, help="to choose and to score on")
-    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED + 500, help="of these scenes")
-    parser.add_argument("--train", action="store_true", help="train small SAEs and score them")
-    parser.add_argument("--archs", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[512, 2048])
-    parser.add_argument("--seeds", nargs="+", type=int, default=None)
-    parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--batch", type=int, default=4096, help="tokens a step")
-    parser.add_argument("--train-scenes", type=int, default=None)
-    parser.add_argument("--out", help="write the table (.md) and all figures (.json) beside it")
-    return parser.parse_args()
+    add = parser.add_argument
+    add("--saes", "--sae", nargs="+", default=["bundled"], help="folders, Hub ids or 'bundled'")
+    add("--backbone", help="the SAEs' own unless given")
+    add("--n-scenes", type=int, default=2000, help="to choose and to score on")
+    add("--seed", type=int, default=HELD_OUT_SEED + 500, help="of these scenes")
+    add("--train", action="store_true", help="train small SAEs of many kinds and score them")
+    add("--archs", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
+    add("--sizes", nargs="+", type=int, default=[512, 2048])
+    add("--seeds", nargs="+", type=int, help="default: 0 1 with --train, else 0")
+    add("--k", type=int, default=8)
+    add("--steps", type=int, default=300, help="of every small SAE, frozen or not")
+    add("--batch", type=int, default=4096, help="tokens a step")
+    add("--train-scenes", type=int, help="default: 4000 with --train, else 1000")
+    add("--out", help="write the table (.md), all figures (.json) and what is half done (.parts)")
+    add("--minutes", type=float, help="stop before they are over; needs --out")
+    args = parser.parse_args()
+    if args.minutes is not None and not args.out:
+        parser.error("--minutes needs --out, or what is done would be lost")
+    args.seeds = args.seeds or ([0, 1] if args.train else [0])
+    args.train_scenes = args.train_scenes or (4000 if args.train else 1000)
+    return args
 
 
 def baselines(tokens: torch.Tensor) -> dict[str, Linear]:
@@ -93,54 +101,72 @@ def check_places(names: list[str], found: list[SAEConfig]) -> None:
 
 
 def small_runs(args: argparse.Namespace, sae: SparseAutoencoder) -> list[tuple]:
-    """(row, architecture, size, k) of what is to be trained."""
+    """(row, architecture, size, k) of what is to be trained: never a frozen one alone."""
     frozen = f"{FROZEN} batch_topk"
     if not args.train:
-        return [("frozen random decoder", frozen, sae.cfg.d_sae, sae.cfg.k or args.k)]
-    names = [*args.archs, frozen]
-    return [(f"{name} {size}", name, size, args.k) for size in args.sizes for name in names]
+        names, sizes, k = ["batch_topk", frozen], [sae.cfg.d_sae], sae.cfg.k or args.k
+    else:
+        names, sizes, k = [*args.archs, frozen], args.sizes, args.k
+    return [
+        (f"{name} {size}, {args.steps} steps", name, size, k) for size in sizes for name in names
+    ]
 
 
-def main() -> None:
-    """Print the table."""
-    args, began = options(), time.monotonic()
-    args.seeds = args.seeds or ([0, 1] if args.train else [0])
-    args.steps = args.steps or 400
-    args.train_scenes = args.train_scenes or (4000 if args.train else 1500)
+def measured(args: argparse.Namespace, kept: Kept) -> dict:
+    """All rows, with means and spreads; OutOfTime where `kept` says so."""
     saes = [SparseAutoencoder.from_pretrained(name) for name in args.saes]
     check_places(args.saes, [sae.cfg for sae in saes])
     ref = saes[0].cfg.backbone
     revision = ref.revision if args.backbone in (None, ref.id) else None
     backbone = Backbone.from_pretrained(args.backbone or ref.id, revision=revision)
-    halves = two_halves(backbone, ref.layer, args.seed, args.n_scenes)
-    x, _ = activations_of(backbone, ref.layer, 0, args.train_scenes, "scenes to train on")
+    what, n = "scenes to train on", args.train_scenes
+    x = kept.tensor(what, lambda: activations_of(backbone, ref.layer, 0, n, what))
+    halves = two_halves(backbone, ref.layer, args.seed, args.n_scenes, kept)
     tokens = x.flatten(0, 1)
     rows: dict[str, list[Row]] = {}
     for name, sae in zip(args.saes, saes, strict=True):
-        label = f"{name}: {sae.cfg.architecture} {sae.cfg.d_sae}"
-        rows.setdefault(label, []).append(score_sae(sae, halves))
+        label = f"{Path(name).name}: {sae.cfg.architecture} {sae.cfg.d_sae}"
+        row = kept.row(f"{name} {label}", lambda sae=sae: score_sae(sae, halves))
+        rows.setdefault(label, []).append(row)
     for name, units in baselines(tokens).items():
-        rows[name] = [score_units(units, halves)]
+        rows[name] = [kept.row(name, lambda units=units: score_units(units, halves))]
     where = reference(backbone, ref.layer)
     shape = {"steps": args.steps, "batch": args.batch, "tokens_per_image": x.shape[1]}
     trained: dict[str, list[SparseAutoencoder]] = {}
-    for label, name, size, k in small_runs(args, saes[0]):
-        for seed in args.seeds:
-            sae = train_small(name, tokens, where, d_sae=size, k=k, seed=seed, **shape)
-            trained.setdefault(f"{label}, {args.steps} steps", []).append(sae)
-    rows |= {label: [score_sae(sae, halves) for sae in found] for label, found in trained.items()}
+    for seed in args.seeds:
+        for label, name, size, k in small_runs(args, saes[0]):
+            own = {"d_sae": size, "k": k, "seed": seed, **shape}
+            one = f"{label} seed {seed}"
+            sae = kept.sae(one, lambda name=name, own=own: train_small(name, tokens, where, **own))
+            row = kept.row(one, lambda sae=sae: score_sae(sae, halves))
+            trained.setdefault(label, []).append(sae)
+            rows.setdefault(label, []).append(row)
     merged = merge(rows)
     for label, found in agreement(trained).items():
         merged[label] |= found
-    report(args, merged, len(tokens), time.monotonic() - began)
+    return merged
 
 
-def report(args: argparse.Namespace, merged: dict, n_tokens: int, seconds: float) -> None:
+def main() -> None:
+    """Print the table."""
+    args, began = options(), time.monotonic()
+    about = {k: v for k, v in vars(args).items() if k not in ("archs", "sizes", "seeds", "minutes")}
+    folder = Path(args.out).with_suffix(".parts") if args.out else None
+    kept = Kept(folder, about, args.minutes)
+    try:
+        merged = measured(args, kept)
+    except OutOfTime:
+        print(f"{args.minutes:g} minutes are over; give the same command again to go on.")
+        raise SystemExit(3) from None
+    report(args, merged, time.monotonic() - began)
+
+
+def report(args: argparse.Namespace, merged: dict, seconds: float) -> None:
     """Print the table and what it rests on; write both files where asked."""
     said = (
         f"{args.n_scenes} held-out scenes (seed {args.seed}), one half to choose, one to score; "
         f"small SAEs: k = {args.k if args.train else 'as the first'}, {args.steps} steps of "
-        f"{args.batch} of {n_tokens:,} tokens, seeds {args.seeds}. {seconds:.0f} s."
+        f"{args.batch} tokens of {args.train_scenes} scenes, seeds {args.seeds}. {seconds:.0f} s."
     )
     text = f"{markdown(merged)}\n{said}\n"
     print(text)

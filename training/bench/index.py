@@ -1,5 +1,6 @@
 """How much memory and time an index takes at full size, and how quick its search is: simulated latents.
 
+    python training/bench/index.py             both of what follows, the first over 4,000 images
     python training/bench/index.py build       50,000 images × 49,152 latents, MonoSemanticity included
     python training/bench/index.py search      every kind of search over 49,152 latents
 
@@ -161,7 +162,7 @@ def search(options: argparse.Namespace) -> dict[str, object]:
     """Median and slowest of 30 calls of each search, in milliseconds, after a first one."""
     simulation = Simulation(min(options.n_images, 4000), options.d_sae, 0)
     found, _ = gather(simulation, options.batch)
-    decoder = torch.randn(options.d_sae, 768, generator=torch.Generator().manual_seed(0))
+    decoder = torch.randn(options.d_sae, 64, generator=torch.Generator().manual_seed(0))
     index = ConceptIndex(content_of(found, decoder, "simulated"))
     finder, tower = index.searcher, FakeTower()
     rng = np.random.default_rng(0)
@@ -209,13 +210,16 @@ def _peak_gib() -> float:
 def main() -> None:
     """See `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["build", "search"])
-    parser.add_argument("--n-images", type=int, default=50_000)
+    parser.add_argument("what", nargs="?", choices=["build", "search", "both"], default="both")
+    parser.add_argument("--n-images", type=int, help="default: 50,000, and 4,000 for both")
     parser.add_argument("--d-sae", type=int, default=49_152)
     parser.add_argument("--d-embedding", type=int, default=768, help="0: no MonoSemanticity")
     parser.add_argument("--batch", type=int, default=256)
     options = parser.parse_args()
-    print(json.dumps({"build": build, "search": search}[options.what](options), indent=1))
+    options.n_images = options.n_images or (4000 if options.what == "both" else 50_000)
+    parts = {"build": build, "search": search}
+    wanted = parts if options.what == "both" else [options.what]
+    print(json.dumps({what: parts[what](options) for what in wanted}, indent=1))
 
 
 if __name__ == "__main__":

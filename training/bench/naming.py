@@ -3,9 +3,10 @@
     python training/bench/naming.py --sae bundled
 
 What a latent stands for is read from held-out scenes: the share of its activation (over patches) that
-falls on each object kind, group, realm, and on each bare background. Its true name is the narrowest with a
-share of at least 0.6; latents without one have no true name and are left out, and counted.
-The index's own names come from other scenes. Prints one JSON object.
+falls on each object kind, group, realm, and on each bare background, once over all patches and once where it
+is above half of its maximum. Its true name is the narrowest with a share of at least 0.6; latents without
+one have no true name, and are counted. The index's own names come from other scenes. Three vocabularies.
+Prints one JSON object.
 """
 
 import argparse
@@ -24,13 +25,15 @@ from sae.backbones import Backbone
 from sae.backgrounds import BACKGROUNDS
 from sae.concepts.build import patch_tokens, sparse_codes
 from sae.concepts.index import ConceptIndex
-from sae.concepts.naming import MINIMUM, best_words
+from sae.concepts.naming import MINIMUM, Naming, best_words, read_words
+from sae.concepts.text import phrases_of
 from sae.model import SparseAutoencoder
 from sae.scenes import Rendered, Scene, compose, kinds, patch_labels
 from training.labelled import world_words
 from training.world.generator import HELD_OUT_SEED, scenes
 
 SHARE = 0.6
+FLOORS = (0.0, 0.5)
 COVERED = 0.1
 """A patch shows an object that covers this share of it, and bare background below it."""
 SORTS = ("kind", "background", "group", "realm")
@@ -59,27 +62,31 @@ def patch_factors(scene: Scene, drawn: Rendered, names: list[str], grid: int) ->
     return shown
 
 
-def shares(backbone: Backbone, sae: SparseAutoencoder, n: int, seed: int) -> np.ndarray:
-    """Share of each latent's activation on each factor, float64 (d_sae, factors)."""
+def shares(
+    backbone: Backbone, sae: SparseAutoencoder, n: int, seed: int, peaks: np.ndarray
+) -> dict[float, np.ndarray]:
+    """For every floor of FLOORS: share of each latent's activation on each factor, float64 (d_sae,
+    factors), over patches where it exceeds that share of its maximum `peaks`; NaN if it never does."""
     names, _ = factors()
     grid, part = backbone.patch_grid[0], patch_tokens(backbone, sae.cfg.backbone.tokens)
-    mass = np.zeros((sae.cfg.d_sae, len(names)))
-    total = np.zeros(sae.cfg.d_sae)
+    mass = {floor: np.zeros((sae.cfg.d_sae, len(names))) for floor in FLOORS}
+    total = {floor: np.zeros(sae.cfg.d_sae) for floor in FLOORS}
     stream = scenes(seed)
     for _ in tqdm(range(0, n, 32), desc="held-out scenes (32 each)"):
         batch = list(islice(stream, 32))
         drawn = [compose(scene) for scene in batch]
-        values, indices = sparse_codes([Image.fromarray(d.image) for d in drawn], backbone, sae)
-        values, indices = values[:, part], indices[:, part]
+        code = sparse_codes([Image.fromarray(d.image) for d in drawn], backbone, sae)
+        values, latents = (array[:, part].reshape(-1, array.shape[-1]) for array in code)
         shown = [patch_factors(s, d, names, grid) for s, d in zip(batch, drawn, strict=True)]
-        flat = values.reshape(-1, values.shape[-1])
-        rows = np.repeat(np.arange(len(flat)), flat.shape[1])
-        code = sparse.csr_array(
-            (flat.ravel(), (rows, indices.ravel())), shape=(len(flat), sae.cfg.d_sae)
-        )
-        mass += code.T @ np.concatenate(shown).astype(np.float64)
-        total += np.asarray(code.sum(0)).ravel()
-    return mass / np.maximum(total, 1e-12)[:, None]
+        truth = np.concatenate(shown).astype(np.float64)
+        for floor in FLOORS:
+            patch, place = np.nonzero(values > floor * peaks[latents])
+            found = values[patch, place], (patch, latents[patch, place])
+            strong = sparse.csr_array(found, shape=(len(values), sae.cfg.d_sae))
+            mass[floor] += strong.T @ truth
+            total[floor] += np.asarray(strong.sum(0)).ravel()
+    with np.errstate(invalid="ignore"):
+        return {floor: mass[floor] / total[floor][:, None] for floor in FLOORS}
 
 
 def true_names(found: np.ndarray) -> np.ndarray:
@@ -88,46 +95,56 @@ def true_names(found: np.ndarray) -> np.ndarray:
     truth = np.full(len(found), -1)
     for sort in range(len(SORTS)):
         columns = np.flatnonzero(sorts == sort)
-        best = columns[found[:, columns].argmax(1)]
+        best = columns[np.nan_to_num(found[:, columns]).argmax(1)]
         enough = found[np.arange(len(found)), best] >= SHARE
         truth = np.where((truth < 0) & enough, best, truth)
     return truth
 
 
-def score(index: ConceptIndex, backbone: Backbone, found: np.ndarray, minimum: float) -> dict:
-    """Top-1 and top-5 accuracy of names, by sort of factor and by confidence."""
+def vocabularies() -> dict[str, dict[str, list[str]]]:
+    """Kinds alone; all words of the world; these and the common words that come with PatchLens."""
+    world = world_words()
+    common = {word: phrases_of(word) for word in read_words() if word not in world}
+    only = {kind.name: world[kind.name] for kind in kinds()}
+    return {"kinds": only, "world": world, "world and words.txt": {**world, **common}}
+
+
+def score(best: Naming, index: ConceptIndex, found: np.ndarray, minimum: float) -> dict:
+    """Top-1 and top-5 accuracy of names, by sort of factor and by confidence.
+
+    "lit": what the name says takes SHARE of the activation, though a narrower or wider word may be
+    the true name; over all latents, those without a true name included.
+    """
     names, sorts = factors()
-    truth, best = true_names(found), best_words(index, backbone, world_words(), k=5)
-    known = np.flatnonzero((truth >= 0) & ~index.dead)
-    known = known[[bool(best.words[latent]) for latent in known]]
-    first = np.array([best.words[n][0] == names[truth[n]] for n in known])
-    five = np.array([names[truth[n]] in best.words[n] for n in known])
-    # is what the name says lit, though a narrower or wider word would be the best one?
-    lit = np.array([found[n, names.index(best.words[n][0])] >= SHARE for n in known])
-    sure, given = best.confidences[known, 0], best.scores[known, 0] >= minimum
-    sort = sorts[truth[known]]
+    place = {name: number for number, name in enumerate(names)}
+    truth = true_names(found)
+    alive = np.array([bool(row) for row in best.words]) & ~index.dead & np.isfinite(found).all(1)
+    alive = np.flatnonzero(alive)
+    first = np.array([best.words[n][0] == names[truth[n]] for n in alive])
+    five = np.array([names[truth[n]] in best.words[n] for n in alive])
+    said = [place.get(best.words[n][0], -1) for n in alive]
+    on_name = np.array([found[n, p] if p >= 0 else 0.0 for n, p in zip(alive, said, strict=True)])
+    known, lit, sure = truth[alive] >= 0, on_name >= SHARE, best.confidences[alive, 0]
+    strong_score = best.scores[alive, 0] >= minimum
     figures: dict[str, object] = {
-        "latents": len(index),
-        "with_a_true_name": len(known),
-        "top1": _mean(first),
-        "top5": _mean(five),
-        "name_is_lit": _mean(lit),
-        "named_at_minimum": int(given.sum()),
-        "top1_of_named": _mean(first[given]),
-        "name_is_lit_of_named": _mean(lit[given]),
+        "latents": len(alive),
+        "with_a_true_name": int(known.sum()),
+        "top1": _mean(first[known]),
+        "top5": _mean(five[known]),
+        "lit_of_all_latents": _mean(lit),
     }
     for number, name in enumerate(SORTS):
-        mine = sort == number
-        figures[name] = {
-            "n": int(mine.sum()),
-            "top1": _mean(first[mine]),
-            "top5": _mean(five[mine]),
+        mine = known & (sorts[truth[alive]] == number)
+        row = {"n": int(mine.sum()), "top1": _mean(first[mine]), "top5": _mean(five[mine])}
+        figures[f"true name is a {name}"] = row
+    for least in (0, 0.3, 0.5, 0.7, 0.8, 0.9):
+        named = (sure >= least) & strong_score
+        figures[f"named from confidence {least}"] = {
+            "n": int(named.sum()),
+            "top1_where_there_is_a_true_name": _mean(first[named & known]),
+            "lit": _mean(lit[named]),
+            "mean_share_on_what_it_says": _mean(on_name[named]),
         }
-    for low, high in ((0, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.01)):
-        mine = (sure >= low) & (sure < high)
-        figures[f"confidence_{low}_to_{min(high, 1)}"] = {
-            "n": int(mine.sum()), "top1": _mean(first[mine]), "name_is_lit": _mean(lit[mine])
-        }  # fmt: skip
     return figures
 
 
@@ -147,8 +164,15 @@ def main() -> None:
     sae = SparseAutoencoder.from_pretrained(options.sae)
     backbone = Backbone.from_pretrained(options.backbone or sae.cfg.backbone.id)
     index = ConceptIndex.from_pretrained(options.index or options.sae)
-    found = shares(backbone, sae, options.n_scenes, HELD_OUT_SEED + 900)
-    print(json.dumps(score(index, backbone, found, options.minimum), indent=1))
+    seed = HELD_OUT_SEED + 900
+    found = shares(backbone, sae, options.n_scenes, seed, index.max_activation)
+    figures: dict[str, object] = {"scenes": options.n_scenes, "index": repr(index)}
+    for vocabulary, words in vocabularies().items():
+        best = best_words(index, backbone, words, k=5)
+        for floor, part in found.items():
+            label = f"{vocabulary} ({len(words)}), activations above {floor:g} of the maximum"
+            figures[label] = score(best, index, part, options.minimum)
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@
 process, in turns, so that all see the same load of the machine. `--peers ENVIRONMENTS SCRIPTS` adds
 other libraries: a folder of virtual environments v_<name> and a folder of their bench_<library>.py,
 each of which prints one line. Then the FVU with latents chosen in bfloat16, after the same samples.
+
+`--into FILE` keeps the figures and measures only what it does not hold yet, `--minutes` ends a piece.
 """
 
 import argparse
 import json
 import os
+import platform
 import re
 import resource
 import statistics
@@ -16,11 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from sae.kernels import has_fast_bfloat16
 from training.objective import Objective
 from training.parameters import TrainableSAE
 from training.sparse_objective import SparseObjective
@@ -36,6 +41,7 @@ OURS += (
     "floor: float32 matmul + topk",
     "floor: bfloat16 matmul",
 )
+FVUS = {"FVU, exact": torch.float32, "FVU, bf16 selection": torch.bfloat16}
 PEERS = {
     "eai-sparsify topk": ("v_eai", "bench_eai_sparsify.py", "adam"),
     "SAELens topk": ("v_saelens", "bench_saelens.py", "topk"),
@@ -114,7 +120,8 @@ def measure(name: str, args: argparse.Namespace) -> list[float] | None:
     environment = os.environ | {"N": str(args.steps), "NT": str(args.threads)}
     environment["OMP_NUM_THREADS"] = str(args.threads)
     if name not in PEERS:
-        command = [sys.executable, __file__, "--child", name, "--steps", str(args.steps)]
+        n_steps = args.fvu_steps if name in FVUS else args.steps
+        command = [sys.executable, __file__, "--child", name, "--steps", str(n_steps)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
     folder, script, what = PEERS[name]
@@ -131,27 +138,41 @@ def measure(name: str, args: argparse.Namespace) -> list[float] | None:
     return [BATCH / samples, cpu, peak]
 
 
-def table(args: argparse.Namespace) -> None:
-    """All variants in turns; ratios are medians over rounds of figures of the same round."""
-    names = [*(PEERS if args.peers else ()), *OURS]
-    rounds: list[dict[str, list[float]]] = []
-    for number in range(args.rounds):
-        found: dict[str, list[float]] = {}
-        for name in names:
-            if number and name in PEERS and name not in BASES:
+def measured(args: argparse.Namespace) -> list[dict[str, list[float]]] | None:
+    """The figures of every round by name; None if the time was up before the last."""
+    began, rounds = time.monotonic(), [{} for _ in range(args.rounds)]
+    if args.into and args.into.is_file():
+        for line in args.into.read_text().splitlines():
+            number, name, figures = json.loads(line)
+            if number < len(rounds):
+                rounds[number][name] = figures
+    for number, found in enumerate(rounds):
+        for name in [*(PEERS if args.peers else ()), *OURS, *FVUS]:
+            first_only = name in FVUS or (name in PEERS and name not in BASES)
+            if name in found or (number and first_only) or (name in FVUS and not args.fvu_steps):
                 continue
+            if args.minutes and time.monotonic() - began > 60 * args.minutes:
+                print("time is up; the same command with the same --into goes on")
+                return None
             figures = measure(name, args)
             if figures is None:
                 print(f"{name}: no figure")
                 continue
             found[name] = figures
-            print(f"round {number + 1}  {name:32}{figures[0]:8.3f} s", flush=True)
-        rounds.append(found)
+            print(f"round {number + 1}  {name:32}{figures[0]:8.3f}", flush=True)
+            if args.into:
+                with args.into.open("a") as file:
+                    file.write(json.dumps([number, name, figures]) + "\n")
+    return rounds
+
+
+def table(rounds: list[dict[str, list[float]]]) -> None:
+    """Best figures; ratios are medians over rounds of figures of the same round."""
     bases = [base for base in BASES if all(base in found for found in rounds)]
     head = f"{'':32}{'step s':>8}{'samples/s':>11}{'CPU s':>8}{'GiB':>6}"
     print("\nratios: of wall time (of CPU time), medians over rounds\n" + head, end="")
     print("".join(f"   x {base}" for base in bases))
-    for name in names:
+    for name in [*PEERS, *OURS]:
         seen = [found[name] for found in rounds if name in found]
         if not seen:
             continue
@@ -162,6 +183,13 @@ def table(args: argparse.Namespace) -> None:
             ratios = (statistics.median(b[i] / a[i] for b, a in pairs) for i in (0, 1))
             line += "{:.2f} ({:.2f})".format(*ratios).rjust(len(base) + 5)
         print(line)
+    if all(name in rounds[0] for name in FVUS):
+        (exact, _), (rounded, differing) = (rounds[0][name] for name in FVUS)
+        print(
+            f"\nFVU after the same samples: exact {exact:.4f}, bf16 selection {rounded:.4f} ",
+            end="",
+        )
+        print(f"({rounded / exact - 1:+.2%}); of its entries {differing:.2%} were chosen otherwise")
 
 
 def fvu_after(select_dtype: torch.dtype, n_steps: int) -> tuple[float, float]:
@@ -190,27 +218,38 @@ def fvu_after(select_dtype: torch.dtype, n_steps: int) -> tuple[float, float]:
     return float(error / (x - x.mean(0)).square().sum()), objective.differing or 0.0
 
 
+def machine(threads: int) -> str:
+    """What the figures were made on."""
+    try:
+        models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        models = []
+    name = models[0] if models else platform.processor() or platform.machine()
+    bf16 = "with" if has_fast_bfloat16("cpu") else "without"
+    return f"{name} {bf16} bfloat16 products, {threads} threads, torch {torch.__version__}"
+
+
 def main() -> None:
     """Print the table, then the FVUs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--peers", nargs=2, metavar=("ENVIRONMENTS", "SCRIPTS"))
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4, help="timed steps a process")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--fvu-steps", type=int, default=64)
+    parser.add_argument("--fvu-steps", type=int, default=48, help="0: no FVUs")
+    parser.add_argument("--into", type=Path, help="file of figures to go on from")
+    parser.add_argument("--minutes", type=float, help="begin nothing after so long; needs --into")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
+    if args.minutes and not args.into:
+        parser.error("--minutes without --into would lose the figures; give a file")
+    if args.child in FVUS:
+        print(json.dumps(fvu_after(FVUS[args.child], args.steps)))
+    elif args.child:
         child(args.child, args.steps)
-        return
-    table(args)
-    if args.fvu_steps:
-        torch.set_num_threads(args.threads)
-        exact, _ = fvu_after(torch.float32, args.fvu_steps)
-        rounded, differing = fvu_after(torch.bfloat16, args.fvu_steps)
-        print(f"\nFVU after {args.fvu_steps * BATCH:,} samples: exact {exact:.4f}, ", end="")
-        print(f"bf16 selection {rounded:.4f} ({rounded / exact - 1:+.2%}); ", end="")
-        print(f"{differing:.2%} of its entries were chosen otherwise in the last comparison")
+    elif (rounds := measured(args)) is not None:
+        print(f"\n{date.today()}, {machine(args.threads)}")
+        table(rounds)
 
 
 if __name__ == "__main__":

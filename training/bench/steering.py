@@ -23,6 +23,7 @@ from sae import Steerer
 from sae.scenes import kind_names
 from sae.steering.recipes import INSERT_DOSE, SUPPRESS_DOSE
 from training.steering import protocol
+from training.steering.finding import DOSE, candidate_lines, dose_lines
 from training.steering.paper_score import paper_scores
 from training.steering.protocol import (
     add_direction,
@@ -35,7 +36,7 @@ from training.steering.selection import Selection, select
 from training.steering.speed import bundled_speed, full_size_speed
 
 PAPER_DOSE = 8.0
-PARTS = ("insertion", "suppression", "score", "speed", "full-size")
+PARTS = ("insertion", "suppression", "score", "guesses", "speed", "full-size")
 TARGETS = {"insertion": (0.8, 0.7, 0.8), "suppression": (0.8, 0.0, 0.8)}
 """Least share done, of kinds (insertion only), and of words kept."""
 DIFF_MEAN_DOSES = {"all": (4, 8), "region": (32, 64, 128), "replace": (16, 32, 64)}
@@ -135,7 +136,19 @@ def score(steerer: Steerer, n_latents: int) -> None:
     print(f"\nThe paper's score, {PAPER_DOSE:g} × max on all tokens, plain replacement")
     scores = paper_scores(steerer, PAPER_DOSE, n_latents=n_latents, n_images=30)
     for name, found in scores.items():
-        print(f"{name:<26} {found}")
+        print(f"{name:<42} {found}")
+
+
+def guesses(steerer: Steerer, selection: Selection, n: int) -> None:
+    """Print how good candidates and dose ladders are."""
+    pairs = protocol.insertion_pairs(steerer, 1, seed=protocol.INSERTION_SEED + 300)
+    pairs = [pairs[place] for place in np.random.default_rng(0).choice(len(pairs), n, False)]
+    print(f"\nWhich latents would do it? {n} pairs, {DOSE:g} × max on all tokens, after 'a'")
+    for line in candidate_lines(steerer, pairs):
+        print(line)
+    print(f"\nDose and response, highest AUROC on all tokens, {n} pairs")
+    for line in dose_lines(steerer, pairs, [selection.latents[pair.kind][0] for pair in pairs]):
+        print(line)
 
 
 def speed(steerer: Steerer, latent: int) -> None:
@@ -161,22 +174,24 @@ def main() -> None:
     parser.add_argument("--n-scenes", type=int, default=250, help="suppression scenes")
     parser.add_argument("--n-selection", type=int, default=1500, help="selection scenes")
     parser.add_argument("--n-latents", type=int, default=300, help="latents on the white picture")
+    parser.add_argument("--n-pairs", type=int, default=40, help="pairs for candidates and doses")
     parser.add_argument("--remedies", action="store_true", help="every variant that was tried")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
     args = parser.parse_args()
     steerer = Steerer.from_pretrained("bundled")
     selection = None
-    if {"insertion", "suppression"} & set(args.only):
+    if {"insertion", "suppression", "guesses"} & set(args.only):
         selection = select(steerer, args.n_selection)
         median = np.median(selection.auroc)
         print(f"best latent per kind on selection scenes: median AUROC {median:.4f}")
-    latent = 0 if selection is None else selection.latents[0][0]
+    latent = int(steerer.max_activation.argmax())
     parts: dict[str, Callable[[], None]] = {
         "insertion": lambda: insertion(steerer, selection, args.per_kind, remedies=args.remedies),
         "suppression": lambda: suppression(
             steerer, selection, args.n_scenes, remedies=args.remedies
         ),
         "score": lambda: score(steerer, args.n_latents),
+        "guesses": lambda: guesses(steerer, selection, args.n_pairs),
         "speed": lambda: speed(steerer, latent),
         "full-size": lambda: full_size(steerer),
     }

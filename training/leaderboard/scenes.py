@@ -3,6 +3,7 @@
 Knows a backbone and the scene generator. Knows nothing of SAEs.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.scenes import SIZE, compose
+from training.leaderboard.kept import Kept
 from training.world.factors import Factors, factors_of
 from training.world.generator import scenes
 
@@ -34,21 +36,19 @@ class Half(NamedTuple):
         return self.x[:, self.n_prefix :]
 
 
-def activations_of(
-    backbone: Backbone, layer: int, seed: int, n: int, what: str
-) -> tuple[Tensor, list]:
-    """Activations `(n, tokens, d)` of the first `n` scenes of stream `seed`, and the scenes."""
-    stream = scenes(seed)
-    chosen = [next(stream) for _ in range(n)]
-    parts = []
+def activations_of(backbone: Backbone, layer: int, seed: int, n: int, what: str) -> Tensor:
+    """Activations `(n, tokens, d)` of the first `n` scenes of stream `seed`."""
+    chosen, parts = list(islice(scenes(seed), n)), []
     with torch.inference_mode():
         for start in tqdm(range(0, n, BATCH), desc=what, unit="batch"):
             pictures = [Image.fromarray(compose(s).image) for s in chosen[start : start + BATCH]]
             parts.append(backbone.activations(pictures, layer).float().cpu())
-    return torch.cat(parts).clone(), chosen
+    return torch.cat(parts).clone()
 
 
-def two_halves(backbone: Backbone, layer: int, seed: int, n_scenes: int) -> tuple[Half, Half]:
+def two_halves(
+    backbone: Backbone, layer: int, seed: int, n_scenes: int, kept: Kept | None = None
+) -> tuple[Half, Half]:
     """`n_scenes` scenes of stream `seed` in two halves: one to choose units, one to score them."""
     rows, columns = backbone.patch_grid
     if rows != columns or SIZE % rows:
@@ -56,7 +56,10 @@ def two_halves(backbone: Backbone, layer: int, seed: int, n_scenes: int) -> tupl
             f"{backbone.id} has {rows} × {columns} patches; scenes of {SIZE} pixels need a square "
             "grid that divides them. Score SAEs of the bundled backbone or one of the same grid."
         )
-    x, chosen = activations_of(backbone, layer, seed, n_scenes, "scenes to score on")
+    what, chosen = "scenes to score on", list(islice(scenes(seed), n_scenes))
+    x = (kept or Kept(None, {})).tensor(
+        what, lambda: activations_of(backbone, layer, seed, n_scenes, what)
+    )
     x = x[:, : backbone.n_prefix + rows * columns]
     middle = n_scenes // 2
     return tuple(

@@ -19,7 +19,7 @@ def open_source(data: str, *, seed: int, n_eval: int, streaming: bool = False) -
     `data` is 'world'; a folder of images; .tar shards (their folder, a file, or a pattern such as
     a-{000..012}.tar); a Hugging Face dataset (hf:user/name[:split], or a folder of save_to_disk),
     with `streaming` read in order without a download; or a store of training/extract.py.
-    Images by number keep 5 % (at most `n_eval`, at least one) as held-out, the same ones in every
+    Images by number keep 5 % (at most `n_eval`, at least two of four) as held-out, the same ones in every
     run; a streamed dataset holds out its first `n_eval` images; a store knows its own.
 
     Raises FileNotFoundError, OSError or ValueError, one sentence with the next step.

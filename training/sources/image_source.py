@@ -77,14 +77,14 @@ HELD_OUT_SHARE = 0.05
 
 
 def split(whole: ImageSource, n: int, n_eval: int, data: str) -> tuple[ImageSource, ImageSource]:
-    """Training and held-out images: 5 % of the `n` (at most `n_eval`, at least one) are held out,
-    the same ones in every run."""
+    """Training and held-out images: 5 % of the `n` (at most `n_eval`, at least two of four) are
+    held out, the same ones in every run."""
     if n < 2:
         raise ValueError(
             f"--data {data} holds {n} images; training needs at least 2, one of them held out."
         )
     shuffled = np.random.default_rng(0).permutation(n)
-    n_held_out = min(n_eval, max(1, int(HELD_OUT_SHARE * n)))
+    n_held_out = min(n_eval, max(1 if n < 4 else 2, int(HELD_OUT_SHARE * n)))
     held_out, training = shuffled[:n_held_out], shuffled[n_held_out:]
     return (
         replace(whole, name=f"{whole.name}, {len(training)} images", numbers=training),

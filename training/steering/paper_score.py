@@ -2,8 +2,9 @@
 
 A latent is set on every token by plain replacement, decode(z'), as in the paper's equation 10; the
 model answers in one word; the score is the cosine of the word's text features and the mean image
-features of the latent's strongest exemplars. Beside it: the unsteered answer, words of the right
-kind (the right pair), and words of another kind (the random pair).
+features of the latent's strongest exemplars. Beside it: the unsteered answer, a kind's word and scenes of
+that kind (the right pair), and scenes of another kind (the random pair). Object concepts, those whose
+name is a kind's, are also counted apart: a model asked what is shown answers with an object.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.images import open_image
-from sae.scenes import SIZE, Scene, SceneObject, compose, kind_names
+from sae.scenes import SIZE, kind_names
 from sae.steering import Edit, Prepared, Steerer
 from training.steering.protocol import captions
 from training.world.generator import HELD_OUT_SEED, images
@@ -34,7 +35,7 @@ class Score:
     @classmethod
     def of(cls, cosines: Tensor) -> "Score":
         """Summary of (n) cosines."""
-        return cls(float(cosines.mean()), float(cosines.std()), len(cosines))
+        return cls(float(cosines.mean()), float(cosines.std(correction=0)), len(cosines))
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.std:.3f} (n = {self.n})"
@@ -42,7 +43,13 @@ class Score:
 
 @torch.no_grad()
 def paper_scores(
-    steerer: Steerer, dose: float, *, n_latents: int, n_images: int, per_image: int = 10
+    steerer: Steerer,
+    dose: float,
+    *,
+    n_latents: int,
+    n_images: int,
+    per_image: int = 10,
+    n_references: int = 16,
 ) -> dict[str, Score]:
     """Steered and unsteered scores on a white picture and on scenes, and both references."""
     rng = np.random.default_rng(0)
@@ -54,6 +61,7 @@ def paper_scores(
     pictures, _ = images(HELD_OUT_SEED + 9900, n_images, n_objects=1)
     scenes = [steerer.prepare(Image.fromarray(picture), PROMPT) for picture in pictures]
     found: dict[str, Score] = {}
+    kinds = set(kind_names())
     for name, pairs in (
         ("white picture", [(white, latent) for latent in chosen]),
         ("scenes", [(scene, latent) for scene in scenes for latent in some]),
@@ -62,8 +70,12 @@ def paper_scores(
             words = _words(steerer, pairs, dose if steered else None)
             text = text_features(steerer, words)
             cosines = (text * torch.stack([concept[latent] for _, latent in pairs])).sum(-1)
-            found[f"{name}, {'steered' if steered else 'unsteered'}"] = Score.of(cosines)
-    return found | references(steerer)
+            how = f"{name}, {'steered' if steered else 'unsteered'}"
+            of_objects = torch.tensor([steerer.index.names[latent] in kinds for _, latent in pairs])
+            found[how] = Score.of(cosines)
+            if of_objects.any():
+                found[f"{how}, object concepts"] = Score.of(cosines[of_objects])
+    return found | references(steerer, n_references)
 
 
 def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:
@@ -85,20 +97,20 @@ def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]
     return {latent: mean / mean.norm() for latent, mean in means.items()}
 
 
-def references(steerer: Steerer, n: int = 16) -> dict[str, Score]:
-    """Each kind's word against `n` scenes of the kind, and against scenes of another."""
-    rng = np.random.default_rng(1)
-    rows = []
-    for name in kind_names():
-        scenes = [
-            Scene("plain", (SceneObject(name, x=int(x), y=int(y)),), seed)
-            for seed, (x, y) in enumerate(rng.integers(26, SIZE - 26, (n, 2)))
-        ]
-        features = steerer.backbone.image_features(
-            [Image.fromarray(compose(scene).image) for scene in scenes]
-        ).mean(0)
-        rows.append(features / features.norm())
-    table = text_features(steerer, list(kind_names())) @ torch.stack(rows).T
+def references(steerer: Steerer, n: int) -> dict[str, Score]:
+    """Each kind's word against up to `n` scenes that show the kind, and against those of others."""
+    pictures, scenes = images(HELD_OUT_SEED + 9950, 75 * n)
+    numbers: dict[str, list[int]] = {name: [] for name in kind_names()}
+    for number, scene in enumerate(scenes):
+        for name in {item.kind for item in scene.objects}:
+            numbers[name].append(number)
+    rows = {}
+    for name, chosen in numbers.items():
+        if chosen:
+            batch = [Image.fromarray(pictures[number]) for number in chosen[:n]]
+            mean = steerer.backbone.image_features(batch).mean(0)
+            rows[name] = mean / mean.norm()
+    table = text_features(steerer, list(rows)) @ torch.stack(list(rows.values())).T
     others = table.flatten()[~torch.eye(len(table), dtype=torch.bool).flatten()]
     return {"right pairs": Score.of(table.diag()), "random pairs": Score.of(others)}
 

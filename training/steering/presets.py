@@ -116,7 +116,7 @@ PRESETS = (
         gains="bus", keeps="pizza",
     ),
     Preset("Take the tiger out", "tiger", down("tiger", -1.0, local=True), loses="tiger"),
-    Preset("Cat for dog", "pizza", swap("cat", "dog", 4.0), gains="dog", loses="cat"),
+    Preset("A dog for the cat", "pizza", swap("cat", "dog", 4.0), gains="dog", loses="cat"),
     Preset(
         "From the desert into the sea", "camel",
         background("sand", "water", 1.0, "a camel and a cactus"),

@@ -46,6 +46,7 @@ class Plan:
     d: int
     dtype: str
     data: str
+    """Whose activations these are: --data of training/extract.py."""
     seed: int
     n_images: int
     n_held_out: int

@@ -45,7 +45,24 @@ class StoredRows:
     def name(self) -> str:
         """What they are, for training.json."""
         plan = self.manifest.plan
-        return f"{plan.data}, stored as {plan.dtype} in {self.folder.name}"
+        images = f"{plan.n_images} images of {plan.data}"
+        return f"{images}, stored as {plan.dtype} in {self.folder.name}"
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The images behind it: --data of extract.py, and how many of them are held out."""
+        return {"data": self.manifest.plan.data, "held_out": self.manifest.plan.n_held_out}
+
+    def some(self, n: int) -> Tensor:
+        """About `n` rows `(rows, d)` float32, from all shards; the rows of a shard are shuffled."""
+        shards = self.manifest.shards["train"]
+        total = sum(shard.n_rows for shard in shards)
+        return torch.cat(
+            [
+                read_rows(self.folder / s.file, 0, min(s.n_rows, -(-n * s.n_rows // total)))
+                for s in shards
+            ]
+        )
 
     def first(self, n: int | None) -> "StoredRows":
         """The store itself; a part of it cannot be had by images."""
@@ -67,7 +84,7 @@ class StoredHeldOut:
     @property
     def name(self) -> str:
         """What they are, for metrics.json."""
-        return f"{self.manifest.plan.data}, {self.n} held-out images, stored"
+        return f"{self.n} held-out images of {self.manifest.plan.data}, stored"
 
     def first(self, n: int | None) -> "StoredHeldOut":
         """At most `n` images of them."""

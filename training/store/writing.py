@@ -23,12 +23,15 @@ from training.store.quantised import pack, quantisation_fvu
 
 ROWS_BYTES = 256 << 20
 """Most bytes of a shard's rows as float32 in memory."""
-MAX_IMAGES = 1024
+MIN_IMAGES, MAX_IMAGES = 32, 1024
+N_SHARDS = 32
+"""A small store has about as many shards: so much can be shared by processes, and lost by a kill."""
 
 
-def images_per_shard(tokens_per_image: int, d: int) -> int:
-    """Images of a shard: 256 MiB of float32 rows, at most 1,024 images."""
-    return max(1, min(MAX_IMAGES, ROWS_BYTES // (4 * d * tokens_per_image)))
+def images_per_shard(n_images: int, tokens_per_image: int, d: int) -> int:
+    """Images of a shard: 256 MiB of float32 rows, at most 1,024 images, less in small stores."""
+    most = min(MAX_IMAGES, ROWS_BYTES // (4 * d * tokens_per_image))
+    return max(1, min(most, max(MIN_IMAGES, -(-n_images // N_SHARDS))))
 
 
 def missing(folder: Path, plan: Plan, split: str, rank: int, world: int) -> list[int]:

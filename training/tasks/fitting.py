@@ -154,7 +154,8 @@ def _epoch(
         optimizer.step()
         optimizer.zero_grad()
         total += float(loss.detach())
-    return total / len(batches)
+    mean = torch.tensor(total / len(batches), device=accelerator.device)
+    return float(accelerator.reduce(mean, "mean"))
 
 
 def learning_rate(peak: float, done: float) -> float:

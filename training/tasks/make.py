@@ -37,22 +37,33 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
 """What each head is trained with, beside 16 pictures a class."""
 
 
-def steps(into: Path, bundle: Path) -> list[tuple[str, list[str]]]:
+def steps(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
     """(name, command) of every step."""
+    into, bundle = shown(args.into), Path(shown(args.bundle))
+    other = args.backbone != "bundled"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "training/prompts.py"]
-    common = ["--out", str(into), "--n-test", "600", "--half", "--seeds"]
+    common = ["--backbone", args.backbone] if other else []
+    common += ["--threads", args.threads] if args.threads else []
+    common += ["--out", into, "--n-test", "600", "--half", "--seeds"]
     found = []
     for task, by_method in OPTIONS.items():
         for method, options in {"zero_shot": [], **by_method}.items():
             seeds = SEEDS[:1] if method == "zero_shot" else SEEDS
             words = ["--method", method, "--task", task, *common, *seeds, *options]
             found.append((task, [*launch, *words]))
-    here = [sys.executable, str(Path(__file__).resolve()), "--into", str(into)]
+    here = [sys.executable, "training/tasks/make.py", "--into", into]
     found.append(("copy", [*here, "--copy-to", str(bundle)]))
     compare = [sys.executable, "training/compare.py", "--task", "all", "--ship", "--heads"]
     compare += ["zero_shot", "coop", "vpt", "maple", "--out", "runs/compare"]
+    compare += ["--backbone", args.backbone, "--sae", str(bundle / "sae")] if other else []
     found.append(("compare", [*compare, "--heads-root", str(bundle / "heads")]))
     return found
+
+
+def shown(path: Path) -> str:
+    """The path from the repository's root, where it lies in there: it ends up in metrics.json."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def copy(into: Path, bundle: Path) -> None:
@@ -73,11 +84,13 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help=f"{' '.join(OPTIONS)} copy compare"
     )
+    parser.add_argument("--backbone", default="bundled", help="the CLIP of another --bundle")
+    parser.add_argument("--threads", help="of each training (default: one a core)")
     args = parser.parse_args()
     if args.copy_to:
         copy(args.into, args.copy_to)
         return
-    for name, command in steps(args.into.resolve(), args.bundle.resolve()):
+    for name, command in steps(args):
         if args.only and name not in args.only:
             continue
         print(f"[heads] {shlex.join(command)}", flush=True)  # noqa: T201

@@ -49,6 +49,10 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
         "concepts": [
             python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone
         ],
+        "heads": [
+            python, "training/tasks/make.py", "--into", str(runs / "bundled"), "--bundle", str(into),
+            "--backbone", backbone,
+        ],
     }  # fmt: skip
 
 
