@@ -20,6 +20,7 @@ try:
         steerer=loaded.steerer,
         presets=loaded.presets,
         comparison=loaded.comparison,
+        sources=(loaded.vlm, options.sae),
     )
 except (OSError, ValueError) as error:
     if __name__ != "__main__":

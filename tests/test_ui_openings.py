@@ -1,6 +1,7 @@
 """What the server answers to the lens, without Gradio."""
 
 import base64
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sae.ui.analysis import Analyst, check_match
 from sae.ui.catalogue import Catalogue
 from sae.ui.drawing_box import drawing_box
 from sae.ui.examples import EXAMPLES, picture_of
+from sae.ui.header import facts
 from sae.ui.openings import Openings
 from sae.ui.uploads import uploaded_file
 from sae.views.code import to_dense, unpack
@@ -204,3 +206,18 @@ def test_the_drawing_box_has_every_kind_and_background():
     assert len(box["kinds"]) <= box["columns"] * box["rows_per_style"]
     assert json.dumps(box)
     assert all(one["picture"].startswith("data:image/webp") for one in box["backgrounds"])
+
+
+def test_an_sae_of_the_summary_token_opens_on_it_and_says_so():
+    backbone = tiny_backbone()
+    sae = tiny_sae(backbone)
+    ref = dataclasses.replace(sae.cfg.backbone, tokens="cls")
+    sae.cfg = dataclasses.replace(sae.cfg, backbone=ref)
+    analyst = Analyst(backbone, sae)
+    openings = Openings(analyst, Catalogue(None, 512, analyst.grid))
+    start = openings.start()
+    assert start["code"]["places"] == analyst.n_patches + 1
+    assert start["view"]["rank"] == "cls"
+    assert openings.link({"img": "ex:tiger"})["view"]["rank"] == "cls"
+    assert openings.link({"img": "ex:tiger", "rank": "max"})["view"]["rank"] == "max"
+    assert "trained on the summary token" in facts(backbone, sae, None)["warning"]

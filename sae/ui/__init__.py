@@ -37,12 +37,14 @@ def build_demo(
     steerer: "Callable[[], Steerer] | None" = None,
     presets: "Path | None" = None,
     comparison: "Comparison | None" = None,
+    sources: tuple[str, str] = ("bundled", "bundled"),
 ) -> "gradio.Blocks":
     """The page for one backbone, one SAE made for it and, where there is one, its index.
 
     `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
     Steer tab asks; without one there is no such tab. `presets` is a file of recorded experiments.
-    `comparison` knows the heads of the Compare tab; without one there is no such tab.
+    `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
+    names what `steerer` and `sae` were loaded from, for the Python that the Steer tab shows.
     Raises ValueError where the SAE or the index does not fit. Start the page with
     `demo.launch(**launch_settings())`.
     """
@@ -84,12 +86,12 @@ def build_demo(
                 latents_tab(catalogue, finder)
             if steerer is not None:
                 with gr.Tab("Steer", id="steer"):
-                    steer_tab(SteerDesk(steerer, openings, catalogue), presets)
+                    steer_tab(SteerDesk(steerer, openings, catalogue, sources), presets)
             if comparison is not None:
                 with gr.Tab("Compare", id="compare"):
                     compare_tab(CompareDesk(comparison, openings, catalogue))
             with gr.Tab("About", id="about"):
-                about_tab()
+                about_tab(tabs)
         card_host(catalogue, tabs)
     return demo.queue(default_concurrency_limit=4, max_size=64)
 

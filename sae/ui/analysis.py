@@ -39,7 +39,8 @@ class Analyst:
         self.sae = sae
         self.grid: tuple[int, int] = tuple(backbone.patch_grid)
         self.n_patches = self.grid[0] * self.grid[1]
-        self.has_summary = backbone.has_cls and sae.cfg.backbone.tokens == "all"
+        self.has_summary = backbone.has_cls and sae.cfg.backbone.tokens in ("all", "cls")
+        self.summary_only = self.has_summary and sae.cfg.backbone.tokens == "cls"
         self._one_at_a_time = threading.Lock()
 
     def analyse(self, image: Image.Image) -> Analysis:

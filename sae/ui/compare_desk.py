@@ -4,7 +4,6 @@ Knows: a Comparison, the catalogue and what a browser may send. Does not know: G
 Explanations are kept for a while by what was asked, so that switching a concept off is quick.
 """
 
-import threading
 from collections import OrderedDict
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sae.storage import plain_key
-from sae.ui.asking import Json, answered
+from sae.ui.asking import Json, Turn, answered
 from sae.ui.catalogue import Catalogue
 from sae.ui.openings import Openings
 from sae.views.code import to_base64
@@ -37,7 +36,7 @@ class CompareDesk:
     def __init__(self, comparison: "Comparison", openings: Openings, catalogue: Catalogue) -> None:
         self.comparison, self.openings, self.catalogue = comparison, openings, catalogue
         self._found: OrderedDict[str, Explanation] = OrderedDict()
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._sample = lru_cache(maxsize=256)(self._draw_sample)
 
     @cached_property

@@ -66,13 +66,18 @@ def model_name(id: str) -> str:
 
 
 def _warning(backbone: Backbone, sae: SparseAutoencoder) -> str:
-    made_for = sae.cfg.backbone.id
-    if made_for == backbone.id:
-        return ""
-    return (
-        f"This SAE was made for {made_for} and is running on {backbone.id}: if these are not the "
-        "same weights, its concepts mean nothing here."
-    )
+    made_for, said = sae.cfg.backbone.id, []
+    if made_for != backbone.id:
+        said.append(
+            f"This SAE was made for {made_for} and is running on {backbone.id}: if these are not "
+            "the same weights, its concepts mean nothing here."
+        )
+    if sae.cfg.backbone.tokens == "cls":
+        said.append(
+            "This SAE was trained on the summary token (CLS) alone. Its concepts describe whole "
+            "pictures; what it says of single patches is outside of what it has learned."
+        )
+    return " ".join(said)
 
 
 def _figure(metrics: Mapping[str, object] | None, name: str) -> float | None:

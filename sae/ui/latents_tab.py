@@ -54,7 +54,7 @@ def search_endpoint(finder: Finder) -> None:
         """
         try:
             return finder.rows(text, int(k))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     gr.Button(visible=False).click(

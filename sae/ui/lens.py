@@ -16,7 +16,7 @@ from sae.ui.links import KEYS
 from sae.ui.openings import Openings
 from sae.ui.static_files import LENS_SCRIPTS, script, template
 from sae.ui.uploads import MAX_UPLOAD, MAX_UPLOAD_BYTES
-from sae.views.code import to_base64
+from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
 from sae.views.pictures import data_uri, thumbnail
 
@@ -47,7 +47,7 @@ def concepts_tab(openings: Openings, catalogue: Catalogue, demo: gr.Blocks) -> N
         openings.start(),
         elem_id="lens",
         server_functions=[icons, composer],
-        setup=_setup(catalogue),
+        setup=_setup(openings, catalogue),
     )
 
     def answer(event: gr.EventData) -> dict[str, object]:
@@ -64,11 +64,13 @@ def concepts_tab(openings: Openings, catalogue: Catalogue, demo: gr.Blocks) -> N
     concepts_endpoint(openings, catalogue)
 
 
-def _setup(catalogue: Catalogue) -> dict[str, object]:
+def _setup(openings: Openings, catalogue: Catalogue) -> dict[str, object]:
     """What the script needs once: colours, example pictures, limits."""
     return {
         "colours": to_base64(lookup_table()),
         "has_index": catalogue.index is not None,
+        "rank": openings.limits.rank,
+        "per_place": MAX_PER_PLACE,
         "max_upload": MAX_UPLOAD.upper().replace("MB", " MB"),
         "max_upload_bytes": MAX_UPLOAD_BYTES,
         "examples": [

@@ -28,6 +28,8 @@ class Limits:
     n_patches: int
     d_sae: int
     has_summary: bool = True
+    rank: str = "max"
+    """The order that a view has if its link names none."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
     """The view a link asks for and, in sentences, what of it was left out. Never raises."""
     reading = _Reading(limits)
     if query.get("v", VERSION) != VERSION:
-        return View(), [
+        return View(rank=limits.rank), [
             "This link was made by another version of PatchLens, so its view was left out."
         ]
     example, scene = _image(query.get("img"), reading)
@@ -64,15 +66,18 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
         scene=scene,
         patches=() if lost else _patches(query.get("p"), reading),
         concept=_concept(query.get("z"), reading),
-        rank=_choice(query.get("rank"), _ranks(limits), "max", "an order", reading),
+        rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "an order", reading),
         scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", reading),
         card=_concept(query.get("card"), reading),
     )
     return view, reading.ignored
 
 
-def format_view(view: View) -> str:
-    """The query of a view, without `?`; `parse_view` gives the equal view back."""
+def format_view(view: View, rank: str = "max") -> str:
+    """The query of a view, without `?`; `parse_view` gives the equal view back.
+
+    `rank` is the order that goes without saying, as in `Limits`.
+    """
     pairs = [("v", VERSION)]
     if view.example is not None:
         pairs.append(("img", f"ex:{view.example}"))
@@ -82,7 +87,7 @@ def format_view(view: View) -> str:
         pairs.append(("p", ",".join(_ranges(view.patches))))
     if view.concept is not None:
         pairs.append(("z", str(view.concept)))
-    if view.rank != "max":
+    if view.rank != rank:
         pairs.append(("rank", view.rank))
     if view.scale != "dataset":
         pairs.append(("scale", view.scale))

@@ -41,11 +41,14 @@ class Openings:
             n_patches=analyst.n_patches,
             d_sae=analyst.sae.cfg.d_sae,
             has_summary=analyst.has_summary,
+            rank="cls" if analyst.summary_only else "max",
         )
 
     def start(self) -> Answer:
         """The solved example that the page opens with."""
-        return {**self._example(EXAMPLES[0].name), "ticket": 0}
+        opened = self._example(EXAMPLES[0].name)
+        view = {**dict(opened["view"]), "rank": self.limits.rank}
+        return {**opened, "view": view, "ticket": 0}
 
     def answer(self, request: object) -> Answer:
         """The answer to a browser's `{ticket, kind, data}`; `{"problem": sentence}` if it fails."""

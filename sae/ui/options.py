@@ -7,7 +7,7 @@ Imports nothing heavy until `load` is called, so that `--help` answers at once.
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,9 +49,11 @@ class Loaded(NamedTuple):
     steerer: "Callable[[], Steerer] | None" = None
     """Loads the model of the Steer tab, with its first question."""
     presets: Path | None = None
+    """Recorded experiments of the Steer tab."""
     comparison: "Comparison | None" = None
     """The heads of the Compare tab."""
-    """Recorded experiments of the Steer tab."""
+    vlm: str = "bundled"
+    """What `steerer` loads, as the page names it in Python."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
@@ -72,7 +74,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         "--sae",
         metavar="ID_OR_DIR",
         default=default("PATCHLENS_SAE") or "bundled",
-        help="Hub id or folder of an SAE artifact, or 'bundled' (default: %(default)s)",
+        help="Hub id or folder of an SAE artifact, the name of a published one (python -m sae.interop "
+        "--list), or 'bundled' (default: %(default)s)",
     )
     parser.add_argument(
         "--vlm",
@@ -119,8 +122,11 @@ def load(options: Options) -> Loaded:
     """
     from sae.backbones import Backbone
     from sae.model import SparseAutoencoder
+    from sae.presets import find, is_preset
 
     device = _device(options.device)
+    if is_preset(options.sae) and find(options.sae).repo == "bundled":
+        options = replace(options, sae="bundled")
     sae = SparseAutoencoder.from_pretrained(options.sae, device=device)
     where = sae.cfg.backbone
     chosen = options.backbone or where.id
@@ -136,7 +142,7 @@ def load(options: Options) -> Loaded:
 
         comparison = Comparison(backbone, sae, index.names if index else None)
     metrics = _metrics(options.sae)
-    return Loaded(backbone, sae, index, metrics, steerer, presets, comparison)
+    return Loaded(backbone, sae, index, metrics, steerer, presets, comparison, vlm or "")
 
 
 def _steerer(

@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sae.steering.edits import SteerRequest
+from sae.steering.snippet import python_for
 from sae.storage import plain_key
-from sae.ui.asking import Json, answered, problem
+from sae.ui.asking import Json, Turn, answered, problem
 from sae.ui.catalogue import Catalogue
 from sae.ui.openings import Openings
 
@@ -30,12 +31,18 @@ class SteerDesk:
     """Answers the Steer tab; shared by all visitors. The model is loaded with the first question."""
 
     def __init__(
-        self, load: Callable[[], "Steerer"], openings: Openings, catalogue: Catalogue
+        self,
+        load: Callable[[], "Steerer"],
+        openings: Openings,
+        catalogue: Catalogue,
+        sources: tuple[str, str] = ("bundled", "bundled"),
     ) -> None:
+        """`sources` names the model and the SAE that `load` loads, for the Python on the page."""
+        self.sources = sources
         self._load, self.openings, self.catalogue = load, openings, catalogue
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._running: OrderedDict[str, CaptionStream] = OrderedDict()
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock, self._turn = threading.Lock(), Turn()
 
     @cached_property
     def steerer(self) -> "Steerer":
@@ -109,7 +116,12 @@ class SteerDesk:
             n=6,
         )
         change = prepared.activations.change(request.edits, error_term=request.error_term)
-        return {**found.to_json(), "relative_change": prepared.activations.norms(change)}
+        model, sae = self.sources
+        return {
+            **found.to_json(),
+            "relative_change": prepared.activations.norms(change),
+            "python": python_for(request, model, None if model == sae == "bundled" else sae),
+        }
 
     def _ladder(self, fields: Json) -> Json:
         from sae.steering.doses import dose_response

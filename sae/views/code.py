@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_PER_PLACE = 64
-"""Latents kept for one place; only dense (ReLU) SAEs ever reach it."""
+"""Latents kept for one place, the strongest; SAEs with more active ones are cut."""
 
 
 class Code(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 
 from sae.model import SparseAutoencoder
@@ -47,6 +48,7 @@ def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visi
     page.locator(".pl-would-go").click()
     page.locator(".pl-would-list .pl-rack-name").first.click(timeout=20_000)
     page.wait_for_selector(".pl-next li", timeout=20_000)
+    page.wait_for_function("document.querySelector('.pl-python').textContent.includes('Edit(')")
     page.wait_for_function(
         "document.querySelector('[data-row=original]').textContent.includes('tiger')"
         " && document.querySelector('[data-row=control]').textContent"
@@ -102,6 +104,32 @@ def test_the_http_endpoints_answer(url, tiger):
     for head in found["heads"]:
         total = sum(row["share"] for row in head["contributions"]) + head["residual"]
         assert total == pytest.approx(head["margin"], abs=1e-3)
+
+
+def test_the_endpoints_refuse_what_they_cannot_answer(url, tiger):
+    client, ask = Client(url, verbose=False), "describe the image"
+    edits = (
+        [{"latent": 10**9, "mode": "set", "strength": 1}],
+        [{"latent": 1, "mode": "explode"}],
+        [{"latent": 1, "mode": "set", "strength": 1e300}],
+        [{"latent": 1}] * 5000,
+        {"latent": "../../etc"},
+        "edits",
+    )
+    for wrong in edits:
+        with pytest.raises(AppError):
+            client.predict(handle_file(tiger), ask, wrong, api_name="/steer")
+    for prompt in ("", "<image>" * 9, "word " * 5000):
+        with pytest.raises(AppError):
+            client.predict(handle_file(tiger), prompt, [], api_name="/steer")
+    for task, head in (("../..", "coop"), ("fluent", "../../clip"), ("fluent", "")):
+        with pytest.raises(AppError):
+            client.predict(handle_file(tiger), task, "zero_shot", head, api_name="/compare")
+    with pytest.raises(AppError):
+        client.predict("tiger", 1e9, api_name="/search")
+    assert client.predict("x" * 100_000, 5, api_name="/search") is not None
+    texts = client.predict(handle_file(tiger), ask, [], api_name="/steer")
+    assert texts["original"] == texts["steered"]
 
 
 def test_steer_and_compare_open_on_something_to_see(visit):

@@ -116,7 +116,8 @@ function renderListHead(places, slots) {
   setText(find(".pl-title"), !places ? "Whole picture" : places.length === 1 ? "One patch" : plural(places.length, "patch", "patches"));
   const where = !places ? "" : places.length === 1 ? patchWords(places[0]) + " · " : "";
   const kind = !places && state.rank === "cls" ? "concepts in the summary token" : slots.length === 1 ? "concept" : "concepts";
-  setText(find(".pl-subtitle"), where + slots.length + " " + kind);
+  const cut = places && places.length === 1 && slots.length === props.setup.per_place;
+  setText(find(".pl-subtitle"), where + (cut ? "the strongest " : "") + slots.length + " " + kind);
   find(".pl-rank [data-value=cls]").hidden = !code.hasSummary || Boolean(places);
   find(".pl-rank").classList.toggle("pl-off", Boolean(places) && places.length === 1);
 }

@@ -130,7 +130,7 @@ function lensPairs() {
   if (link) pairs.push(["img", link]);
   if (state.patches.size) pairs.push(["p", patchRanges(state.patches)]);
   if (state.concept !== null) pairs.push(["z", state.concept]);
-  if (state.rank !== "max") pairs.push(["rank", state.rank]);
+  if (state.rank !== props.setup.rank) pairs.push(["rank", state.rank]);
   if (state.scale !== "dataset") pairs.push(["scale", state.scale]);
   return pairs;
 }

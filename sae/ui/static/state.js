@@ -4,6 +4,6 @@ const state = {
   value: null, code: null,
   patches: new Set(), hover: -1, dragged: null,
   concept: null, preview: -1,
-  rank: "max", scale: "dataset", opacity: 0.8,
+  rank: props.setup.rank, scale: "dataset", opacity: 0.8,
   showAll: false, showDense: false, ranked: { slots: [], amounts: {} },
 };

@@ -11,7 +11,6 @@ function changed() {
   drawRack();
   drawPrompts();
   drawMarks();
-  drawPython();
   writeSteerLink();
   if (!bus.picture || !bus.picture.request || root.offsetParent === null) return;
   clearTimeout(nextWait);
@@ -40,6 +39,7 @@ async function askNext() {
   if (!answer) return;
   notice([]);
   drawNext(answer);
+  setText(find(".pl-python"), answer.python);
   performance.mark("patchlens-next");
 }
 
@@ -110,16 +110,6 @@ function drawMarks() {
     context.fillRect(x, y, w, h);
     context.strokeRect(x, y, w, h);
   }
-}
-
-function drawPython() {
-  const edits = rackState.rows.filter((row) => row.on), plain = edits.every((row) => row.where === "all");
-  const lines = ["from PIL import Image", "from sae import Steerer", "", 'steerer = Steerer.from_pretrained("bundled")', 'image = Image.open("picture.png").convert("RGB")'];
-  const edit = (row) => "Edit(" + row.latent + ', "' + row.mode + '", ' + row.strength + (row.where === "all" ? "" : ", scope=Scope(" + JSON.stringify(row.where) + (row.where === "region" ? ", patches=(" + patchesNow().join(", ") + ",)" : "") + ")") + ")";
-  if (!plain) lines.splice(2, 0, "from sae.steering import Edit, Scope");
-  lines.push("edits = " + (plain ? "{" + edits.map((row) => row.latent + ": " + row.strength).join(", ") + "}" : "[" + edits.map(edit).join(", ") + "]"));
-  lines.push("print(steerer.generate(image, " + JSON.stringify(rackState.prompt) + ", edits" + (rackState.errorTerm ? "" : ", error_term=False") + "))");
-  setText(find(".pl-python"), lines.join("\n"));
 }
 
 function layPrompts() {

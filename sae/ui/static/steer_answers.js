@@ -105,7 +105,7 @@ function ladderPlot(doses, word) {
 }
 
 function scaleRack(dose) {
-  changeRack((rows) => rows.map((row) => ({ ...row, strength: Math.max(-20, Math.min(20, Number((row.strength * dose).toFixed(3)))) })));
+  changeRack((rows) => rows.map((row) => ({ ...row, strength: Math.max(-MOST, Math.min(MOST, Number((row.strength * dose).toFixed(3)))) })));
 }
 
 function drawCandidates(answer) {

@@ -12,7 +12,6 @@ async function learn(latents) {
     for (const about of answer.found || []) known.set(about.latent, about);
   } catch { return; }
   drawRack();
-  drawPython();
 }
 
 function drawRack() {
@@ -37,8 +36,8 @@ function makeRackRow(latent) {
   const slider = make("input", "pl-dose"), number = make("input", "pl-dose-number pl-input"), raw = make("small", "pl-raw");
   const where = make("select", "pl-where pl-input"), away = makeButton("pl-quiet pl-remove", "×", () => changeRack((rows) => rows.filter((row) => row.latent !== latent)));
   on.type = "checkbox";
-  slider.type = "range"; slider.min = -LIMIT; slider.max = LIMIT; slider.step = 0.05;
-  number.type = "number"; number.min = -20; number.max = 20; number.step = 0.1;
+  slider.type = "range"; slider.min = -LIMIT; slider.max = LIMIT; slider.step = LIMIT / 60;
+  number.type = "number"; number.min = -MOST; number.max = MOST; number.step = LIMIT / 30;
   icon.alt = "";
   for (const [value, word] of [["all", "everywhere"], ["region", "chosen patches"], ["patches", "all patches"], ["cls", "summary token"]]) {
     if (value === "cls" && !props.setup.has_summary) continue;
@@ -47,8 +46,8 @@ function makeRackRow(latent) {
     where.append(option);
   }
   on.addEventListener("change", () => changeRow(latent, { on: on.checked }));
-  slider.addEventListener("input", () => changeRow(latent, { strength: Math.abs(slider.value) < 0.08 ? 0 : Number(slider.value) }));
-  number.addEventListener("change", () => { const dose = Math.max(-20, Math.min(20, Number(number.value) || 0)); changeRow(latent, { strength: dose }); });
+  slider.addEventListener("input", () => changeRow(latent, { strength: Math.abs(slider.value) < LIMIT / 38 ? 0 : Number(slider.value) }));
+  number.addEventListener("change", () => { const dose = Math.max(-MOST, Math.min(MOST, Number(number.value) || 0)); changeRow(latent, { strength: dose }); });
   where.addEventListener("change", () => changeRow(latent, { where: where.value }));
   const top = make("div", "pl-rack-top"), bottom = make("div", "pl-rack-bottom"), switchBox = make("label", "pl-check");
   switchBox.append(on);

@@ -1,7 +1,8 @@
 // The experiment: prompt, rack and switches, with undo, and as a link. Knows no server.
 
-const PROMPTS = props.setup.prompts || ["describe the image", "what is shown, in one word", "what is the background", "how many objects"];
-const LIMIT = 3;
+const PROMPTS = ["describe the image", "what is shown, in one word", "what is the background", "how many objects"];
+// Doses are multiples of a concept's own maximum; without an index they are plain activations.
+const [LIMIT, MOST] = props.setup.has_index ? [3, 20] : [100, 10000];
 const rackState = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: 48 };
 const known = new Map();
 const past = [], future = [];
@@ -58,8 +59,8 @@ function rackCode() {
 function readRack(text, dSae) {
   const rows = [];
   for (const part of String(text || "").slice(0, 600).split(",").slice(0, 24)) {
-    const match = /^(\d{1,7})\*(-?\d{1,3}(?:\.\d{1,3})?)([pcr]?)(a?)(x?)$/.exec(part);
-    if (!match || Number(match[1]) >= dSae || Math.abs(Number(match[2])) > 20) continue;
+    const match = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcr]?)(a?)(x?)$/.exec(part);
+    if (!match || Number(match[1]) >= dSae || Math.abs(Number(match[2])) > MOST) continue;
     const where = Object.keys(WHERE_CODES).find((key) => WHERE_CODES[key] === match[3]);
     rows.push({ latent: Number(match[1]), strength: Number(match[2]), on: !match[5], where, mode: match[4] ? "add" : "set" });
   }
