@@ -11,6 +11,7 @@ one that serves it best on pictures of its own. Counting is by words, greedily d
 """
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -163,6 +164,8 @@ def full_size(steerer: Steerer) -> None:
     print("\nRandom CLIP ViT-L/14-336, SAE of 65,536 latents")
     for line in full_size_speed(steerer):
         print(line)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of this process                 {peak:.1f} GiB")
 
 
 def main() -> None:
@@ -170,10 +173,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--per-kind", type=int, default=5, help="insertion pictures for each kind")
-    parser.add_argument("--n-scenes", type=int, default=250, help="suppression scenes")
+    parser.add_argument("--per-kind", type=int, default=4, help="insertion pictures for each kind")
+    parser.add_argument("--n-scenes", type=int, default=200, help="suppression scenes")
     parser.add_argument("--n-selection", type=int, default=1500, help="selection scenes")
-    parser.add_argument("--n-latents", type=int, default=300, help="latents on the white picture")
+    parser.add_argument("--n-latents", type=int, default=200, help="latents on the white picture")
     parser.add_argument("--n-pairs", type=int, default=40, help="pairs for candidates and doses")
     parser.add_argument("--remedies", action="store_true", help="every variant that was tried")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")

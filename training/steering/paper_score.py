@@ -55,16 +55,19 @@ def paper_scores(
     rng = np.random.default_rng(0)
     alive = np.flatnonzero(steerer.max_activation.numpy() > 0)
     chosen = np.sort(rng.choice(alive, min(n_latents, len(alive)), replace=False)).tolist()
-    some = chosen[:per_image]
     concept = exemplar_features(steerer, chosen)
     white = steerer.prepare(Image.new("RGB", (SIZE, SIZE), "white"), PROMPT)
     pictures, _ = images(HELD_OUT_SEED + 9900, n_images, n_objects=1)
     scenes = [steerer.prepare(Image.fromarray(picture), PROMPT) for picture in pictures]
+    turns = [rng.choice(chosen, per_image, replace=False).tolist() for _ in scenes]
     found: dict[str, Score] = {}
     kinds = set(kind_names())
     for name, pairs in (
         ("white picture", [(white, latent) for latent in chosen]),
-        ("scenes", [(scene, latent) for scene in scenes for latent in some]),
+        (
+            "scenes",
+            [(scene, latent) for scene, some in zip(scenes, turns, strict=True) for latent in some],
+        ),
     ):
         for steered in (True, False):
             words = _words(steerer, pairs, dose if steered else None)

@@ -110,6 +110,8 @@ def _full_size(bundled: Steerer) -> Steerer:
     small = bundled.vlm.model.config
     text = copy.deepcopy(small.text_config)
     text.max_position_embeddings = 1024
+    tokenizer = copy.deepcopy(bundled.vlm.tokenizer)
+    tokenizer.model_max_length = 1024
     config = LlavaConfig(
         vision_config=vision, text_config=text, image_token_id=small.image_token_id
     )
@@ -117,7 +119,7 @@ def _full_size(bundled: Steerer) -> Steerer:
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
         ),
-        tokenizer=bundled.vlm.tokenizer,
+        tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,

@@ -100,7 +100,7 @@ function drawMarks() {
   const canvas = find(".pl-subject-marks"), photo = find(".pl-subject-photo"), context = canvas.getContext("2d");
   canvas.width = photo.clientWidth * devicePixelRatio || 1;
   canvas.height = photo.clientHeight * devicePixelRatio || 1;
-  const patches = patchesNow(), uses = rackState.rows.some((row) => row.where === "region");
+  const patches = patchesNow(), uses = rackState.rows.some((row) => ofRegion(row));
   if (!bus.picture || !patches.length || !uses) return;
   const { code, value } = bus.picture, [l, t, r, b] = value.box, w = (r - l) * canvas.width / code.columns, h = (b - t) * canvas.height / code.rows;
   context.strokeStyle = "#fff"; context.lineWidth = 1.5 * devicePixelRatio;

@@ -39,7 +39,7 @@ function makeRackRow(latent) {
   slider.type = "range"; slider.min = -LIMIT; slider.max = LIMIT; slider.step = LIMIT / 60;
   number.type = "number"; number.min = -MOST; number.max = MOST; number.step = LIMIT / 30;
   icon.alt = "";
-  for (const [value, word] of [["all", "everywhere"], ["region", "chosen patches"], ["patches", "all patches"], ["cls", "summary token"]]) {
+  for (const [value, word] of [["all", "everywhere"], ["region", "chosen patches"], ["only", "chosen patches, nothing else there"], ["patches", "all patches"], ["cls", "summary token"]]) {
     if (value === "cls" && !props.setup.has_summary) continue;
     const option = make("option", "", word);
     option.value = value;

@@ -35,21 +35,24 @@ function newRow(latent, strength) {
   return { latent, strength: strength === undefined ? 1 : strength, on: true, where: "all", mode: "set" };
 }
 
+// Of the patches that were chosen; "only" switches every other concept off there too.
+const ofRegion = (row) => row.where === "region" || row.where === "only";
+
 function scopeOf(row, patches) {
-  if (row.where !== "region") return { where: row.where };
+  if (!ofRegion(row)) return { where: row.where };
   return patches.length ? { where: "region", patches } : { where: "all" };
 }
 
 // The request as sae.steering.SteerRequest reads it.
 function steerRequest(patches) {
-  const edits = rackState.rows.filter((row) => row.on).map((row) => ({
-    latent: row.latent, mode: row.mode, strength: row.strength,
-    units: props.setup.has_index ? "max" : "raw", scope: scopeOf(row, patches),
-  }));
+  const edits = rackState.rows.filter((row) => row.on).flatMap((row) => {
+    const edit = { latent: row.latent, mode: row.mode, strength: row.strength, units: props.setup.has_index ? "max" : "raw", scope: scopeOf(row, patches) };
+    return row.where === "only" && patches.length ? [edit, { ...edit, mode: "only", strength: 0 }] : [edit];
+  });
   return { prompt: rackState.prompt, edits, error_term: rackState.errorTerm, max_new_tokens: rackState.limit };
 }
 
-const WHERE_CODES = { all: "", patches: "p", cls: "c", region: "r" };
+const WHERE_CODES = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 
 // steer=1203*2.5,88*-1r,17*0off : latent, dose, scope, "off" if switched off, "a" for added.
 function rackCode() {
@@ -59,7 +62,7 @@ function rackCode() {
 function readRack(text, dSae) {
   const rows = [];
   for (const part of String(text || "").slice(0, 600).split(",").slice(0, 24)) {
-    const match = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcr]?)(a?)(x?)$/.exec(part);
+    const match = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/.exec(part);
     if (!match || Number(match[1]) >= dSae || Math.abs(Number(match[2])) > MOST) continue;
     const where = Object.keys(WHERE_CODES).find((key) => WHERE_CODES[key] === match[3]);
     rows.push({ latent: Number(match[1]), strength: Number(match[2]), on: !match[5], where, mode: match[4] ? "add" : "set" });

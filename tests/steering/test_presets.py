@@ -1,0 +1,45 @@
+"""The recorded experiments that ship: what they say is what the bundled models say."""
+
+import pytest
+
+from sae.steering import SteerRequest
+from sae.storage import read_json
+from sae.ui.examples import EXAMPLES, picture_of
+from training.steering.presets import BUNDLED, DESCRIBE, PRESETS, Preset, bears_out, record, up
+
+SHIPPED = read_json(BUNDLED / "steering" / "presets.json")["presets"]
+PICTURES = {example.name: picture_of(example.scene) for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("preset", SHIPPED, ids=[preset["title"] for preset in SHIPPED])
+def test_a_recorded_text_is_what_the_models_say(steerer, preset):
+    request = SteerRequest.from_json(
+        {"prompt": preset["prompt"], "edits": preset["edits"], "max_new_tokens": 48}
+    )
+    *_, said = steerer.stream(PICTURES[preset["example"]], request)
+    recorded = preset["recorded"]
+    for name in ("original", "steered", "control", "control_latent", "done"):
+        assert getattr(said, name) == recorded[name]
+    assert said.relative_change == pytest.approx(recorded["relative_change"], rel=1e-3)
+
+
+def test_every_experiment_is_recorded_and_one_shows_a_failure():
+    assert [preset["title"] for preset in SHIPPED] == [preset.title for preset in PRESETS]
+    assert 6 <= len(SHIPPED) <= 8
+    unchanged = [p for p in SHIPPED if p["recorded"]["original"] == p["recorded"]["steered"]]
+    assert len(unchanged) == 1
+    for preset in SHIPPED:
+        regions = {tuple(edit.get("scope", {}).get("patches", ())) for edit in preset["edits"]}
+        assert len(regions - {()}) <= 1, "the tab has one chosen region"
+
+
+def test_what_is_not_borne_out_is_left_out(steerer, capsys):
+    def first(prepared):
+        return up("cat", 0.01)(prepared)
+
+    assert record(steerer, Preset("No cat", "tiger", first, gains="cat"), PICTURES["tiger"]) is None
+    assert "LEFT OUT  No cat: a tiger" in capsys.readouterr().out
+    assert bears_out(Preset("", "", first, gains="cat"), "a dog", "a cat")
+    assert not bears_out(Preset("", "", first, keeps="dog"), "a dog", "a cat")
+    assert not bears_out(Preset("", "", first, fails=True), "a dog", "a cat")
+    assert DESCRIBE in {preset["prompt"] for preset in SHIPPED}
