@@ -35,7 +35,12 @@ from sae.model import SparseAutoencoder
 from sae.storage import read_json, replacing, write_json
 from training.tasks.comparing import Model, Sizes, compare
 from training.tasks.data import TaskData, open_task, read_templates
-from training.tasks.figures import draw, report, seeds_table, table
+from training.tasks.figures import areas_table, draw, gains_table, report, seeds_table, table
+
+GAIN = "Where the gain on base classes comes from (shares of the gain):"
+AREAS = (
+    "Areas under the curves, error term dropped: deletion (low is good) / insertion (high is good):"
+)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--heads", required=True, nargs="+", help="names of bundled heads, or folders; two or more")
+    add("--heads", required=True, nargs="+", help="bundled names, folders or Hub ids; two or more")
     add("--task", required=True, help="a bundled task, 'all', or the name for --data")
     add("--out", required=True, type=Path)
     add("--data", help="folder of pictures, as for training/prompts.py")
@@ -100,7 +105,8 @@ def run(args: argparse.Namespace, command: str) -> None:
             if args.ship:
                 ship({result["heads"][1]: result for result in own}, args.heads_root / name)
             results += own
-    summary = [f"Made by `{command}`.", "", table(results), ""]
+    summary = [f"Made by `{command}`.", "", table(results), "", GAIN, "", gains_table(results), ""]
+    summary += [AREAS, "", areas_table(results), ""]
     if args.data is None and args.task == "all":
         rows = [
             (name, head, found)
@@ -169,10 +175,12 @@ def ship(results: dict[str, Any], folder: Path) -> None:
 
 
 def open_model(head: str, data: TaskData, parts: ClipParts, root: Path) -> Model:
-    """A head by name, or from its folder."""
+    """A head by name, from its folder or from the Hub."""
     folder = Path(head).expanduser()
     if (folder / CONFIG).is_file():
         return Model(folder.name, load_head(folder, parts).head)
+    if "/" in head:
+        return Model(head.rpartition("/")[2], load_head(head, parts).head)
     if head == bundled.ZERO_SHOT:
         return Model(head, ZeroShotHead(data.base, templates=data.templates))
     return Model(head, bundled.open_head(data.name, head, parts, root).head)

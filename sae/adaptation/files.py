@@ -8,6 +8,7 @@ Knows the format and that a head belongs to one CLIP; knows nothing of training.
     metrics.json        optional: accuracies, written by training/prompts.py
 """
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from sae.adaptation.heads import HEADS, Head
 from sae.backbones.prompting import ClipParts
+from sae.hub import local_folder, push_folder
 from sae.storage import ArtifactError, read_json, replacing, sha256, typed_fields, write_json
 
 FORMAT = 1
@@ -103,12 +105,46 @@ def save_head(
     )
 
 
-def load_head(folder: str | Path, parts: ClipParts | None = None) -> StoredHead:
-    """Read a head, strictly: ArtifactError names file, found and expected.
+def push_head(
+    repo_id: str,
+    head: Head,
+    parts: ClipParts,
+    *,
+    task: str | None = None,
+    half: bool = False,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload a class head",
+) -> str:
+    """Save a head, render its card and upload; returns the commit's address.
 
-    With `parts`, also ValueError unless the head belongs to that CLIP. Weights become float32.
+    `revision` is the branch to write to. A trained head's folder holds its accuracies as well: push
+    that with `sae.hub.push_folder`, whose card then carries them.
     """
-    folder = Path(folder)
+    to = {"private": private, "token": token, "revision": revision}
+    with tempfile.TemporaryDirectory() as folder:
+        save_head(folder, head, parts, task=task, half=half)
+        return push_folder(folder, repo_id, commit_message=commit_message, **to)
+
+
+def load_head(
+    id_or_dir: str | Path,
+    parts: ClipParts | None = None,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> StoredHead:
+    """Read a head, strictly: from a folder, a Hub id or, with `subfolder`, from "bundled".
+
+    ArtifactError names file, found and expected; HubError says why a repository cannot be had. With
+    `parts`, also ValueError unless the head belongs to that CLIP. Weights become float32.
+    """
+    access = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    wanted = {"files": (CONFIG, WEIGHTS), "bundled": "heads", "subfolder": subfolder}
+    folder = local_folder(id_or_dir, **wanted, **access)
     path = folder / CONFIG
     config = typed_fields(path, read_json(path), _CONFIG_TYPES, "")
     if config["format"] != FORMAT:

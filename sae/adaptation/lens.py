@@ -5,7 +5,8 @@ is what the SAE leaves unexplained, x - x_hat of each token. Three ways to treat
 
     per_token   keep it: x - (latents switched off) W_dec; with nothing off, x itself, bit for bit
     none        drop it: (latents kept) W_dec + b_dec
-    scalar      drop it and add one number to every width, its mean (as PatchSAE's released code)
+    scalar      drop it and add one number to every width, its mean (as PatchSAE's released code);
+                every layer norm behind takes that out again, so it equals `none` to rounding
 """
 
 from typing import Literal, NamedTuple, get_args

@@ -46,7 +46,8 @@ def overlap(
     """The groups from two models' class-level counts (C, d_sae).
 
     A class's upper and lower bounds are the 50th and 100th largest of both models' counts taken
-    together ("the union top-50 and top-100"), so that at most 25 latents can be high in both.
+    together ("the union top-50 and top-100"), so that some 25 latents (ties add a few) are high in
+    both where the models agree. The paper has no code for this; its levels may be of another reading.
     """
     pooled = torch.cat([first, second], dim=1).sort(dim=1, descending=True).values
     upper = pooled[:, min(upper_rank, pooled.shape[1]) - 1].clamp(min=1)[:, None]

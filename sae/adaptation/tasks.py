@@ -30,6 +30,8 @@ SPLITS = ("base", "novel")
 WORLD_TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "there is {}", "an image of {}")
 HELD_OUT_SEED = 1_000_003
 """Test pictures draw from seeds at or above this, few-shot pictures from seeds below."""
+MAX_PICTURES = 20_000
+"""Pictures of a split that are composed at once: half a gigabyte."""
 
 
 class Examples(NamedTuple):
@@ -72,15 +74,17 @@ class Task:
         return self.base if split == "base" else self.novel
 
     def few_shot(self, split: str, shots: int, seed: int) -> Examples:
-        """`shots` training pictures of every class of a split."""
+        """`shots` training pictures of every class of a split; ValueError for too many."""
         names = self.classes(split)
+        _check("shots", shots * len(names), MAX_PICTURES)
         rng = _generator(self.name, split, seed)
         labels = np.repeat(np.arange(len(names)), shots)
         return Examples(np.stack([self.draw(rng, names[label]) for label in labels]), labels)
 
     def test(self, split: str, n: int, seed: int = 0) -> Examples:
-        """`n` pictures that no training saw, classes in turn."""
+        """`n` pictures that no training saw, classes in turn; ValueError for too many."""
         names = self.classes(split)
+        _check("test pictures", n, MAX_PICTURES)
         rng = _generator(self.name, split, HELD_OUT_SEED + seed)
         labels = np.arange(n) % len(names)
         return Examples(np.stack([self.draw(rng, names[label]) for label in labels]), labels)
@@ -92,6 +96,11 @@ def task(name: str) -> Task:
     if name not in found:
         raise ValueError(f"there is no bundled task {name!r}, expected one of {', '.join(found)}")
     return found[name]
+
+
+def _check(what: str, n: int, most: int) -> None:
+    if not 0 < n <= most:
+        raise ValueError(f"{what}: {n} pictures of a split were asked for, 1 to {most:,} are drawn")
 
 
 def _generator(name: str, split: str, seed: int) -> Rng:

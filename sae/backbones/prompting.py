@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sae.backbones.base import Backbone, Images
@@ -195,14 +194,22 @@ class ClipParts:
         return torch.cat([hidden[:, : -fresh.shape[1]], fresh], dim=1)
 
     def _last_block_of_cls(self, hidden: Tensor) -> Tensor:
-        """CLS (B, d_vision) after the last block; keys and values of every token are needed."""
+        """CLS (B, d_vision) after the last block.
+
+        One query needs no keys and values of every token: q · (W_k x + b_k) = (W_kᵀ q) · x but for
+        a constant that softmax drops, and the mean of W_v x + b_v is W_v (mean of x) + b_v. So the
+        work a token falls from 2 d² to 2 d for each attention head.
+        """
         block = self._vision.encoder.layers[-1]
         attention = block.self_attn
         normed = block.layer_norm1(hidden)
         heads = (attention.num_heads, attention.head_dim)
-        query = attention.q_proj(normed[:, :1]).unflatten(-1, heads).transpose(1, 2)
-        key = attention.k_proj(normed).unflatten(-1, heads).transpose(1, 2)
-        value = attention.v_proj(normed).unflatten(-1, heads).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-        cls = hidden[:, 0] + attention.out_proj(mixed.transpose(1, 2).flatten(2))[:, 0]
+        query = attention.q_proj(normed[:, 0]).unflatten(-1, heads)
+        to_key = attention.k_proj.weight.unflatten(0, heads)
+        to_value = attention.v_proj.weight.unflatten(0, heads)
+        asked = torch.einsum("bhe,hed->bhd", query, to_key)
+        scores = (asked @ normed.transpose(1, 2)).float() * attention.scale
+        seen = scores.softmax(-1).to(normed.dtype) @ normed
+        mixed = torch.einsum("bhd,hed->bhe", seen, to_value).flatten(1) + attention.v_proj.bias
+        cls = hidden[:, 0] + attention.out_proj(mixed)
         return cls + block.mlp(block.layer_norm2(cls))

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from transformers import AutoTokenizer, CLIPModel
 
 from sae.adaptation import bundled
-from sae.adaptation.classifier import accuracy
+from sae.adaptation.classifier import accuracy, classify
 from sae.adaptation.compare import Comparison
 from sae.adaptation.tasks import TASKS, task
 from sae.backbones import Backbone
@@ -39,6 +41,24 @@ def test_heads_are_as_good_as_their_metrics_say(comparison, name):
             features = comparison.parts.image_features(inputs, classifier.prompts, cls_only=True)
         found = accuracy(classifier.logits(features), labels)
         assert found == pytest.approx(metrics["seeds"][0]["base"], abs=0.2)  # 60 pictures of 600
+
+
+@pytest.mark.parametrize("name", [each.name for each in TASKS])
+def test_zero_shot_logits_are_those_of_plain_transformers(comparison, name):
+    found, folder = task(name), bundled.ROOT.parent / "clip"
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    texts = [text.format(kind) for kind in found.base for text in found.templates]
+    words = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    inputs = comparison.parts.backbone.preprocess(found.test("base", 12).pictures())
+    with torch.no_grad():
+        text = model.get_text_features(words["input_ids"], words["attention_mask"]).pooler_output
+        mean = F.normalize(text, dim=-1).unflatten(0, (len(found.base), -1)).mean(1)
+        image = model.get_image_features(inputs["pixel_values"]).pooler_output
+        image, weights = F.normalize(image, dim=-1), F.normalize(mean, dim=-1)
+        expected = image @ weights.T * model.logit_scale.exp()
+    ours = classify(comparison.parts, comparison.classifier(name, "zero_shot"), inputs)
+    # logits of up to 30 in float32, whose last bit is 2e-6
+    torch.testing.assert_close(ours, expected, rtol=5e-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [each.name for each in TASKS])

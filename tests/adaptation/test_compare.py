@@ -163,6 +163,11 @@ def test_bundled_tasks_draw_what_they_promise():
             assert len(other.pictures()) == 5
     with pytest.raises(ValueError, match="no bundled task"):
         task("magic")
+    for wrong in (0, 10**6):
+        with pytest.raises(ValueError, match="were asked for"):
+            task("wider").few_shot("base", wrong, seed=0)
+        with pytest.raises(ValueError, match="were asked for"):
+            task("wider").test("base", wrong)
 
 
 def test_every_class_name_is_in_the_bundled_vocabulary():

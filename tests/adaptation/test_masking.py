@@ -110,6 +110,16 @@ def test_with_all_on_and_the_error_term_a_sweep_predicts_as_without(parts, class
         assert torch.equal(found[f"{family}/per_token/on"][-1], found["plain"])
 
 
+def test_a_scalar_error_term_does_nothing(parts, classifier):
+    lens = small_lens(parts)
+    reading = lens.read(pictures(2), classifier.prompts)
+    keep = torch.arange(64) % 2 == 0
+    without, shifted = (lens.edited(reading, keep, error, 0.7) for error in ("none", "scalar"))
+    torch.testing.assert_close(shifted, without + 0.7)
+    found = [lens.features(hidden, classifier.prompts) for hidden in (without, shifted)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_rankings_and_controls():
     assert ranks_of(torch.tensor([0.1, 0.5, 0.3])).tolist() == [2, 0, 1]
     counts = torch.tensor([[0, 5, 0, 1], [0, 1, 7, 0]])

@@ -66,7 +66,8 @@ def random_sae(vit: Backbone, architecture: str) -> SparseAutoencoder:
         sae.W_enc.copy_(directions)
         sae.W_dec.copy_(directions.T)
         x = vit.activations([picture(99)], -2)[0]
-        sae.b_enc.fill_(-float((x @ directions).topk(150).values[:, -1].median()))
+        sae.b_dec.copy_(x.mean(0))
+        sae.b_enc.fill_(-float(((x - sae.b_dec) @ directions).topk(150).values[:, -1].median()))
     return sae.eval().requires_grad_(False)
 
 

@@ -80,7 +80,8 @@ def _masking(plt: Any, result: dict[str, Any]) -> Any:
                     axes.plot(found["ks"], values, dash, color=colour, label=label, lw=1.2)
             axes.set_xscale("log")
             kept = "kept" if error == "per_token" else "dropped"
-            axes.set_title(f"only the top k {switch}; error term {kept}")
+            start = "only the top k on" if switch == "on" else "the top k off"
+            axes.set_title(f"{start}; error term {kept}")
     for axes in rows[:, 0]:
         axes.set_ylabel("accuracy (%)")
     for axes in rows[1]:
@@ -99,6 +100,8 @@ def _faithfulness(plt: Any, result: dict[str, Any]) -> Any:
                 curve = found[question]["curves"][f"{method}/{way}"]
                 axes.plot(found["fractions"], curve, color=colour, label=method)
             axes.set_title(f"{way}, {question.split('/')[0]}")
+    for axes in rows[:, 0]:
+        axes.set_ylabel("score (logits)")
     for axes in rows[1]:
         axes.set_xlabel("share of the picture's concepts")
     rows[0, 1].legend(frameon=False)
@@ -170,6 +173,50 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = [result["task"], " → ".join(result["heads"]), *groups, *accuracy]
         cells.append("–" if rate is None else f"{rate:.1f} %")
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def gains_table(results: Sequence[dict[str, Any]]) -> str:
+    """Where the gain on base classes comes from, a row a pair; see `comparing.gain`."""
+    lines = [
+        "| task | heads | gain, points | first's activations read anew | only concepts that the "
+        "first has | activation on those | r of counts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        found = result["base"]["gain"]
+        cells = [
+            result["task"],
+            " → ".join(result["heads"]),
+            f"{100 * (found['second'] - found['first']):+.1f}",
+            *(_percent(found[f"{name}_share"]) for name in ("remapped", "existing")),
+            f"{found['mass']:.0%}",
+            f"{result['base']['correlation']:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def areas_table(results: Sequence[dict[str, Any]]) -> str:
+    """Areas under deletion and insertion curves without the error term, a row a head and question."""
+    methods = ("attribution", "logit_lens", "energy", "random")
+    lines = [
+        f"| task | head | question | {' | '.join(m.replace('_', ' ') for m in methods)} |",
+        f"|---|---|---|{'---|' * len(methods)}",
+    ]
+    seen = set()
+    for result in results:
+        for head, found in result["faithfulness"].items():
+            for question in ("margin", "words"):
+                row = (result["task"], head, question)
+                if row in seen:
+                    continue
+                seen.add(row)
+                areas = found[f"{question}/none"]["areas"]
+                cells = [
+                    f"{areas[f'{m}/deletion']:.1f} / {areas[f'{m}/insertion']:.1f}" for m in methods
+                ]
+                lines.append(f"| {' | '.join((*row, *cells))} |")
     return "\n".join(lines)
 
 
