@@ -3,7 +3,7 @@
 Knows classifiers and pictures; explains nothing, it only asks both heads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import torch
@@ -18,16 +18,22 @@ def first_disagreement(
     images: Iterable[Image.Image],
     pair: tuple[Classifier, Classifier],
     at_once: int = 8,
+    *,
+    truths: Sequence[int] | None = None,
 ) -> int | None:
     """Place of the first image of which two heads say different classes; None if there is none.
 
-    `images` is drawn from only as far as is needed, `at_once` at a time.
+    With `truths`, the class number of each image, the second head must also be right. `images` is
+    drawn from only as far as is needed, `at_once` at a time.
     """
     waiting, seen = iter(images), 0
     while batch := list(islice(waiting, at_once)):
         inputs = parts.backbone.preprocess(batch)
         first, second = (classify(parts, head, inputs).argmax(-1) for head in pair)
-        places = torch.nonzero(first != second)
+        found = first != second
+        if truths is not None:
+            found &= second == torch.as_tensor(truths[seen : seen + len(batch)]).to(second.device)
+        places = torch.nonzero(found)
         if len(places):
             return seen + int(places[0])
         seen += len(batch)

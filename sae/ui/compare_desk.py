@@ -75,7 +75,10 @@ class CompareDesk:
         }
 
     def _differ_json(self, fields: Json) -> Json:
-        """The first picture from `number` on, of the next MAX_TRIED, on which the heads disagree."""
+        """The first picture from `number` on, of the next MAX_TRIED, on which the heads disagree.
+
+        With `right`, of those that the second head has right.
+        """
         from sae.adaptation.disagreement import first_disagreement
 
         task_name, split, first = _sample_of(fields)
@@ -83,7 +86,11 @@ class CompareDesk:
         numbers = [(first + step) % N_SAMPLES for step in range(MAX_TRIED)]
         images = (self._sample(task_name, split, number)[0] for number in numbers)
         pair = tuple(self.comparison.classifier(task_name, head, split) for head in heads)
-        place = first_disagreement(self.comparison.parts, images, pair)
+        truths = None
+        if fields.get("right") is True:
+            labels = [self._sample(task_name, split, number)[1] for number in numbers]
+            truths = [pair[1].number(label) for label in labels]
+        place = first_disagreement(self.comparison.parts, images, pair, truths=truths)
         if place is None:
             return {"number": None}
         return {"number": numbers[place]}

@@ -44,6 +44,16 @@ def test_it_is_the_first_and_no_picture_beyond_its_batch_is_drawn(parts, picture
     assert len(drawn) == min(len(pictures), 3 * (expected // 3 + 1))
 
 
+def test_with_truths_the_second_head_is_right(parts, pictures):
+    pair = heads(parts)
+    first, second = ([says(parts, head, one) for one in pictures] for head in pair)
+    places = [n for n in range(len(pictures)) if first[n] != second[n]]
+    truths = list(first)  # the first head is right everywhere but at the last disagreement
+    truths[places[-1]] = second[places[-1]]
+    assert first_disagreement(parts, pictures, pair, 3, truths=truths) == places[-1]
+    assert first_disagreement(parts, pictures, pair, 3, truths=first) is None
+
+
 def test_a_head_agrees_with_itself(parts, pictures):
     head = heads(parts)[0]
     assert first_disagreement(parts, pictures, (head, head)) is None

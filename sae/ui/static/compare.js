@@ -46,14 +46,15 @@ async function openSample() {
   if (answer) show(answer.picture, answer.request, answer.label);
 }
 
-// The first picture from `from` on to which the two heads give different answers.
-async function openDiffering(from) {
+// The first picture from `from` on to which the two heads give different answers. A task opens on
+// one that the second head has `right`; the button takes whatever comes.
+async function openDiffering(from, right) {
   const asked = { task: view.task, split: view.split, heads: view.heads };
-  const answer = await ask({ way: "differ", number: from, ...asked });
+  const answer = await ask({ way: "differ", number: from, right: Boolean(right), ...asked });
   if (answer && answer.number !== null) view.number = answer.number;
   else if (answer) say("They agree on the pictures that were tried.");
   await openSample();
-  if (answer && answer.number === null) notice("The two say the same of the next 48 pictures of this task.");
+  if (answer && answer.number === null && !right) notice("The two say the same of the next 48 pictures of this task.");
 }
 
 function show(picture, request, label) {
@@ -118,7 +119,7 @@ function followCompareLink() {
   for (const part of (query.get("off") || "").split(",").slice(0, 64)) if (/^\d{1,7}$/.test(part)) view.off.add(Number(part));
 }
 
-const changeTask = () => { view.classes = null; view.off.clear(); layTask(); openDiffering(0); };
+const changeTask = () => { view.classes = null; view.off.clear(); layTask(); openDiffering(0, true); };
 taskBox.addEventListener("change", () => { view.task = taskBox.value; changeTask(); });
 boxes.forEach((box, side) => box.addEventListener("change", () => { view.heads[side] = box.value; layTask(); explain(); }));
 const showSplit = switchGroup(find(".pl-split"), (value) => { view.split = value; showSplit(value); changeTask(); });
@@ -145,4 +146,4 @@ followCompareLink();
 showSplit(view.split);
 showUsed(view.used);
 layTask();
-if (new URLSearchParams(bus.opened).has("pic")) openSample(); else openDiffering(0);
+if (new URLSearchParams(bus.opened).has("pic")) openSample(); else openDiffering(0, true);

@@ -4,7 +4,7 @@ const HEADS = { zero_shot: "Zero-shot (as it is)", coop: "CoOp (learned words)",
 const headName = (name) => HEADS[name] || name;
 const tableOfColours = fromBase64(props.setup.colours, Uint8Array);
 const view = { found: null, off: new Set(), hover: -1, locked: -1, used: "all", shown: 12, before: null, picture: null };
-const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
+const signed = (value) => { const text = Math.abs(value).toFixed(2); return (text === "0.00" ? "" : value > 0 ? "+" : "−") + text; };
 
 function mapCodes(row, side) {
   const { codes, grid } = view.found, cells = grid[0] * grid[1];

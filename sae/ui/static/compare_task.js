@@ -43,16 +43,19 @@ function drawGain(results) {
   line("Counts over all classes correlate at " + correlation.toFixed(3) + ".");
 }
 
-const scatter = { points: [], names: {}, classes: [], canvas: find(".pl-scatter"), top: 1 };
+const scatter = { points: [], names: {}, classes: [], canvas: find(".pl-scatter"), low: 1, top: 2 };
 const tipOfScatter = find(".pl-scatter-box .pl-tip");
 
-function place(count, size) { return 26 + (size - 40) * Math.log1p(count) / Math.log1p(scatter.top); }
+// Counts on a logarithmic axis; what never fired in one of the models lies on its edge.
+function place(count, size) { return 26 + (size - 40) * Math.max(0, Math.log(Math.max(count, 1e-9) / scatter.low) / Math.log(scatter.top / scatter.low)); }
 
 function drawScatter() {
   const { canvas, points } = scatter, size = canvas.clientWidth;
   if (!size) return;
   canvas.width = canvas.height = size * devicePixelRatio;
-  scatter.top = Math.max(1, ...points.map((point) => Math.max(point[2], point[3])));
+  const counts = points.flatMap((point) => [point[2], point[3]]).filter((count) => count > 0);
+  scatter.top = Math.max(2, ...counts);
+  scatter.low = Math.min(scatter.top / 2, ...counts) / 1.15;
   const context = canvas.getContext("2d"), styles = getComputedStyle(root), soft = styles.getPropertyValue("--pl-soft");
   context.scale(devicePixelRatio, devicePixelRatio);
   context.strokeStyle = styles.getPropertyValue("--pl-line");
@@ -124,7 +127,7 @@ function drawCurves(masking, head) {
 }
 
 function curveOf(found) {
-  const width = 360, height = 128, left = 34, bottom = 22, plot = svg("svg", { viewBox: "0 0 " + width + " " + height, class: "pl-curve", role: "img" });
+  const width = 360, height = 128, left = 42, bottom = 22, plot = svg("svg", { viewBox: "0 0 " + width + " " + height, class: "pl-curve", role: "img" });
   const last = Math.log(found.ks[found.ks.length - 1]), x = (k) => left + (width - left - 8) * Math.log(k) / last, y = (value) => 8 + (height - bottom - 8) * (1 - value);
   plot.setAttribute("aria-label", FAMILIES.map(([key, text]) => text + ": " + found.ks.map((k, i) => "top " + k + " " + shareText((found.curves[key + "/none/on"] || [])[i] || 0)).join(", ")).join("; "));
   plot.append(svg("line", { x1: left, x2: width - 8, y1: y(found.plain), y2: y(found.plain), class: "pl-curve-plain" }));
