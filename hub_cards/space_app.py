@@ -11,10 +11,12 @@ except ImportError:
     spaces = None
 
 import os
+from pathlib import Path
 
 SAE = "bundled"
 if SAE != "bundled":
-    os.environ.setdefault("PATCHLENS_SAE", SAE)
+    beside = Path(__file__).resolve().parent / SAE
+    os.environ.setdefault("PATCHLENS_SAE", str(beside) if beside.is_dir() else SAE)
 if spaces is not None:
     os.environ["PATCHLENS_DEVICE"] = "cpu"
 

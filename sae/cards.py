@@ -7,6 +7,7 @@ tensors or of the network.
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from sae.storage import replacing
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "hub_cards"
 PICTURES = {
-    "exemplars.webp": "The strongest images of some concepts",
-    "exemplars.png": "The strongest images of some concepts",
+    "exemplars.webp": "The strongest images of some concepts, dark where they do not fire",
     "curves.png": "Training curves",
     "curves.svg": "Training curves",
 }
@@ -31,73 +31,129 @@ LABELS = {
     "base_accuracy": "accuracy, base classes",
     "novel_accuracy": "accuracy, novel classes",
 }
+LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0")
+LICENCES += ("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "mpl-2.0")
+LICENCES += ("gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "openrail", "other", "unknown")
+"""Licences that the Hub has a word for; a card says any other in its text."""
+OURS = "library_name: patchlens"
+"""The line that every card has; a README.md without it is somebody's own."""
 _SHARES = (*PERCENTAGES, "explained_variance", "accuracy", "base_accuracy", "novel_accuracy")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def kind_of(folder: Path) -> str:
-    """Which card a folder wants: "sae", "index" or "head"."""
+    """Which card a folder wants: "sae", "index" or "head"; ValueError if it is no artifact."""
     config = _json(folder / "config.json")
     if "architecture" in config and "d_sae" in config:
         return "sae"
-    if (folder / "concepts" / "index.json").is_file() or (folder / "index.json").is_file():
+    if "kind" in config:
+        return "head"
+    if (folder / "concepts" / "index.json").is_file():
         return "index"
-    return "head"
+    raise ValueError(
+        f"{folder}: found neither the config.json of an SAE or a head nor concepts/index.json. Give "
+        "the folder of an artifact."
+    )
 
 
 def write_card(folder: str | Path, repo_id: str | None = None) -> None:
-    """Render README.md of an artifact's folder. ValueError if a figure cannot be what it says."""
+    """Render README.md of an artifact's folder.
+
+    ValueError if the folder is no artifact, if a figure cannot be what it says, or if there is a
+    README.md that is no card.
+    """
     folder = Path(folder)
+    path = folder / "README.md"
     text = render(folder, repo_id)
-    with replacing(folder / "README.md") as temporary:
+    if path.is_file() and OURS not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(
+            f"{path} is not a card that PatchLens made; it would be lost. Move it away, or add the "
+            f"line '{OURS}' to it."
+        )
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def render(folder: Path, repo_id: str | None = None) -> str:
-    """The card's text, for the SAE, concept index or head that lies in `folder`."""
+    """The card's text, for the SAE, concept index or head that lies in `folder`.
+
+    ValueError if the folder is none of these, or its JSON files are not what they should be.
+    """
     import jinja2
 
     kind = kind_of(folder)
-    config, metrics = _json(folder / "config.json"), _json(folder / "metrics.json")
-    training = _json(folder / "training.json")
-    index = _json(folder / "concepts" / "index.json") or _json(folder / "index.json")
-    shown = figures(metrics)
-    heads = sorted(
-        p.parent.relative_to(folder / "heads").as_posix()
-        for p in folder.glob("heads/**/config.json")
-    )
-    words = {
-        "card_data": _metadata(kind, config, training, shown, repo_id),
-        "config": config,
-        "figures": shown,
-        "training": training,
-        "index": index,
-        "heads": heads,
-        "pictures": [(name, text) for name, text in PICTURES.items() if (folder / name).is_file()],
-        "repo_id": repo_id or "PATH_OR_HUB_ID",
-    }
     try:
-        return template(f"{kind}.md").render(words)
-    except (TypeError, jinja2.TemplateError) as error:
+        return template(f"{kind}.md").render(_words(kind, folder, repo_id))
+    except (TypeError, AttributeError, KeyError, jinja2.TemplateError) as error:
         raise ValueError(
             f"{folder}: its JSON files lack something that the card needs ({error}). Save the "
             "artifact again."
         ) from error
 
 
+def _words(kind: str, folder: Path, repo_id: str | None) -> dict[str, Any]:
+    """What the templates speak of."""
+    config, metrics = _json(folder / "config.json"), _json(folder / "metrics.json")
+    training, index = _json(folder / "training.json"), _json(folder / "concepts" / "index.json")
+    id_ = str((config.get("backbone") or {}).get("id", ""))
+    local, shown = is_local(config, training), figures(metrics)
+    backbone = Path(id_).expanduser().resolve().name if local else id_
+    commands: dict[str, list[str]] = {}
+    for row in shown:
+        if row["command"]:
+            commands.setdefault(without_folders(row["command"]), []).append(row["label"])
+    if local and "/" in id_:
+        commands = {text.replace(id_, backbone): rows for text, rows in commands.items()}
+    heads = folder.glob("heads/**/config.json")
+    return {
+        "card_data": _metadata(kind, config, training, shown, repo_id),
+        "config": config,
+        "backbone": backbone,
+        "local": local,
+        "figures": shown,
+        "commands": commands,
+        "metrics": metrics,
+        "training": training,
+        "dataset": without_folders(str(training.get("dataset") or "")),
+        "index": index,
+        "index_data": without_folders(str(index.get("data", ""))),
+        "heads": sorted(path.parent.relative_to(folder / "heads").as_posix() for path in heads),
+        "pictures": [(name, text) for name, text in PICTURES.items() if (folder / name).is_file()],
+        "repo_id": repo_id or "PATH_OR_HUB_ID",
+    }
+
+
+def without_folders(text: str) -> str:
+    """`text` with the last part alone of every path that starts at a root or at home."""
+    return re.sub(r"(?<![^\s'\"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"]*[/\\])?(?=[^\s'\"])", "", text)
+
+
+def is_local(config: dict[str, Any], training: dict[str, Any]) -> bool:
+    """Whether the backbone is a folder of whoever made this, so that nobody else has its id."""
+    id_ = str((config.get("backbone") or {}).get("id", "bundled"))
+    if id_.startswith(("hf-hub:", "timm/")) or id_ == "bundled" or base_model(config, training):
+        return False
+    # a backbone from the Hub has its commit; where none was trained on, a Hub id is believed
+    return "steps" in training or not _HUB_ID.fullmatch(id_) or Path(id_).exists()
+
+
 def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a card's table: every known figure of metrics.json, with its evidence.
 
-    Shares are checked to lie in 0 … 1 and L0 not to be negative; ValueError otherwise.
+    Shares are checked to lie in 0 … 1 and L0 not to be negative; ValueError otherwise. A worse
+    reconstruction than the mean explains less than nothing, without limit.
     """
     rows, metrics = [], _flat(metrics)
     for name, label in LABELS.items():
         value = metrics.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if (name in _SHARES and not 0 <= value <= 1) or not 0 <= value < float("inf"):
-            what = "a share between 0 and 1" if name in _SHARES else "a number from 0 on"
+        most = 1 if name in _SHARES else sys.float_info.max
+        least = -sys.float_info.max if name == "explained_variance" else 0
+        if not least <= value <= most:
+            what = "a share between 0 and 1" if most == 1 and least == 0 else "a number from 0 on"
+            what = "a share of at most 1" if name == "explained_variance" else what
             raise ValueError(f"metrics.json: {name} = {value!r}; expected {what}. Measure again.")
         evidence = metrics.get("evidence", {}).get(name, {})
         text = f"{value:.2%}" if name in _SHARES else f"{value:.4g}"
@@ -143,7 +199,7 @@ def _metadata(
     """The card's YAML front matter."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    data = re.match(r"(?:hf:)?([A-Za-z0-9][\w.\-]*/[\w.\-]+)", str(training.get("dataset", "")))
+    data = re.match(r"hf:([A-Za-z0-9][\w.\-]*/[\w.\-]+)", str(training.get("dataset", "")))
     tags = {
         "sae": ["sparse-autoencoder", "vision", "mechanistic-interpretability"],
         "index": ["sparse-autoencoder", "vision", "concepts"],
@@ -151,6 +207,7 @@ def _metadata(
     }[kind]
     more = config.get("architecture") if kind == "sae" else config.get("kind")
     base = base_model(config, training)
+    licence = str(training.get("license", "")).lower()
     name = (repo_id or "sparse-autoencoder").rpartition("/")[2]
     results = [
         EvalResult(
@@ -165,7 +222,7 @@ def _metadata(
     ]
     return ModelCardData(
         library_name="patchlens",
-        license=training.get("license"),
+        license=licence if licence in LICENCES else None,
         base_model=base,
         base_model_relation="adapter" if base else None,
         datasets=[data[1]] if data else None,

@@ -5,22 +5,27 @@ upload up again, and how the Hub's failures read. Knows nothing of tensors or of
 Nothing here goes out to the network unless it is given a Hub id.
 """
 
+import glob
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae.cards import write_card
+from sae.cards import PICTURES, write_card
 
-__all__ = ["BUNDLED", "HubError", "list_files", "local_folder", "push_folder", "write_card"]
+__all__ = ["BUNDLED", "HubError", "commit_of", "list_files", "local_folder", "push_folder"]
+__all__ += ["pushed_files", "write_card"]
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 ATTEMPTS = 4
 """How often an upload is tried before it is given up; waits double from WAIT seconds."""
 WAIT = 1.0
-NOT_PUSHED = ("checkpoints/**", "**/.*", ".*")
-"""What `push_folder` leaves behind of a training run's folder."""
+PUSHED = ("config.json", "cfg.json", "sae_weights.safetensors", "head.safetensors")
+PUSHED += ("metrics.json", "training.json", "README.md", "LICENSE", *PICTURES)
+PUSHED += ("concepts/*.json", "concepts/*.safetensors")
+PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
+"""What `push_folder` takes of a folder; logs, checkpoints and whatever else lies there stay."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
@@ -42,13 +47,17 @@ def local_folder(
     """The local folder that holds `files` of a Hub id, of a folder, or of `"bundled"`.
 
     Files of a Hub id are downloaded into the Hub's cache, all from the commit that `revision`
-    named when the first one was asked for. A folder or "bundled" takes no `revision`.
+    named when the first one was asked for; "user/name@revision" names one too. A folder or
+    "bundled" takes no `revision`.
     """
     if subfolder is not None:
         _check_subfolder(subfolder)
     folder = BUNDLED / bundled if str(id_or_dir) == "bundled" else Path(id_or_dir)
-    if not folder.is_dir() and isinstance(id_or_dir, str) and _HUB_ID.fullmatch(id_or_dir):
-        return _download(id_or_dir, files, revision, subfolder, token, local_files_only)
+    if not folder.is_dir() and isinstance(id_or_dir, str):
+        repo_id, _, pinned = id_or_dir.partition("@")
+        if _HUB_ID.fullmatch(repo_id):
+            revision = revision or pinned or None
+            return _download(repo_id, files, revision, subfolder, token, local_files_only)
     if revision is not None:
         raise ValueError(f"{id_or_dir} is a folder and has no revision {revision!r}; drop it.")
     folder = folder / subfolder if subfolder else folder
@@ -71,10 +80,11 @@ def push_folder(
 ) -> str:
     """Render the card, create the repository if needed and upload `folder` in one commit.
 
-    Checkpoints and hidden files stay behind. A connection that drops and an answer that promises
-    better luck later (429, 5xx, a commit in between) are met by trying again; what has arrived is
-    not sent twice, so a commit whose answer was lost is found there and not made again. Returns the
-    commit's address; HubError on failure, after which the same call takes the upload up again.
+    Of the folder only an artifact's own files are taken (`PUSHED`). A connection that drops and an
+    answer that promises better luck later (429, 5xx, a commit in between) are met by trying again;
+    what has arrived is not sent twice, so a commit whose answer was lost is found there and not made
+    again. Returns the commit's address; HubError on failure, after which the same call takes the
+    upload up again.
     """
     from huggingface_hub import HfApi
 
@@ -82,6 +92,7 @@ def push_folder(
         write_card(folder, repo_id)
     except (OSError, ValueError) as error:
         raise HubError(f"{repo_id}: the card of {folder} cannot be made: {error}") from error
+    names = pushed_files(folder)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             api = HfApi(token=token)
@@ -91,7 +102,7 @@ def push_folder(
                 repo_id=repo_id,
                 revision=revision,
                 commit_message=commit_message,
-                ignore_patterns=list(NOT_PUSHED),
+                allow_patterns=[glob.escape(name) for name in names],
             )
             return str(commit.commit_url)
         except (OSError, ValueError, RuntimeError, _client_error()) as error:
@@ -101,16 +112,33 @@ def push_folder(
     raise AssertionError("unreachable")
 
 
+def pushed_files(folder: str | Path) -> list[str]:
+    """The files of an artifact's folder that `push_folder` uploads, by their paths in it."""
+    folder = Path(folder)
+    found = {path for pattern in PUSHED for path in folder.glob(pattern) if path.is_file()}
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    return [name for name in names if not any(p.startswith(".") for p in name.split("/"))]
+
+
+def commit_of(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> str:
+    """The commit that a Hub repository, or a revision of it, stands at; HubError if unknown."""
+    return str(_ask(repo_id, token, lambda api: api.model_info(repo_id, revision=revision)).sha)
+
+
 def list_files(
     repo_id: str, *, revision: str | None = None, token: str | bool | None = None
 ) -> list[str]:
     """The names of a Hub repository's files; HubError if it cannot be had."""
+    return _ask(repo_id, token, lambda api: api.list_repo_files(repo_id, revision=revision))
+
+
+def _ask(repo_id: str, token: str | bool | None, question: Callable[[Any], Any]) -> Any:
     from huggingface_hub import HfApi
 
     try:
-        return HfApi(token=token).list_repo_files(repo_id, revision=revision)
+        return question(HfApi(token=token))
     except (OSError, ValueError, RuntimeError, _client_error()) as error:
-        raise HubError(f"{repo_id}: cannot list its files: {_reason(error)}") from error
+        raise HubError(f"{repo_id}: cannot be asked for its files: {_reason(error)}") from error
 
 
 def _passing(error: Exception) -> bool:

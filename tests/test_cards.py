@@ -77,7 +77,10 @@ def test_percentages_are_shares_and_l0_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dead_fraction", 1.5), ("dead_fraction", -0.1), ("l0", -3), ("explained_variance", 98.4)],
+    [
+        *[("dead_fraction", 1.5), ("dead_fraction", -0.1), ("l0", -3), ("l0", float("nan"))],
+        *[("explained_variance", 98.4), ("explained_variance", float("-inf"))],
+    ],
 )
 def test_an_impossible_figure_is_refused(name: str, value: float, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"metrics.json: {name} = {value}"):
@@ -182,6 +185,12 @@ def test_the_snippets_of_the_bundled_cards_run(
         found = snippets(cards.render(bundled, "bundled"))
         assert len(found) == 1
         exec(found[0], {"print": lambda *_: None})
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    head, said = bundled.parent / "heads" / "fluent" / "coop", []
+    (code,) = snippets(cards.render(head, str(head)))
+    exec(code, {"print": said.append})
+    assert said[0] in json.loads((head / "config.json").read_text())["class_names"]
 
 
 def test_templates_ship_with_the_package() -> None:

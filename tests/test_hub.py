@@ -161,7 +161,7 @@ def test_push_uploads_artifact_and_card(monkeypatch: pytest.MonkeyPatch) -> None
     assert create == {"repo_id": "user/name", "private": True, "exist_ok": True}
     assert upload["files"] == ["README.md", "cfg.json", "config.json", "sae_weights.safetensors"]
     assert upload["revision"] == "dev"
-    assert "checkpoints/**" in upload["ignore_patterns"]
+    assert upload["allow_patterns"] == upload["files"]
 
 
 def test_a_failed_push_is_a_hub_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from sae import hub
 from sae.concepts.index import ConceptIndex
-from sae.hub import HubError, list_files, local_folder, push_folder
+from sae.hub import HubError, commit_of, list_files, push_folder
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError
 from tests.local_hub import TOKEN, LocalHub, using
@@ -73,22 +73,22 @@ def test_subfolders(server: LocalHub, tmp_path: Path) -> None:
         SparseAutoencoder.from_pretrained("tester/sae", subfolder="layer_4")
 
 
-def test_index_and_heads_travel_with_their_sae(server: LocalHub, tmp_path: Path) -> None:
-    SparseAutoencoder.from_pretrained("bundled").save_pretrained(tmp_path / "run")
-    index = ConceptIndex.from_pretrained("bundled")
-    index.save_pretrained(tmp_path / "run")
-    (tmp_path / "run" / "heads" / "task").mkdir(parents=True)
-    (tmp_path / "run" / "heads" / "task" / "config.json").write_text('{"method": "coop"}')
-    (tmp_path / "run" / "checkpoints" / "step_5").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "step_5" / "state.json").write_text("{}")
-    push_folder(tmp_path / "run", "tester/run")
-    pushed = server.repos["tester/run"].files() or {}
-    assert not any(name.startswith("checkpoints") for name in pushed)
-    assert b"over 6,000 images" in pushed["README.md"]
-    assert b"- `heads/task`" in pushed["README.md"]
-    assert ConceptIndex.from_pretrained("tester/run").names == index.names
-    head = local_folder("tester/run", files=["config.json"], subfolder="heads/task")
-    assert (head / "config.json").read_text() == '{"method": "coop"}'
+def test_an_id_may_name_its_revision(server: LocalHub, tmp_path: Path) -> None:
+    published(server, tmp_path)
+    first = server.repos["tester/sae"].refs["main"]
+    tiny_sae("relu").push_to_hub("tester/sae")
+    assert SparseAutoencoder.from_pretrained("tester/sae").cfg.architecture == "relu"
+    assert SparseAutoencoder.from_pretrained(f"tester/sae@{first}").cfg.architecture == "topk"
+    assert commit_of("tester/sae", revision=first) == first
+    assert commit_of("tester/sae") == server.repos["tester/sae"].refs["main"] != first
+
+
+def test_the_index_of_a_preset() -> None:
+    assert ConceptIndex.from_pretrained("preset:emoji-world").n_images == 6000
+    with pytest.raises(ArtifactError, match="no concept index.*interop preset:patchsae-vit-b16"):
+        ConceptIndex.from_pretrained("preset:patchsae-vit-b16")
+    with pytest.raises(ValueError, match="no preset 'nothing'"):
+        ConceptIndex.from_pretrained("preset:nothing")
 
 
 def test_the_cache_serves_without_network(
@@ -204,14 +204,6 @@ def test_a_refused_push_is_not_repeated(server: LocalHub, tmp_path: Path, status
     with pytest.raises(HubError, match="the upload failed"):
         push_folder(tmp_path / "run", "tester/new")
     assert server.requests(COMMIT) == 1
-
-
-def test_a_card_that_cannot_be_made_is_a_hub_error(server: LocalHub, tmp_path: Path) -> None:
-    tiny_sae("topk").save_pretrained(tmp_path / "run")
-    (tmp_path / "run" / "metrics.json").write_text('{"dead_fraction": 97.8}')
-    with pytest.raises(HubError, match="dead_fraction = 97.8; expected a share"):
-        push_folder(tmp_path / "run", "tester/new")
-    assert server.log == []
 
 
 def test_the_endpoint_comes_from_the_environment(server: LocalHub, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from PIL import Image
 
 from training import publish
 
+MEMORY = 16 << 30
+"""Bytes that the hardware "CPU basic" has."""
 GUARD = """
 import runpy, socket, sys
 def to_this_machine(real):
@@ -82,11 +84,9 @@ def test_the_folder_is_what_a_space_accepts(space: Path) -> None:
     assert sum(p.stat().st_size for p in space.rglob("*") if p.is_file()) < 60 << 20
 
 
-def test_another_sae_and_a_folder_in_use(space: Path, tmp_path: Path) -> None:
+def test_a_folder_in_use(space: Path, tmp_path: Path) -> None:
     publish.space(space)
-    publish.space(tmp_path / "other", "user/name")
-    assert 'SAE = "user/name"\n' in (tmp_path / "other" / "app.py").read_text()
-    assert "`user/name`" in (tmp_path / "other" / "README.md").read_text()
+    (tmp_path / "thesis.txt").touch()
     with pytest.raises(ValueError, match="not empty and no Space"):
         publish.space(tmp_path)
 
@@ -130,8 +130,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def started(space: Path, python: str, home: Path) -> Iterator[str]:
-    """The Space as a process of its own, without network; yields its address."""
+def started(space: Path, python: str, home: Path) -> Iterator[tuple[str, int]]:
+    """The Space as a process of its own, without network; yields its address and its number."""
     port = free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PATCHLENS", "HF_"))}
     environment = {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "PYTHONNOUSERSITE": "1"}
@@ -150,10 +150,17 @@ def started(space: Path, python: str, home: Path) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.1)
-            yield url
+            yield url, process.pid
         finally:
             process.terminate()
             process.wait(20)
+
+
+def peak_memory(process: int) -> int | None:
+    """Most bytes that a process ever had in memory; None where /proc does not say."""
+    status = Path(f"/proc/{process}/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else None
 
 
 def ask(url: str, folder: Path) -> list[dict]:
@@ -167,9 +174,12 @@ def ask(url: str, folder: Path) -> list[dict]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_starts_from_its_folder_without_network_and_answers(space: Path, tmp_path: Path) -> None:
-    with started(space, sys.executable, tmp_path) as url:
+    with started(space, sys.executable, tmp_path) as (url, number):
         found = ask(url, tmp_path)
+        memory = peak_memory(number)
     assert found
+    if memory is not None:
+        assert memory < MEMORY / 4, "a quarter of what CPU basic has"
     assert set(found[0]) == {"latent", "name", "activation", "mean", "frequency"}
 
 
@@ -181,5 +191,5 @@ def test_it_starts_in_an_environment_of_its_own(space: Path, tmp_path: Path) -> 
     python = str(tmp_path / "venv" / "bin" / "python")
     wanted = ["-m", "pip", "install", "-q", "-r", str(space / "requirements.txt")]
     subprocess.run([python, *wanted], check=True)
-    with started(space, python, tmp_path) as url:
+    with started(space, python, tmp_path) as (url, _):
         assert ask(url, tmp_path)

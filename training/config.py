@@ -147,6 +147,8 @@ class TrainConfig:
     overwrite: bool = _option(False, "train anew into a folder that already holds a run")
     push_to: str | None = _option(None, "Hub id to push the finished artifact to")
     push_every: bool = _option(False, "push at every checkpoint too")
+    private: bool = _option(False, "--push-to makes a private repository")
+    license: str | None = _option(None, "licence of the SAE, for its card, such as mit")
     threads: int | None = _option(None, "CPU threads (default: all cores, shared by the processes)")
     backbone_revision: str | None = _option(None, "branch, tag or commit of the backbone")
 
@@ -238,6 +240,7 @@ class TrainConfig:
 NOT_THE_RUN = frozenset(
     {"out", "checkpoint_every", "keep_checkpoints", "resume", "overwrite", "push_to", "push_every"}
     | {"threads", "workers", "max_unreadable", "log_every", "tensorboard", "trackio", "sweep"}
+    | {"private", "license"}
 )
 """Options that may differ between a run and its resumption."""
 

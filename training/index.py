@@ -28,6 +28,7 @@ from sae.concepts.partial import remove_parts
 from sae.hub import BUNDLED, local_folder
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError, sha256
+from training.grids import draw_for_card
 from training.index_pass import Pass
 from training.labelled import Labelled, World, open_labelled, vocabulary
 
@@ -48,10 +49,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--vocabulary", help="file of candidate names, one a line")
     add("--naming-minimum", type=float, default=MINIMUM, help="names that score lower are left out")
     add("--naming-confidence", type=float, default=SURE, help="and those that are less sure, 0 … 1")
-    add("--name-exemplars", type=int, default=N_LIT, help="exemplars of a latent that its name is from")
-    add(
-        "--embedder", help="encoder for MonoSemanticity: an id as for --backbone, or any timm model"
-    )
+    add("--name-exemplars", type=int, default=N_LIT, help="exemplars that a name is from")
+    add("--embedder", help="encoder for MonoSemanticity: a --backbone or timm id")
     add("--no-thumbnails", action="store_true", help="keep no pictures, where a licence forbids it")
     add("--names-only", action="store_true", help="name the index that is there, nothing else")
     add("--resume", action="store_true", help="go on with a pass that was stopped")
@@ -93,6 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     if accelerator.is_main_process:
         index = with_names(index, data, backbone, options)
         index.save_pretrained(out)
+        draw_for_card(index, out / "exemplars.webp")
         remove_parts(run.partial)
         print(json.dumps(summary(index)))  # noqa: T201
     accelerator.end_training()

@@ -7,53 +7,95 @@ Knows which files a Space needs and how its versions are pinned. Knows nothing o
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sae import cards, hub
+from sae import artifact, cards, hub, presets
+from sae.storage import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("LICENSE", "NOTICE")
 NOT_IN_A_SPACE = ("accelerate", "datasets")
 """Packages of requirements.txt that only training uses."""
+ZERO_GPU_CHOOSES = {"torch": ">=2.11", "torchvision": ""}
+"""Versions that a ZeroGPU Space leaves open: it runs those that its platform was built for."""
 PYTHON = "3.11"
+ARTIFACT = "artifact"
 
 
-def space(out: Path, sae: str = "bundled") -> list[str]:
+def space(out: Path, sae: str = "bundled", *, zero_gpu: bool = False) -> list[str]:
     """Fill `out` with everything a Space needs; returns the names of its top-level entries.
 
-    A folder that holds anything but an earlier Space is refused (ValueError).
+    A local SAE's files are copied, one of the Hub is pinned to its commit of now. ValueError for an
+    SAE whose backbone the Space could not get, and for a folder that holds anything but an earlier
+    Space; HubError if the Hub does not tell the commit.
     """
     if out.exists() and any(out.iterdir()) and not (out / "page.py").is_file():
         raise ValueError(f"{out} is not empty and no Space; give another folder.")
+    pinned = _pinned(sae)
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "sae", ignore_errors=True)
+    for name in ("sae", ARTIFACT):
+        shutil.rmtree(out / name, ignore_errors=True)
     junk = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
     shutil.copytree(ROOT / "sae", out / "sae", ignore=junk)
     shutil.copyfile(ROOT / "app.py", out / "page.py")
     for name in COPIED:
         shutil.copyfile(ROOT / name, out / name)
     app = (cards.TEMPLATES / "space_app.py").read_text(encoding="utf-8")
-    _write(out / "app.py", app.replace('SAE = "bundled"\n', f"SAE = {sae!r}\n".replace("'", '"')))
-    _write(out / "requirements.txt", requirements(ROOT / "requirements.txt"))
-    words = {"title": "PatchLens", "gradio": version("gradio"), "python": PYTHON, "sae": sae}
+    if pinned == ARTIFACT:
+        for name in hub.pushed_files(sae):
+            (out / ARTIFACT / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(sae) / name, out / ARTIFACT / name)
+    _write(out / "app.py", app.replace('SAE = "bundled"\n', f"SAE = {json.dumps(pinned)}\n"))
+    open_versions = ZERO_GPU_CHOOSES if zero_gpu else {}
+    _write(out / "requirements.txt", requirements(ROOT / "requirements.txt", open_versions))
+    words = {"title": "PatchLens", "gradio": version("gradio"), "python": PYTHON}
+    words["sae"] = Path(sae).resolve().name if pinned == ARTIFACT else pinned
     _write(out / "README.md", cards.template("space.md").render(words))
     return sorted(path.name for path in out.iterdir())
 
 
-def requirements(path: Path) -> str:
-    """The lines of a requirements.txt that a Space needs, each pinned to what is installed here."""
+def _pinned(sae: str) -> str:
+    """What the Space's app opens: ARTIFACT for a local SAE, else an id that means one commit."""
+    if presets.is_preset(sae):
+        found = presets.find(sae)
+        pinned = f"{presets.PREFIX}{found.name}"
+        return pinned if found.repo == "bundled" else f"{pinned}@{hub.commit_of(found.repo)}"
+    if sae == "bundled":
+        return sae
+    folder = Path(sae)
+    if not folder.is_dir():
+        repo_id, _, revision = sae.partition("@")
+        return f"{repo_id}@{hub.commit_of(repo_id, revision=revision or None)}"
+    cfg, _ = artifact.read(folder)
+    training = folder / "training.json"
+    origin = read_json(training) if training.is_file() else {}
+    if cards.is_local(read_json(folder / artifact.CONFIG), origin):
+        raise ValueError(
+            f"{sae} needs the backbone {cfg.backbone.id}, a folder of this machine, so the Space "
+            "could not start. Put that on the Hub, and its id and commit into config.json."
+        )
+    return ARTIFACT
+
+
+def requirements(path: Path, open_versions: Mapping[str, str]) -> str:
+    """The lines of a requirements.txt that a Space needs, each pinned to what is installed here,
+    but for those whose versions are given."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         found = re.match(r"([A-Za-z0-9_.\-]+)", line)
         if found is None or found[1] in NOT_IN_A_SPACE:
+            continue
+        if found[1] in open_versions:
+            lines.append(found[1] + open_versions[found[1]])
             continue
         try:
             lines.append(f"{found[1]}=={version(found[1]).partition('+')[0]}")
@@ -68,25 +110,39 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("space", help="assemble a folder for a Gradio Space")
     make.add_argument("out", type=Path)
-    make.add_argument("--sae", default="bundled", help="Hub id or preset (default: %(default)s)")
+    make.add_argument(
+        "--sae", default="bundled", help="Hub id, preset or folder (default: %(default)s)"
+    )
+    make.add_argument(
+        "--zero-gpu", action="store_true", help="let ZeroGPU's platform choose the torch it runs"
+    )
     push = commands.add_parser("push", help="push a run's folder, or take a push up again")
     push.add_argument("folder", type=Path)
     push.add_argument("repo_id")
     push.add_argument("--private", action="store_true", default=None)
     push.add_argument("--revision")
+    push.add_argument("--license", help="of what is pushed, for its card, such as mit")
     options = parser.parse_args(argv)
     try:
         if options.command == "space":
-            names = space(options.out, options.sae)
+            names = space(options.out, options.sae, zero_gpu=options.zero_gpu)
             said = f"{options.out}: {', '.join(names)}\nUpload it with:\n  hf upload user/name "
             said += f"{options.out} . --repo-type space"
         else:
+            if options.license:
+                _add_licence(options.folder, options.license)
             said = "pushed to " + hub.push_folder(
                 options.folder, options.repo_id, private=options.private, revision=options.revision
             )
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(said + "\n")
+
+
+def _add_licence(folder: Path, licence: str) -> None:
+    cards.kind_of(folder)  # nothing is written into a folder that is no artifact
+    path = folder / "training.json"
+    write_json(path, {**(read_json(path) if path.is_file() else {}), "license": licence})
 
 
 def _write(path: Path, text: str) -> None:

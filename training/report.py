@@ -47,8 +47,9 @@ def training_json(
     folded into the weights.
     """
     options = dataclasses.asdict(config)
-    for name in ("out", "push_to", "resume", "overwrite", "seed", "steps", "sweep"):
+    for name in ("out", "push_to", "private", "resume", "overwrite", "seed", "steps", "sweep"):
         del options[name]
+    licence = options.pop("license")
     return {
         "command": command,
         "dataset": dataset,
@@ -72,6 +73,7 @@ def training_json(
         "hardware": _hardware(n_processes),
         "wall_time_seconds": round(seconds, 1),
         "commit": _commit(),
+        **({"license": licence} if licence else {}),
     }
 
 

@@ -28,8 +28,8 @@ class Results:
 
         Raises what Run.save raises.
         """
+        self._n_unreadable = self._run.n_unreadable()  # all ask, before one may fail to write
         self._run.save()
-        self._n_unreadable = self._run.n_unreadable()
         if not self._run.accelerator.is_main_process:
             return
         for sae in self._run.saes:
@@ -37,7 +37,7 @@ class Results:
                 self._training_json(sae)
                 write_card(sae.out, sae.config.push_to)
             if self._run.config.push_every:
-                self._uploads.start(sae.out, sae.config.push_to)
+                self._uploads.start(sae.out, sae.config.push_to, sae.config.private)
 
     def finish(self) -> None:
         """Write the artifacts, measure them on held-out images, and push them if asked."""
@@ -60,7 +60,7 @@ class Results:
         self._uploads.close()
         for sae in run.saes:
             if sae.config.push_to:
-                run.accelerator.print(uploads.push(sae.out, sae.config.push_to))
+                run.accelerator.print(uploads.push(sae.out, sae.config.push_to, sae.config.private))
 
     def close(self) -> None:
         """Wait for uploads under way."""

@@ -35,7 +35,7 @@ from training.sources import open_source
 from training.sweep import members
 
 OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
-OURS += (LOG, curves.FILE)
+OURS += (LOG, curves.FILE, "exemplars.webp")
 """What a run writes into its folder, beside weights."""
 
 

@@ -11,15 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from sae.hub import HubError, push_folder
+from sae.hub import push_folder, pushed_files
 
 Say = Callable[[str], None]
-PUSHED = ("*.json", "*.safetensors", "*.md", "*.png", "concepts/*", "heads/*/*")
 
 
-def push(folder: Path, repo_id: str) -> str:
+def push(folder: Path, repo_id: str, private: bool = False) -> str:
     """Push a run's folder; says where it is, or why it failed and how to take it up again."""
-    return _push(folder, repo_id, folder)
+    return _push(folder, repo_id, folder, private)
 
 
 class Uploads:
@@ -30,7 +29,7 @@ class Uploads:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._busy: dict[str, Future] = {}
 
-    def start(self, folder: Path, repo_id: str) -> None:
+    def start(self, folder: Path, repo_id: str, private: bool = False) -> None:
         """Push `folder` as it is now, in the background."""
         going = self._busy.get(repo_id)
         if going is not None and not going.done():
@@ -40,26 +39,29 @@ class Uploads:
         except OSError as error:
             self._say(f"{folder} was not pushed: {error}")
             return
-        self._busy[repo_id] = self._thread.submit(self._upload, snapshot, folder, repo_id)
+        self._busy[repo_id] = self._thread.submit(self._upload, snapshot, folder, repo_id, private)
 
     def close(self) -> None:
         """Wait for what is under way."""
         self._thread.shutdown(wait=True)
 
-    def _upload(self, snapshot: Path, folder: Path, repo_id: str) -> None:
+    def _upload(self, snapshot: Path, folder: Path, repo_id: str, private: bool) -> None:
         try:
-            self._say(_push(snapshot, repo_id, folder))
+            self._say(_push(snapshot, repo_id, folder, private))
         finally:
             shutil.rmtree(snapshot, ignore_errors=True)
 
 
-def _push(snapshot: Path, repo_id: str, folder: Path) -> str:
+def _push(snapshot: Path, repo_id: str, folder: Path, private: bool) -> str:
     try:
-        return f"pushed to {push_folder(snapshot, repo_id)}"
-    except (HubError, OSError, ValueError) as error:
+        # None leaves a repository that is there as it is, and what is new public
+        return f"pushed to {push_folder(snapshot, repo_id, private=private or None)}"
+    except Exception as error:  # whatever a client may raise: the run goes on, and says it
         again = ["python", "training/publish.py", "push", str(folder), repo_id]
+        again += ["--private"] if private else []
+        name = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         return (
-            f"{error}\nThe artifact in {folder} is whole. To take the upload up again:\n  "
+            f"{name}{error}\nThe artifact in {folder} is whole. To take the upload up again:\n  "
             f"{shlex.join(again)}"
         )
 
@@ -71,12 +73,11 @@ def _snapshot(folder: Path) -> Path:
     here, and nothing is copied.
     """
     snapshot = Path(tempfile.mkdtemp(prefix=".push-", dir=folder))
-    for pattern in PUSHED:
-        for path in folder.glob(pattern):
-            target = snapshot / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, target)
-            except OSError:
-                shutil.copyfile(path, target)
+    for name in pushed_files(folder):
+        target = snapshot / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(folder / name, target)
+        except OSError:
+            shutil.copyfile(folder / name, target)
     return snapshot

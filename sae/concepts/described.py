@@ -57,6 +57,11 @@ class Described:
         return self._content.header.get("neuron_monosemanticity")
 
     @property
+    def has_thumbnails(self) -> bool:
+        """Whether pictures of the exemplars were kept."""
+        return len(self._content.images["webp"]) > 0
+
+    @property
     def class_names(self) -> list[str]:
         """The data set's classes; empty if it has no labels."""
         return self._content.class_names

@@ -5,13 +5,15 @@ nothing of models but the text tower that a search by meaning asks; `sae.concept
 neighbours make an index, `sae.concepts.files` says how it lies on disk.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sae import presets
 from sae.artifact import CONFIG, WEIGHTS
 from sae.concepts import files
 from sae.concepts.checks import AGAIN, check
@@ -23,7 +25,7 @@ from sae.concepts.exemplar_table import ExemplarTable
 from sae.concepts.gathering import histogram_edges
 from sae.concepts.search import Searcher
 from sae.concepts.table import index_frame, index_html
-from sae.hub import HubError, local_folder
+from sae.hub import HubError, local_folder, push_folder
 from sae.storage import ArtifactError, read_json
 
 if TYPE_CHECKING:
@@ -76,17 +78,14 @@ class ConceptIndex(Described):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> "ConceptIndex":
-        """Read the index of an artifact: "bundled", a folder or a Hub id.
+        """Read the index of an artifact: "bundled", a folder, a Hub id or a preset of ours.
 
         Raises ArtifactError if there is none, if it is damaged, or if it describes other weights
         than the SAE beside it, naming the file.
         """
-        access = {
-            "revision": revision,
-            "subfolder": subfolder,
-            "token": token,
-            "local_files_only": local_files_only,
-        }
+        id_or_dir = presets.artifact_of(id_or_dir)
+        access = {"revision": revision, "subfolder": subfolder, "token": token}
+        access["local_files_only"] = local_files_only
         wanted = [f"{files.FOLDER}/{name}" for name in files.FILES]
         folder = local_folder(id_or_dir, files=wanted, **access)
         index = cls(files.read(folder / files.FOLDER))
@@ -115,6 +114,14 @@ class ConceptIndex(Described):
         target = Path(folder) / files.FOLDER
         check(target, self._content)
         files.write(target, self._content)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save, render the card and upload into a repository of its own; returns the commit's
+        address. `options`: those of `sae.hub.push_folder`, which pushes an index with its SAE."""
+        options = {"commit_message": "Upload a concept index", **options}
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_folder(folder, repo_id, **options)
 
     def __len__(self) -> int:
         return len(self.frequency)
