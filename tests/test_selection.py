@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sae.kernels.choosing import largest_by_groups
+from sae.kernels.choosing import full_precision, largest_by_groups
 from sae.kernels.entries import Entries
 from tests.kernel_kinds import KINDS, use
 from training.selection import Encoder, Selection, largest_of_batch
@@ -113,6 +113,21 @@ def test_the_order_of_a_gpu_topk_in_groups_is_exact() -> None:
     assert torch.equal(values.sort(1).values, h.topk(5, dim=1).values.sort(1).values)
     assert torch.equal(h.gather(1, latents), values)
     assert all(len(set(row)) == 5 for row in latents.tolist())
+
+
+def test_a_gpu_forgets_its_shortcuts_where_a_bound_counts_on_it() -> None:
+    def flags() -> tuple[str, bool]:
+        reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        return torch.get_float32_matmul_precision(), reduced
+
+    before = flags()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with full_precision("cuda"):
+            assert flags() == ("highest", False)
+        assert flags() == ("high", before[1])
+    finally:
+        torch.set_float32_matmul_precision(before[0])
 
 
 class TwoRanks:

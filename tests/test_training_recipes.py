@@ -202,20 +202,6 @@ def test_patchsae_starts_from_the_median_of_whole_images() -> None:
         torch.testing.assert_close(found, wanted)
 
 
-def test_weights_start_kaiming_uniform() -> None:
-    tied = TrainableSAE("matryoshka", 32, 600, seed=0, init="uniform")
-    assert torch.equal(tied.W_enc, tied.W_dec.t())
-    rows = tied.W_dec.detach()
-    # a cube's corners are hit more often than by Gaussian rows: no entry far above the mean square
-    assert float(rows.pow(4).mean() / rows.square().mean() ** 2) == pytest.approx(1.8, abs=0.1)
-    torch.testing.assert_close(rows.norm(dim=1), torch.ones(600))
-    w = TrainableSAE("relu", 32, 600, seed=0, init="independent")
-    bound = math.sqrt(6 / 600)
-    assert 0.98 * bound < float(w.W_enc.detach().abs().max()) <= bound
-    assert not torch.allclose(w.W_enc, w.W_dec.t())
-    torch.testing.assert_close(w.W_dec.norm(dim=1), torch.ones(600))
-
-
 def test_one_flag_sets_everything() -> None:
     patchsae = parse_config([*NEEDED, "--recipe", "patchsae"]).for_width(768)
     assert (patchsae.arch, patchsae.d_sae, patchsae.l1) == ("relu", 49_152, 8e-5)
@@ -249,6 +235,7 @@ def test_what_is_given_wins_over_the_recipe_and_short_runs_shrink() -> None:
     found = parse_config([*NEEDED, *words.split()])
     assert (found.arch, found.d_sae, found.expansion) == ("batch_topk", 512, None)
     assert (found.warmup, found.threshold_start, found.dead_after) == (10, 50, 640)
+    assert found.checkpoint_every == 20
     assert found.threshold_memory(51) == pytest.approx(0.9)
     kept = parse_config([*NEEDED, *words.split(), "--warmup", "77"])
     assert kept.warmup == 77

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 
+from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from tests.training_parts import backbone, config, pictures
 from training.config import TrainConfig
@@ -67,6 +69,22 @@ def test_files_say_the_same(tmp_path: Path) -> None:
 def test_what_cannot_be_swept_is_one_line(sweep: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         members(config("runs", sweep=sweep), 32)
+
+
+def test_the_backbone_runs_once_for_all(tmp_path: Path, monkeypatch) -> None:
+    seen, activations = [0], Backbone.activations
+
+    def counted(self: Backbone, images: Any, layer: int) -> torch.Tensor:
+        found = activations(self, images, layer)
+        seen[-1] += len(found)
+        return found
+
+    monkeypatch.setattr(Backbone, "activations", counted)
+    short = {"steps": 4, "image_batch": 4, "buffer": 2}
+    assert go(config(tmp_path / "alone", **short))
+    seen.append(0)
+    assert go(config(tmp_path / "sweep", **short, sweep="k=2,3,4"))
+    assert 0 < seen[1] < 2 * seen[0]  # one round may have been read ahead
 
 
 def test_each_sae_is_the_one_that_is_trained_alone_and_the_sweep_resumes(tmp_path: Path) -> None:

@@ -9,15 +9,14 @@ computed in full precision: the same latents and values as from a dense matmul i
 the order of its sums. `dtype` bfloat16 leaves out the doubt: latents are then chosen by rounded values.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sae import kernels
-from sae.kernels.choosing import flat_largest
+from sae.kernels.choosing import flat_largest, full_precision
 from sae.kernels.entries import Entries
 from sae.sparse import flat_nonzero
 from training.distributed import Alone
@@ -118,7 +117,7 @@ class Selection:
         margins = x_errors * (row_norms + row_errors).max()
         margins += x_norms * (row_errors.max() + summing * row_norms.max())
         margins += ((bias - low).abs() + 2.0**-7 * bias.abs()).max()
-        with sums_in_float32(x.device.type):
+        with full_precision(x.device.type):
             torch.addmm(low, x_low, rows_low.t(), out=out)
         return Rounded(out, margins * 1.0001)
 
@@ -128,19 +127,6 @@ class Selection:
         if self._buffer is None or self._buffer.shape != shape or self._buffer.dtype != dtype:
             self._buffer = given.x.new_empty(shape, dtype=dtype)
         return self._buffer
-
-
-@contextlib.contextmanager
-def sums_in_float32(device_type: str) -> Iterator[None]:
-    """A GPU's bfloat16 products must not add their parts up in bfloat16: the bound knows no such error."""
-    wanted = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    if device_type == "cuda":
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        if device_type == "cuda":
-            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = wanted
 
 
 def largest_of_tokens(h: Tensor, k: int) -> tuple[Tensor, Entries]:

@@ -4,6 +4,9 @@ The bound that makes this exact is explained in `sae.kernels.screening`, which d
 CPU. Knows tensors only.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,24 @@ GROUP = 64
 """Latents of which a GPU first takes the maximum only."""
 WIDER = 2, 8
 """How many times k rounded candidates a token has, at first and if those leave a doubt."""
+
+
+@contextlib.contextmanager
+def full_precision(device_type: str) -> Iterator[None]:
+    """A GPU's products without TF32, and those of bfloat16 added up in float32: the bound knows no
+    other errors."""
+    if device_type != "cuda":
+        yield
+        return
+    flags = torch.backends.cuda.matmul
+    wanted = torch.get_float32_matmul_precision(), flags.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    flags.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(wanted[0])
+        flags.allow_bf16_reduced_precision_reduction = wanted[1]
 
 
 def flat_largest(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -81,7 +102,8 @@ def _wider(
     values, latents, least = _best(h, min(WIDER[1] * k, h.shape[1]), k, x, rows, bias)
     doubtful = _doubtful(values, least, margins, relative)
     if len(doubtful):
-        full = torch.addmm(bias, x[doubtful], rows.t())
+        with full_precision(h.device.type):
+            full = torch.addmm(bias, x[doubtful], rows.t())
         values[doubtful], latents[doubtful] = flat_largest(full, k)
     return values, latents
 

@@ -1,9 +1,9 @@
 """The speed of a training step against other libraries: python training/bench/sae_step.py
 
 768 -> 12,288 latents, k = 32, batch 4,096, float32, a full step with Adam, each variant in its own
-process, in turns, so that all see the same load of the machine. `--peers ENVIRONMENTS SCRIPTS` adds
-other libraries: a folder of virtual environments v_<name> and a folder of their bench_<library>.py,
-each of which prints one line. Then the FVU with latents chosen in bfloat16, after the same samples.
+process, in turns, so that all see the same load of the machine. `--peers FOLDER` adds other libraries,
+in the virtual environments that peers/environments.sh makes there. Then the FVU with latents chosen in
+bfloat16, after the same samples.
 
 `--into FILE` keeps the figures and measures only what it does not hold yet, `--minutes` ends a piece.
 """
@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,12 +25,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.kernels import has_fast_bfloat16
+from training.bench.peers.timing import BATCH, D_IN, D_SAE, K, timed
 from training.objective import Objective
 from training.parameters import TrainableSAE
 from training.sparse_objective import SparseObjective
 from training.update import Update
 
-D_IN, D_SAE, K, BATCH = 768, 12_288, 32, 4096
 GROUPS = (768, 1536, 3072, 6912)
 OURS = ("topk", "topk, bf16 selection", "topk, no screening", "topk, plain torch")
 OURS += (
@@ -43,17 +42,17 @@ OURS += (
 )
 FVUS = {"FVU, exact": torch.float32, "FVU, bf16 selection": torch.bfloat16}
 PEERS = {
-    "eai-sparsify topk": ("v_eai", "bench_eai_sparsify.py", "adam"),
-    "SAELens topk": ("v_saelens", "bench_saelens.py", "topk"),
-    "SAELens batchtopk": ("v_saelens", "bench_saelens.py", "batchtopk"),
-    "overcomplete topk": ("v_over", "bench_overcomplete.py", "topk"),
-    "overcomplete batchtopk": ("v_over", "bench_overcomplete.py", "batchtopk"),
-    "dictionary-learning topk": ("v_dl", "bench_dictionary_learning.py", "topk"),
-    "dictionary-learning batchtopk": ("v_dl", "bench_dictionary_learning.py", "batchtopk"),
+    "eai-sparsify topk": "v_eai",
+    "SAELens topk": "v_saelens",
+    "SAELens batchtopk": "v_saelens",
+    "overcomplete topk": "v_over",
+    "overcomplete batchtopk": "v_over",
+    "dictionary-learning topk": "v_dl",
+    "dictionary-learning batchtopk": "v_dl",
 }
+"""Other libraries' steps by the environment they run in."""
 BASES = ("eai-sparsify topk", "SAELens topk", "SAELens batchtopk")
 """What ratios are given against; the other libraries are measured in the first round only."""
-LINE = re.compile(r"\(best +([\d.]+)\).*cpu +([\d.]+)s/step.*peakRSS ([\d.]+)GiB")
 
 
 def step_of(name: str) -> Callable[[torch.Tensor], object]:
@@ -97,45 +96,23 @@ def floor(name: str) -> Callable[[torch.Tensor], object]:
     return step
 
 
-def child(name: str, n: int) -> None:
-    """Print the best seconds, the median CPU seconds and the peak GiB of n steps after a first."""
-    if "plain" in name:
-        os.environ["PATCHLENS_KERNELS"] = "plain"
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(BATCH, D_IN, generator=generator) for _ in range(n + 1)]
-    step = step_of(name)
-    step(batches[0])
-    wall, cpu = [], []
-    for x in batches[1:]:
-        began, cpu_began = time.perf_counter(), time.process_time()
-        step(x)
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - cpu_began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps([min(wall), statistics.median(cpu), peak]))
-
-
 def measure(name: str, args: argparse.Namespace) -> list[float] | None:
     """Best seconds, CPU seconds and peak GiB of one process; None if it gave no figure."""
-    environment = os.environ | {"N": str(args.steps), "NT": str(args.threads)}
-    environment["OMP_NUM_THREADS"] = str(args.threads)
-    if name not in PEERS:
+    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+    if "plain" in name:
+        environment["PATCHLENS_KERNELS"] = "plain"
+    if name in PEERS:
+        python = args.peers / PEERS[name] / "bin/python"
+        command = [str(python), str(Path(__file__).parent / "peers/step.py"), name, str(args.steps)]
+    else:
         n_steps = args.fvu_steps if name in FVUS else args.steps
         command = [sys.executable, __file__, "--child", name, "--steps", str(n_steps)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
-    folder, script, what = PEERS[name]
-    environments, scripts = (Path(path) for path in args.peers)
-    command = [str(environments / folder / "bin/python"), str(scripts / script), what]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
+        print(getattr(error, "stderr", None) or error, file=sys.stderr)
         return None
-    found = LINE.search(done.stdout)
-    if found is None:
-        return None
-    samples, cpu, peak = (float(number) for number in found.groups())
-    return [BATCH / samples, cpu, peak]
 
 
 def measured(args: argparse.Namespace) -> list[dict[str, list[float]]] | None:
@@ -232,7 +209,7 @@ def machine(threads: int) -> str:
 def main() -> None:
     """Print the table, then the FVUs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--peers", nargs=2, metavar=("ENVIRONMENTS", "SCRIPTS"))
+    parser.add_argument("--peers", type=Path, help="folder that peers/environments.sh filled")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4, help="timed steps a process")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -246,7 +223,7 @@ def main() -> None:
     if args.child in FVUS:
         print(json.dumps(fvu_after(FVUS[args.child], args.steps)))
     elif args.child:
-        child(args.child, args.steps)
+        timed(step_of(args.child), args.steps)
     elif (rounds := measured(args)) is not None:
         print(f"\n{date.today()}, {machine(args.threads)}")
         table(rounds)
