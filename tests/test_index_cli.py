@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sae.backbones import Backbone
-from sae.backbones.image_encoder import image_encoder
 from sae.concepts.files import FILES
 from sae.concepts.index import ConceptIndex
-from sae.config import BackboneRef, SAEConfig
-from sae.metrics.monosemanticity import monosemanticity
-from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError
-from tests.tiny_models import tiny
+from tests.index_parts import make_world, words
 from tests.training_parts import picture
 from training.index import main
 from training.labelled import open_labelled, vocabulary
@@ -29,32 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP in clip/, an SAE for it in sae/, 24 pictures of three classes in data/."""
-    root = tmp_path_factory.mktemp("index")
-    clip = tiny("clip").save(root / "clip")
-    sae = SparseAutoencoder(SAEConfig("topk", 32, 48, BackboneRef(str(clip), -2), k=4))
-    rng = np.random.default_rng(0)
-    for parameter in (sae.W_enc, sae.W_dec):
-        parameter.data.copy_(_tensor(rng.normal(size=tuple(parameter.shape))))
-    sae.save_pretrained(root / "sae")
-    for number in range(24):
-        folder = root / "data" / ("big_cats", "чайки", "縞")[number % 3]
-        folder.mkdir(parents=True, exist_ok=True)
-        picture(number).save(folder / f"{number:02}.png")
-    (root / "words.txt").write_text("red\nsquare\nнебо\n", encoding="utf-8")
-    return root
-
-
-def _tensor(array: np.ndarray):
-    import torch
-
-    return torch.tensor(array, dtype=torch.float32)
-
-
-def words(world: Path, out: Path, *more: str) -> list[str]:
-    base = f"--sae {world / 'sae'} --data {world / 'data'} --out {out} --batch 5 --device cpu"
-    base += " --naming-confidence 0"
-    return [*base.split(), "--vocabulary", str(world / "words.txt"), *more]
+    return make_world(tmp_path_factory.mktemp("index"))
 
 
 def same(one: Path, two: Path) -> None:
@@ -79,6 +49,7 @@ def test_an_index_of_a_folder_with_labels_and_names(built: Path):
     assert set(index.names) - {""} <= {"red", "square", "небо"}
     assert index.embeddings.shape[0] == 48
     assert not (built / ".partial").exists()
+    assert (built / "exemplars.webp").stat().st_size > 1000, "the picture of its card"
     name = next(filter(None, index.names))
     found = index.search(name, k=5)
     assert 0 < len(found) <= 5
@@ -118,6 +89,25 @@ def test_a_stopped_pass_goes_on_to_the_very_same_files(
     assert not (tmp_path / ".partial").exists()
 
 
+def test_a_pass_that_is_over_is_not_walked_again(
+    world: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from training import index_pass as module
+
+    def dying(*_all, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "assemble", dying)
+    with pytest.raises(KeyboardInterrupt):
+        main(words(world, tmp_path, "--naming-minimum", "-1"))
+    monkeypatch.undo()
+    walked = []
+    monkeypatch.setattr(module, "gather", lambda *all_, **_options: walked.extend(all_[4]))
+    main(words(world, tmp_path, "--naming-minimum", "-1", "--resume"))
+    assert walked == []
+    same(built, tmp_path)
+
+
 def test_two_processes_give_the_files_of_one(world: Path, built: Path, tmp_path: Path):
     accelerate = Path(sys.executable).with_name("accelerate")
     launched = subprocess.run(
@@ -133,60 +123,6 @@ def test_two_processes_give_the_files_of_one(world: Path, built: Path, tmp_path:
     assert launched.returncode == 0, launched.stderr[-2000:]
     assert json.loads(launched.stdout.strip().splitlines()[-1])["images"] == 24
     same(built, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def efficientnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """EfficientNet-Lite0 with random weights, made from a .pth file as the package has one."""
-    import torch
-
-    pytest.importorskip("timm")
-    from sae.backbones.image_encoder import timm_shapes
-    from training.embedder import main as convert
-
-    folder = tmp_path_factory.mktemp("efficientnet")
-    generator = torch.Generator().manual_seed(0)
-    named = {
-        f"_layer.{number}": torch.rand(shape, generator=generator) * 0.1
-        for number, shape in enumerate(timm_shapes("tf_efficientnet_lite0").values())
-    }
-    torch.save({**named, "_bn.num_batches_tracked": torch.tensor(1)}, folder / "weights.pth")
-    convert(["--weights", str(folder / "weights.pth"), "--out", str(folder)])
-    return folder
-
-
-def test_monosemanticity_by_an_embedder(
-    world: Path, efficientnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    more = ("--embedder", str(efficientnet), "--n-images", "12", "--no-thumbnails")
-    main(words(world, tmp_path, *more))
-    figures = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    index = ConceptIndex.from_pretrained(tmp_path)
-    assert index.n_images == 12
-    assert index.embedder == efficientnet.name
-    scores = index.statistics["monosemanticity"]
-    assert figures["monosemanticity_mean"] == pytest.approx(float(np.nanmean(scores)))
-    assert np.nanmax(np.abs(scores)) <= 1
-    # raw neurons beside it: the same measure on the backbone's mean activations
-    data, encode = open_labelled(str(world / "data"), 12), image_encoder(str(efficientnet))
-    images = [data[number].image for number in range(12)]
-    backbone = Backbone.from_pretrained(str(world / "clip"))
-    neurons = backbone.activations(images, -2).mean(1)
-    expected = monosemanticity(neurons, encode(images)).mean()
-    assert index.neuron_monosemanticity["mean"] == pytest.approx(float(expected), abs=1e-6)
-    assert figures["monosemanticity_mean_of_neurons"] == index.neuron_monosemanticity["mean"]
-
-
-def test_weights_of_another_model_are_refused(efficientnet: Path, tmp_path: Path):
-    import torch
-
-    from training.embedder import main as convert
-
-    torch.save({"one": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(SystemExit, match="shapes differ"):
-        convert(["--weights", str(tmp_path / "other.pth"), "--out", str(tmp_path)])
-    with pytest.raises(ValueError, match="not a plain vision transformer"):
-        Backbone.from_pretrained(str(efficientnet))
 
 
 def test_statistics_of_other_commands_are_kept_or_said_to_be_lost(

@@ -71,7 +71,7 @@ class Pass:
             walk = _until(lambda: stop.requested, mine)
             gather(self.data, self.backbone, self.sae, gathered, walk, embed=embed, done=done)
             stopped = stop.requested
-        if stopped or accelerator.num_processes > 1:
+        if mine:  # also when the pass is over: what follows can be interrupted too
             save_part(self.partial, name, gathered, self.about)
         stops = torch.tensor([int(stopped)], device=accelerator.device)
         if int(accelerator.gather(stops).sum()):

@@ -16,6 +16,7 @@ from PIL import Image
 from sae.backbones import Backbone
 from sae.concepts.build import sparse_codes
 from sae.concepts.concept import Hit
+from sae.concepts.embedded import Embedded
 from sae.concepts.lit_regions import region_features
 from sae.concepts.name_search import NameSearch
 from sae.concepts.text import directions, phrases_of
@@ -83,7 +84,7 @@ class Searcher:
         direction = directions(tower, {text: phrases_of(text)})
         if direction is None:
             return []
-        return self._best(self._vectors @ self._fits(direction[0]), k, "meaning")
+        return self._best(self._embedded.along(self._fits(direction[0])), k, "meaning")
 
     def like_image(
         self,
@@ -106,9 +107,8 @@ class Searcher:
         with _loading:
             tower = backbone or _tower(**self._index.text_tower)
         feature = self._fits(region_features(tower, image, [patches])[0])
-        centred = feature - self._centre
-        scores = self._centred @ (centred / max(float(np.linalg.norm(centred)), 1e-12))
-        return self._best(scores, k, "image" if patches is None else "region")
+        by = "image" if patches is None else "region"
+        return self._best(self._embedded.centred_cosines(feature), k, by)
 
     def firing(
         self,
@@ -160,8 +160,10 @@ class Searcher:
         if by != "meaning":
             rows = self._index.neighbours(latent, k, by=by)
             return [Hit(row.latent, row.name, row.score, by) for row in rows]
-        self._index.concept  # noqa: B018 - the index checks the number below
-        scores = self._centred @ self._centred[self._index._latent(latent)]
+        own = self._embedded.rows[self._index._latent(latent)]
+        if not own.any():
+            return []
+        scores = self._embedded.centred_cosines(own)
         scores[latent] = -np.inf
         return self._best(scores, k, "meaning")
 
@@ -201,34 +203,20 @@ class Searcher:
         return known[name]
 
     @cached_property
-    def _vectors(self) -> np.ndarray:
-        return self._index.embeddings.astype(np.float32)
-
-    @cached_property
-    def _there(self) -> np.ndarray:
-        """Whether a latent has an embedding."""
-        return np.abs(self._vectors).sum(1) > 0
-
-    @cached_property
-    def _centre(self) -> np.ndarray:
-        return self._vectors[self._there].mean(0) if self._there.any() else self._vectors.sum(0)
-
-    @cached_property
-    def _centred(self) -> np.ndarray:
-        rows = np.where(self._there[:, None], self._vectors - self._centre, 0)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    def _embedded(self) -> Embedded:
+        return Embedded(self._index.embeddings)
 
     def _fits(self, feature: np.ndarray) -> np.ndarray:
-        if feature.shape != self._vectors.shape[1:]:
+        width = self._index.embeddings.shape[1]
+        if feature.shape != (width,):
             raise ValueError(
                 f"The backbone gives features of width {len(feature)}, the index holds width "
-                f"{self._vectors.shape[1]}; use the backbone {self._index.text_tower['id']!r}."
+                f"{width}; use the backbone {self._index.text_tower['id']!r}."
             )
         return feature
 
     def _best(self, scores: np.ndarray, k: int, by: str) -> list[Hit]:
         """The k largest finite scores, falling, then rising number."""
-        scores = np.where(self._there, scores, -np.inf) if by == "meaning" else scores
         n = min(k, len(scores))
         rows = np.argpartition(-scores, n - 1)[:n]
         rows = rows[np.isfinite(scores[rows])]

@@ -9,7 +9,9 @@ from sae.metrics.baselines import neurons
 from sae.metrics.exemplars import top_images
 from sae.metrics.hierarchy import lca_depth
 from sae.scenes import Scene, SceneObject, compose, kinds
+from sae.storage import ArtifactError
 from tests.tiny_saes import tiny_sae
+from training.leaderboard.kept import Kept, OutOfTime
 from training.leaderboard.scenes import Half, two_halves
 from training.leaderboard.score import depth_of, score_units
 from training.leaderboard.small_saes import agreement, reconstruction_of, reference, train_small
@@ -171,3 +173,28 @@ def test_the_table_has_mean_and_spread():
     text = markdown(merged)
     assert "0.600 ± 0.141" in text
     assert "| 8 |" in text
+
+
+def test_what_is_done_is_kept_and_other_options_are_refused(tmp_path):
+    made = []
+
+    def make(value: float) -> dict[str, float]:
+        made.append(value)
+        return {"iou": value}
+
+    kept = Kept(tmp_path / "parts", {"steps": 1})
+    assert kept.row("a b/c", lambda: make(1.0)) == {"iou": 1.0}
+    sae = tiny_sae("topk", seed=1)
+    kept.sae("one", lambda: sae)
+    kept.tensor("x", lambda: torch.arange(3.0))
+    again = Kept(tmp_path / "parts", {"steps": 1}, minutes=0.0)
+    assert again.row("a b/c", lambda: make(2.0)) == {"iou": 1.0}
+    assert torch.equal(again.sae("one", lambda: None).W_dec, sae.W_dec)
+    assert torch.equal(again.tensor("x", lambda: None), torch.arange(3.0))
+    with pytest.raises(OutOfTime):
+        again.row("d", lambda: make(3.0))
+    with pytest.raises(ArtifactError, match="other steps"):
+        Kept(tmp_path / "parts", {"steps": 2})
+    nothing = Kept(None, {})
+    assert nothing.row("a", lambda: make(4.0)) == nothing.row("a", lambda: make(4.0))
+    assert made == [1.0, 4.0, 4.0]

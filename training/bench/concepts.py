@@ -20,14 +20,17 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.config import ARCHITECTURES, SAEConfig
-from sae.metrics.baselines import ica, neurons, pca
+from sae.metrics.baselines import LinearUnits, ica, neurons, pca
 from sae.model import SparseAutoencoder
 from training.leaderboard.kept import Kept, OutOfTime
 from training.leaderboard.scenes import Half, activations_of, two_halves
@@ -74,21 +77,6 @@ def options() -> argparse.Namespace:
     return args
 
 
-def baselines(tokens: torch.Tensor) -> dict[str, Linear]:
-    """Raw neurons and components fitted on training tokens `(n, d)`."""
-    few = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))]
-    independent = ica(few[:ICA_TOKENS])
-    name = "ICA" if independent.converged else "ICA (stopped before it converged)"
-    units = {"raw neurons": neurons(tokens.shape[1]), "PCA": pca(tokens), name: independent}
-    return {name: Linear(made) for name, made in units.items()}
-
-
-def score_sae(sae: SparseAutoencoder, halves: tuple[Half, Half]) -> Row:
-    """All figures of an SAE."""
-    found = {**reconstruction_of(sae, halves[1]), **depth_of(sae, halves[1])}
-    return found | score_units(Latents(sae), halves)
-
-
 def check_places(names: list[str], found: list[SAEConfig]) -> None:
     """All SAEs must read the same layer of the same backbone: there is one table."""
     first = found[0].backbone
@@ -112,37 +100,100 @@ def small_runs(args: argparse.Namespace, sae: SparseAutoencoder) -> list[tuple]:
     ]
 
 
-def measured(args: argparse.Namespace, kept: Kept) -> dict:
-    """All rows, with means and spreads; OutOfTime where `kept` says so."""
-    saes = [SparseAutoencoder.from_pretrained(name) for name in args.saes]
-    check_places(args.saes, [sae.cfg for sae in saes])
-    ref = saes[0].cfg.backbone
-    revision = ref.revision if args.backbone in (None, ref.id) else None
-    backbone = Backbone.from_pretrained(args.backbone or ref.id, revision=revision)
-    what, n = "scenes to train on", args.train_scenes
-    x = kept.tensor(what, lambda: activations_of(backbone, ref.layer, 0, n, what))
-    halves = two_halves(backbone, ref.layer, args.seed, args.n_scenes, kept)
-    tokens = x.flatten(0, 1)
-    rows: dict[str, list[Row]] = {}
-    for name, sae in zip(args.saes, saes, strict=True):
-        label = f"{Path(name).name}: {sae.cfg.architecture} {sae.cfg.d_sae}"
-        row = kept.row(f"{name} {label}", lambda sae=sae: score_sae(sae, halves))
-        rows.setdefault(label, []).append(row)
-    for name, units in baselines(tokens).items():
-        rows[name] = [kept.row(name, lambda units=units: score_units(units, halves))]
-    where = reference(backbone, ref.layer)
-    shape = {"steps": args.steps, "batch": args.batch, "tokens_per_image": x.shape[1]}
-    trained: dict[str, list[SparseAutoencoder]] = {}
-    for seed in args.seeds:
-        for label, name, size, k in small_runs(args, saes[0]):
-            own = {"d_sae": size, "k": k, "seed": seed, **shape}
-            one = f"{label} seed {seed}"
-            sae = kept.sae(one, lambda name=name, own=own: train_small(name, tokens, where, **own))
-            row = kept.row(one, lambda sae=sae: score_sae(sae, halves))
-            trained.setdefault(label, []).append(sae)
+class Board:
+    """All rows of one run; what is kept already is not computed again, nor what it would need."""
+
+    def __init__(self, args: argparse.Namespace, kept: Kept) -> None:
+        self.args, self.kept, self.complete = args, kept, True
+        self.saes = [SparseAutoencoder.from_pretrained(name) for name in args.saes]
+        check_places(args.saes, [sae.cfg for sae in self.saes])
+        self.ref = self.saes[0].cfg.backbone
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The SAEs' own unless another one is asked for."""
+        revision = self.ref.revision if self.args.backbone in (None, self.ref.id) else None
+        return Backbone.from_pretrained(self.args.backbone or self.ref.id, revision=revision)
+
+    @cached_property
+    def halves(self) -> tuple[Half, Half]:
+        """Scenes to choose units on, and to score them on."""
+        args = self.args
+        return two_halves(self.backbone, self.ref.layer, args.seed, args.n_scenes, self.kept)
+
+    @cached_property
+    def to_train_on(self) -> Tensor:
+        """Activations `(scenes, tokens, d)`."""
+        what, n = "scenes to train on", self.args.train_scenes
+        return self.kept.tensor(
+            what, lambda: activations_of(self.backbone, self.ref.layer, 0, n, what)
+        )
+
+    def given(self) -> dict[str, list[Row]]:
+        """The SAEs of the command line."""
+        rows: dict[str, list[Row]] = {}
+        for name, sae in zip(self.args.saes, self.saes, strict=True):
+            label = f"{Path(name).name}: {sae.cfg.architecture} {sae.cfg.d_sae}"
+            row = self.kept.row(f"{name} {label}", lambda sae=sae: self._of_sae(sae))
             rows.setdefault(label, []).append(row)
-    merged = merge(rows)
-    for label, found in agreement(trained).items():
+        return rows
+
+    def baselines(self) -> dict[str, list[Row]]:
+        """Raw neurons and components, fitted on training tokens."""
+        makers = {
+            "raw neurons": lambda tokens: neurons(tokens.shape[1]),
+            "PCA": pca,
+            "ICA": lambda tokens: ica(_some(tokens, ICA_TOKENS)),
+        }
+        rows = {}
+        for name, make in makers.items():
+            row = self.kept.row(name, lambda make=make: self._of_linear(make))
+            rows[name if row["converged"] else f"{name} (stopped before it converged)"] = [row]
+        return rows
+
+    def small(self) -> tuple[dict[str, list[Row]], dict[str, list[SparseAutoencoder]]]:
+        """Rows of the small SAEs, and the SAEs, by label; one a seed; fewer when time is over."""
+        rows: dict[str, list[Row]] = {}
+        saes: dict[str, list[SparseAutoencoder]] = {}
+        for seed in self.args.seeds:
+            for label, name, size, k in small_runs(self.args, self.saes[0]):
+                one = f"{label} seed {seed}"
+                make = partial(self._train, name, d_sae=size, k=k, seed=seed)
+                try:
+                    sae = self.kept.sae(one, make)
+                    row = self.kept.row(one, lambda sae=sae: self._of_sae(sae))
+                except OutOfTime:
+                    self.complete = False
+                    return rows, saes
+                saes.setdefault(label, []).append(sae)
+                rows.setdefault(label, []).append(row)
+        return rows, saes
+
+    def _train(self, name: str, **options: int) -> SparseAutoencoder:
+        x, where = self.to_train_on, reference(self.backbone, self.ref.layer)
+        shape = {"steps": self.args.steps, "batch": self.args.batch, "tokens_per_image": x.shape[1]}
+        return train_small(name, x.flatten(0, 1), where, **options, **shape)
+
+    def _of_linear(self, make: Callable[[Tensor], LinearUnits]) -> Row:
+        units = make(self.to_train_on.flatten(0, 1))
+        return score_units(Linear(units), self.halves) | {"converged": float(units.converged)}
+
+    def _of_sae(self, sae: SparseAutoencoder) -> Row:
+        half = self.halves[1]
+        found = {**reconstruction_of(sae, half), **depth_of(sae, half)}
+        return found | score_units(Latents(sae), self.halves)
+
+
+def _some(tokens: Tensor, n: int) -> Tensor:
+    return tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:n]]
+
+
+def measured(board: Board) -> dict:
+    """All rows with means and spreads; OutOfTime if not even the baselines could be had."""
+    given, baselines = board.given(), board.baselines()
+    small, saes = board.small()
+    merged = merge(given | baselines | small)
+    for label, found in agreement(saes).items():
         merged[label] |= found
     return merged
 
@@ -152,13 +203,14 @@ def main() -> None:
     args, began = options(), time.monotonic()
     about = {k: v for k, v in vars(args).items() if k not in ("archs", "sizes", "seeds", "minutes")}
     folder = Path(args.out).with_suffix(".parts") if args.out else None
-    kept = Kept(folder, about, args.minutes)
+    board = Board(args, Kept(folder, about, args.minutes))
     try:
-        merged = measured(args, kept)
+        report(args, measured(board), time.monotonic() - began)
     except OutOfTime:
+        board.complete = False
+    if not board.complete:
         print(f"{args.minutes:g} minutes are over; give the same command again to go on.")
-        raise SystemExit(3) from None
-    report(args, merged, time.monotonic() - began)
+        raise SystemExit(3)
 
 
 def report(args: argparse.Namespace, merged: dict, seconds: float) -> None:

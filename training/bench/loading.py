@@ -2,8 +2,9 @@
 
 Prints: `from_pretrained("bundled")` to the first encode; an SAE of 49,152 latents (302 MB) loaded
 memory-mapped, its hash included, with the peak of memory above what torch itself had taken; the same
-SAE from PatchSAE's pickle. Every figure is the best of three fresh processes; files are in the
-page cache (they were just written), so disks do not enter.
+SAE from PatchSAE's pickle; and how long a damaged file of that size takes to be refused. Every figure
+but the last is the best of three fresh processes; files are in the page cache (they were just
+written), so disks do not enter. Each line ends with its limit and "ok" or "OVER".
 """
 
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,10 +23,11 @@ if __name__ == "__main__":
 from sae.artifact import WEIGHTS
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
-from sae.storage import sha256
+from sae.storage import ArtifactError, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 D_IN, D_SAE = 768, 49_152
+LIMIT_BUNDLED_S, LIMIT_LARGE_S, LIMIT_PEAK, LIMIT_DAMAGED_S = 2.0, 1.5, 1.3, 1.0
 PROBE = """
 import json, re, time
 begin = time.perf_counter()
@@ -72,11 +75,46 @@ def large(folder: Path) -> int:
     return (folder / "artifact" / WEIGHTS).stat().st_size
 
 
+def damaged(path: Path) -> Iterator[tuple[str, float]]:
+    """Seconds until each damage of the weights in `path` is refused."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        middle = file.read(1)
+        file.seek(size // 2)
+        file.write(bytes([middle[0] ^ 1]))
+        file.flush()
+        yield "with a bit flipped", refusal(path)
+        file.seek(size // 2)
+        file.write(middle)
+        file.flush()
+        for name, length in (("cut at its end", size - 1), ("cut in the middle", size // 2)):
+            file.truncate(length)
+            yield name, refusal(path)
+
+
+def refusal(path: Path) -> float:
+    """Seconds until an artifact or pickle is refused; RuntimeError if it loads."""
+    start = time.perf_counter()
+    try:
+        if path.suffix == ".pt":
+            SparseAutoencoder.from_other(path)
+        else:
+            SparseAutoencoder.from_pretrained(path.parent)
+    except ArtifactError:
+        return time.perf_counter() - start
+    raise RuntimeError(f"{path} is damaged and loads")
+
+
+def verdict(value: float, limit: float) -> str:
+    return f"(limit {limit:g} {'ok' if value <= limit else 'OVER'})"
+
+
 def main() -> None:
     found = probe('SparseAutoencoder.from_pretrained("bundled")')
     print(
-        f"bundled: {found['load']:.3f} s to load, {found['encode']:.3f} s to the first encode, after "
-        f"{found['imports']:.2f} s of imports"
+        f"bundled: {found['load']:.3f} s to load, {found['encode']:.3f} s to the first encode "
+        f"{verdict(found['encode'], LIMIT_BUNDLED_S)}, after {found['imports']:.2f} s of imports"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,10 +128,16 @@ def main() -> None:
         ):
             found = probe(load)
             print(
-                f"{D_SAE:,} latents, {size / 1e6:.0f} MB, {title}: {found['load']:.2f} s, "
-                f"peak {found['peak'] / size:.2f} x its size"
+                f"{D_SAE:,} latents, {size / 1e6:.0f} MB, {title}: {found['load']:.2f} s "
+                f"{verdict(found['load'], LIMIT_LARGE_S)}, peak {found['peak'] / size:.2f} x its "
+                f"size {verdict(found['peak'] / size, LIMIT_PEAK)}"
             )
         print(f"of which sha256: {hashing:.2f} s")
+        for path in (folder / "artifact" / WEIGHTS, folder / "sae.pt"):
+            for name, took in damaged(path):
+                print(
+                    f"{path.name} {name}: refused after {took:.2f} s {verdict(took, LIMIT_DAMAGED_S)}"
+                )
 
 
 if __name__ == "__main__":
