@@ -12,7 +12,7 @@ from sae.model import SparseAutoencoder
 from sae.storage import write_json
 from tests.tiny_models import tiny
 from tests.training_parts import picture, pictures
-from training import extract, train
+from training import extract, train, unseen
 from training.evaluate import Baselines, evaluate, main
 from training.held_out import measure
 from training.unseen import what_is_held_out
@@ -153,6 +153,32 @@ def test_only_held_out_images_are_measured(sae: Path, photos: Path, tmp_path: Pa
     write_json(trained / "training.json", record | gone)
     _, _, why = what_is_held_out(str(trained), str(other), 512)
     assert "gone is not at hand, so take care" in why
+
+
+@pytest.mark.parametrize(
+    ("data", "trained", "shared"),
+    [
+        ("hf:a/b", "hf:a/b:train", "same"),
+        ("hf:a/b:test", "hf:a/b", "apart"),
+        ("hf:a/b:train[:10%]", "hf:a/b", "overlap"),
+        ("hf:a/b:train[90%:]", "hf:a/b:train[:90%]", "apart"),
+        ("hf:a/b:train+test", "hf:a/b:test", "overlap"),
+        ("shards/a-{0..2}.tar", "shards", "same"),
+        ("shards/a-1.tar", "shards/a-{0..1}.tar", "overlap"),
+        ("shards/a-2.tar", "shards/a-{0..1}.tar", "apart"),
+        ("shards", "", "apart"),
+        ("shards", "gone/a-{0..1}.tar", "apart"),
+    ],
+)
+def test_data_that_may_share_images_is_known(
+    data: str, trained: str, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").mkdir()
+    for number in range(3):
+        (tmp_path / "shards" / f"a-{number}.tar").touch()
+    assert unseen._same(data, trained) == (shared == "same")
+    assert unseen._overlap(data, trained) == (shared != "apart")
 
 
 def test_an_sae_trained_from_a_store_is_held_to_the_images_behind_it(

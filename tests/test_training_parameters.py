@@ -1,6 +1,7 @@
 """Initialisation, unit rows, and the folding of the scale."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -64,3 +65,17 @@ def test_the_geometric_median_resists_an_outlier() -> None:
 def test_group_sizes_sum_to_the_latents() -> None:
     assert group_sizes(config(arch="matryoshka", d_sae=1000)) == (62, 125, 250, 563)
     assert group_sizes(config(arch="topk")) is None
+
+
+def test_weights_start_kaiming_uniform() -> None:
+    tied = TrainableSAE("matryoshka", 32, 600, seed=0, init="uniform")
+    assert torch.equal(tied.W_enc, tied.W_dec.t())
+    rows = tied.W_dec.detach()
+    # a cube's corners are hit more often than by Gaussian rows: no entry far above the mean square
+    assert float(rows.pow(4).mean() / rows.square().mean() ** 2) == pytest.approx(1.8, abs=0.1)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(600))
+    w = TrainableSAE("relu", 32, 600, seed=0, init="independent")
+    bound = math.sqrt(6 / 600)
+    assert 0.98 * bound < float(w.W_enc.detach().abs().max()) <= bound
+    assert not torch.allclose(w.W_enc, w.W_dec.t())
+    torch.testing.assert_close(w.W_dec.norm(dim=1), torch.ones(600))

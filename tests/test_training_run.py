@@ -208,7 +208,7 @@ def test_dead_latents_and_the_threshold_are_tracked() -> None:
 def test_a_failed_push_says_how_to_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise HubError("user/name: the upload failed: the Hub answered HTTP 503.")
 
     monkeypatch.setattr(uploads, "push_folder", refuse)

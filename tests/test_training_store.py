@@ -270,6 +270,8 @@ def test_a_damaged_store_is_refused(
 def test_another_store_or_other_files_are_not_written_over(store: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a store with layer 1 was begun there, got 2"):
         write(store, layer=2)
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".plan.json.abc").write_text("{")  # another process is writing
+    write(tmp_path)
+    (tmp_path / "plan.json").unlink()
     with pytest.raises(ValueError, match="is not empty and holds no store"):
         write(tmp_path)

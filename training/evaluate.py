@@ -168,7 +168,8 @@ def _fitting_activations(
     name = "the measured images themselves, in the baselines' favour"
     if isinstance(source, ImageSource) and source is not held_out:
         some = np.arange(FIT_IMAGES) if source.numbers is None else source.numbers[:FIT_IMAGES]
-        held_out, name = replace(source, numbers=some), f"{len(some)} images of {source.name}"
+        held_out = replace(source, numbers=some)
+        name = f"{len(some)} training images ({source.name})"
     found, n = [], 0
     for batch in held_out_activations(
         held_out, backbone, where.layer, where.tokens, image_batch=image_batch

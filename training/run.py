@@ -194,6 +194,6 @@ class Run:
 
     def _not_finite(self, what: str, value: str) -> ValueError:
         return ValueError(
-            f"{what} became {value} by step {self.n_steps}; nothing saved was lost. "
-            "Lower --lr and go on from the last checkpoint in a new --out, or start again."
+            f"{what} became {value} by step {self.n_steps}; what was saved before is as it was. "
+            "Lower --lr and start again in another --out."
         )

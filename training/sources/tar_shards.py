@@ -34,7 +34,7 @@ def is_tar_data(data: str) -> bool:
 
 def tar_shards(data: str) -> tuple[ImageSource, int]:
     """All images of the shards, in order, and how many there are."""
-    found = TarImages.open(_paths(data))
+    found = TarImages.open(shard_paths(data))
     if not len(found.shard):
         raise FileNotFoundError(
             f"--data {data}: no images in {len(found.paths)} tar shards; looked for members with "
@@ -89,7 +89,8 @@ class TarImages:
         return self.labels[number]
 
 
-def _paths(data: str) -> list[Path]:
+def shard_paths(data: str) -> list[Path]:
+    """The files behind a shard, a pattern or a folder; FileNotFoundError if one is not there."""
     folder = Path(data)
     paths = sorted(folder.glob("*.tar")) if folder.is_dir() else [Path(p) for p in expand(data)]
     for path in paths:

@@ -60,15 +60,16 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Begin a store, or go on with one; ValueError if another one was begun in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / PLAN
-        if path.exists():
+        # one look: another process may be about to write the same plan (under a hidden name first)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if PLAN in names:
             _same(self, read_plan(folder), folder)
-        elif any(folder.iterdir()):
+        elif names:
             raise ValueError(
                 f"--out {folder} is not empty and holds no store; give another folder."
             )
         else:
-            write_json(path, dataclasses.asdict(self))
+            write_json(folder / PLAN, dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
