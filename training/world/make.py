@@ -39,7 +39,7 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
         ],
         "index": [
             python, "training/index.py", "--sae", str(into / "sae"), "--backbone", backbone,
-            "--data", "world", "--device", device,
+            "--data", "world", "--device", device, "--embedder", backbone,
         ],
         "steerability": [
             python, "training/steerability.py", "--sae", str(into / "sae"), "--backbone", backbone,

@@ -5,10 +5,11 @@ const all = { n: 0, names: [], lower: [] };
 const COLUMNS = [
   ["name", "Concept", "name or number"],
   ["frequency", "Fires in", "share of the data set's pictures"],
-  ["mean", "Mean", "mean strength where it fires"],
-  ["maximum", "Strongest", "largest activation over the data set"],
+  ["mean", "Mean", "averaged over every patch of the pictures it fires in"],
+  ["maximum", "Max", "largest activation over the data set"],
   ["entropy", "Spread", "entropy of the labels of its strongest pictures, nats: 0 is one label only"],
-  ["monosemanticity", "Same look", "monosemanticity score: how alike its pictures are, at most 1"],
+  ["monosemanticity", "Look", "same look, the monosemanticity score: how alike its pictures are, at most 1"],
+  ["steerability", "Steers", "how far it moves a model's words when clamped"],
   ["score", "Fit", "how well it fits the search"],
 ];
 
