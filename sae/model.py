@@ -6,7 +6,8 @@ and `sae.hub`.
 """
 
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -125,18 +126,21 @@ class SparseAutoencoder(nn.Module):
         """Load an artifact (format 1) from a folder, a Hub id or `"bundled"`.
 
         `"preset:NAME"` (or the bare name) loads a published SAE of `sae.presets`, whatever library
-        wrote it. `dtype=None` means float32. Nothing is unpickled and loading is strict: any difference
+        wrote it, and warns of what its files did not say and had to be assumed. `dtype=None` means
+        float32. Nothing is unpickled and loading is strict: any difference
         between the files and what config.json promises raises `sae.artifact.ArtifactError`; a Hub
         repository that cannot be had raises `sae.hub.HubError`. Both name the next step.
         """
         access = {"revision": revision, "token": token, "local_files_only": local_files_only}
         if presets.is_preset(id_or_dir) and subfolder is None:
             found = presets.load(id_or_dir, **access)
+            _warn(id_or_dir, found.reading.assumed)
+            cfg, tensors = found.cfg, found.tensors
         else:
             files = artifact.REQUIRED_FILES
             folder = hub.local_folder(id_or_dir, files=files, subfolder=subfolder, **access)
-            found = artifact.read(folder)
-        return cls._from_weights(*found).to(device=device, dtype=dtype or torch.float32)
+            cfg, tensors = artifact.read(folder)
+        return cls._from_weights(cfg, tensors).to(device=device, dtype=dtype or torch.float32)
 
     @classmethod
     def from_other(
@@ -151,12 +155,14 @@ class SparseAutoencoder(nn.Module):
     ) -> Self:
         """Load an SAE that another library wrote, from its folder or file (`sae.interop.FORMATS`).
 
-        What the files do not say has to be given: usually `backbone` and `layer`. Pickles are read
-        without running them. Raises `sae.storage.ArtifactError` for files that are damaged, unknown
-        or not expressible, and ValueError where something has to be given.
+        What the files do not say has to be given: usually `backbone` and `layer`; of what is assumed
+        instead a UserWarning tells. Pickles are read without running them. Raises
+        `sae.storage.ArtifactError` for files that are damaged, unknown or not expressible, and
+        ValueError where something has to be given.
         """
         hints = interop.Hints(format, backbone, layer, tokens, k)
         found = interop.read(source, hints)
+        _warn(source, found.reading.assumed)
         return cls._from_weights(found.cfg, found.tensors)
 
     @classmethod
@@ -240,3 +246,9 @@ class SparseAutoencoder(nn.Module):
             indices = sizes.topk(k, dim=-1).indices
             return SparseLatents(h.gather(-1, indices), indices)
         return largest_above(h, self._threshold(), max_active)
+
+
+def _warn(source: str | Path, assumed: Sequence[str]) -> None:
+    """Tell the caller's caller what a reader took for granted."""
+    if assumed:
+        warnings.warn(f"{source}: assumed {'; '.join(assumed)}.", stacklevel=3)

@@ -1,19 +1,20 @@
 """Published vision SAEs by short name.
 
 Knows `presets.toml`: where each lies on the Hub, which files it is, what shapes it must have, its
-backbone, layer, tokens, licence and citation. Downloading is `sae.hub`'s, reading `sae.interop`'s.
-A preset whose files are not what the table says is refused, never adapted.
+backbone, layer, hook point, tokens, licence and citation. Downloading is `sae.hub`'s, reading
+`sae.interop`'s. A preset whose files are not what the table says is refused, never adapted.
 """
 
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-
-from torch import Tensor
+from typing import Any
 
 from sae import artifact, hub, interop
-from sae.config import SAEConfig
+from sae.interop import Conversion, Hints
+from sae.interop.recipe import Reading, own
+from sae.interop.source import PICKLES
 from sae.storage import ArtifactError
 
 TABLE = Path(__file__).resolve().parent / "presets.toml"
@@ -31,15 +32,21 @@ class Preset:
     format: str
     """A name of `sae.interop.FORMATS`, or "patchlens"."""
     files: tuple[str, ...]
-    """Every file that is downloaded, by its path in the repository."""
+    """Every file that is downloaded, by its path in the repository; with "FOLDER/*", its JSON and its
+    weights (safetensors before pickles), whatever they are called."""
     source: str
     """The folder or file among them that the reader is given."""
     backbone: str
     layer: int
+    hook: str
+    """The hook point in the words of whoever trained it."""
     tokens: str
     d_in: int
     d_sae: int
     license: str
+    """Of the weights, as the Hub spells it; "unknown" where the repository does not state one."""
+    code_license: str
+    """Of the code that trained them."""
     citation: str
 
 
@@ -61,11 +68,30 @@ def is_preset(id_or_dir: str | Path) -> bool:
 
 
 def find(name: str) -> Preset:
-    """The preset of "preset:NAME" or "NAME"; ValueError lists what there is."""
-    short = name.removeprefix(PREFIX)
+    """The preset of "preset:NAME[@REVISION]" or "NAME"; ValueError lists what there is."""
+    short = name.removeprefix(PREFIX).partition("@")[0]
     if short not in table():
         raise ValueError(f"no preset {short!r}; there are: {', '.join(table())}.")
     return table()[short]
+
+
+def artifact_of(id_or_dir: str | Path) -> str | Path:
+    """Where a preset of ours lies, for what lies beside its SAE; anything but a preset as it is.
+
+    ArtifactError for a preset that another library wrote: it has an SAE and nothing else.
+    """
+    if not is_preset(id_or_dir):
+        return id_or_dir
+    preset = find(str(id_or_dir))
+    if preset.format != "patchlens":
+        raise ArtifactError(
+            Path(preset.name),
+            f"a published SAE ({preset.format})",
+            "an artifact of ours; this one has no concept index",
+            f"Convert it (python -m sae.interop preset:{preset.name} --to DIR) and build one: "
+            "python training/index.py --sae DIR --data IMAGES.",
+        )
+    return preset.repo
 
 
 def load(
@@ -74,31 +100,93 @@ def load(
     revision: str | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
-) -> tuple[SAEConfig, dict[str, Tensor]]:
-    """Download (once) and read a preset: its config and weights.
+) -> Conversion:
+    """Download (once) and read a preset.
 
     Raises HubError if it cannot be had, ArtifactError if its files are not what the table says.
     """
     preset = find(name)
-    folder = hub.local_folder(
-        preset.repo,
-        files=preset.files,
-        revision=revision,
-        token=token,
-        local_files_only=local_files_only,
-    )
+    access: dict[str, Any] = {
+        "revision": revision or name.partition("@")[2] or None,
+        "token": token,
+        "local_files_only": local_files_only,
+    }
+    folder = hub.local_folder(preset.repo, files=_files(preset, **access), **access)
     path = folder / PurePosixPath(preset.source)
     if preset.format == "patchlens":
         cfg, tensors = artifact.read(path)
+        found = Conversion("patchlens", cfg, tensors, Reading(own(cfg, tensors)))
     else:
-        hints = interop.Hints(preset.format, preset.backbone, preset.layer, preset.tokens)
-        found = interop.read(path, hints)
-        cfg, tensors = found.cfg, found.tensors
-    if (cfg.d_in, cfg.d_sae) != (preset.d_in, preset.d_sae):
-        raise ArtifactError(
-            path,
-            f"an SAE from {cfg.d_in} to {cfg.d_sae}",
-            f"{preset.d_in} to {preset.d_sae} for preset {preset.name}",
-            "The repository may have changed: give an earlier revision.",
+        found = interop.read(path, Hints(preset.format, preset.backbone))
+    _check(preset, path, found)
+    return found
+
+
+def _check(preset: Preset, path: Path, found: Conversion) -> None:
+    """Insist that the files say what the table says; layer and tokens come from them alone."""
+    where, told = found.cfg.backbone, found.reading
+    facts = (
+        ("an SAE from {} to {}", (found.cfg.d_in, found.cfg.d_sae), (preset.d_in, preset.d_sae)),
+        ("backbone {}", (_model(told.backbone or where.id),), (_model(preset.backbone),)),
+        ("layer {}", (where.layer,), (preset.layer,)),
+        ("hook point {}", (told.hook or preset.hook,), (preset.hook,)),
+        ("tokens {}", (where.tokens,), (preset.tokens,)),
+    )
+    for words, got, expected in facts:
+        if got != expected:
+            raise ArtifactError(
+                path,
+                words.format(*got),
+                f"{words.format(*expected)} for preset {preset.name}",
+                "The repository may have changed: give an earlier revision.",
+            )
+
+
+def _model(id_: str) -> str:
+    """A backbone's id without the prefix by which open_clip knows where it lies."""
+    return id_.rpartition(":")[2].lower()
+
+
+def _files(
+    preset: Preset, *, revision: str | None, token: str | bool | None, local_files_only: bool
+) -> list[str]:
+    """The names of what is downloaded; those of "FOLDER/*" are asked of the repository."""
+    wanted = [name for name in preset.files if not name.endswith("/*")]
+    folders = [PurePosixPath(name).parent for name in preset.files if name.endswith("/*")]
+    if not folders:
+        return wanted
+    names = _listed(preset.repo, revision, token, local_files_only)
+    for folder in folders:
+        inside = [n for n in names if PurePosixPath(n).parent == folder]
+        inside = [n for n in inside if not PurePosixPath(n).name.startswith("stats")]
+        safe = [n for n in inside if n.endswith(".safetensors")]
+        wanted += [n for n in inside if n.endswith(".json")]
+        wanted += safe or [n for n in inside if n.endswith(PICKLES)]
+    if not wanted:
+        raise hub.HubError(
+            f"{preset.repo}: no files in {', '.join(map(str, folders))}. The repository may have "
+            "changed: give an earlier revision."
         )
-    return cfg, tensors
+    return wanted
+
+
+def _listed(
+    repo: str, revision: str | None, token: str | bool | None, local_files_only: bool
+) -> list[str]:
+    """The repository's files; where the Hub is not reached or not asked, those in the cache."""
+    error: hub.HubError | None = None
+    if not local_files_only:
+        try:
+            return hub.list_files(repo, revision=revision, token=token)
+        except hub.HubError as failure:
+            error = failure
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as missing:
+        raise error or hub.HubError(
+            f"{repo}: it is not in the local cache. Connect, or drop local_files_only."
+        ) from missing
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]

@@ -48,6 +48,9 @@ READERS: tuple[ModuleType, ...] = (
 """In the order in which they are asked whether a source is theirs."""
 FORMATS: dict[str, str] = {reader.NAME: reader.TITLE for reader in READERS}
 
+NOT_READ: tuple[str, ...] = saelens.NOT_READ
+"""What libraries of this list write and no PatchLens SAE can compute, with the reason."""
+
 
 @dataclass(frozen=True)
 class Hints:
@@ -109,6 +112,10 @@ def _folded(path: Path, reading: Reading, hints: Hints) -> tuple[SAEConfig, dict
             f"{path} does not say which {'backbone' if id_ is None else 'layer'} its activations "
             "come from; give --backbone ID and --layer N (backbone=…, layer=… in Python)."
         )
+    for name in ("backbone", "layer", "tokens"):
+        given, told = getattr(hints, name), getattr(reading, name)
+        if given is not None and told not in (None, given):
+            reading.assumed.append(f"{name} {given} as given, though the files say {told}")
     tokens = hints.tokens or reading.tokens
     if tokens is None:
         tokens = "all"

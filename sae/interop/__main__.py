@@ -16,7 +16,7 @@ import torch
 from sae import artifact, hub, interop, presets
 from sae.config import TOKEN_POLICIES
 from sae.interop import Conversion, Hints, visaebench
-from sae.interop.recipe import Reading, Recipe, unfolded
+from sae.interop.recipe import Reading, Recipe, own, unfolded
 from sae.interop.source import PICKLES
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, write_json
@@ -24,6 +24,7 @@ from sae.storage import read_json, write_json
 CHECK_TOKENS = 256
 TOLERANCE = 1e-4
 """Largest share of the reconstruction's size by which folding may change it, in float32."""
+_MOST_WEIGHTS = 8
 _KEPT = (*PICKLES, ".safetensors", ".json")
 
 
@@ -53,12 +54,21 @@ def _convert(options: argparse.Namespace) -> int:
         visaebench.write(out, found.cfg, found.tensors)
     else:
         sae.save_pretrained(out)
-        local = Path(options.source)
-        source = local.name if local.exists() else options.source
-        write_json(out / "training.json", {"source": source, "source_format": found.format})
+        write_json(out / "training.json", _origin(options.source, found))
         sae = SparseAutoencoder.from_pretrained(out)
     _print_report(found, out)
     return _self_check(found.reading.recipe, sae)
+
+
+def _origin(source: str, found: Conversion) -> dict[str, str]:
+    """What training.json says of a converted SAE."""
+    local = Path(source)
+    name = local.name if local.exists() else source
+    content = {"source": name, "source_format": found.format}
+    if not local.exists() and presets.is_preset(source):
+        preset = presets.find(source)
+        content |= {"source": preset.repo, "license": preset.license, "citation": preset.citation}
+    return content
 
 
 def _read(options: argparse.Namespace) -> Conversion:
@@ -66,47 +76,34 @@ def _read(options: argparse.Namespace) -> Conversion:
     hints = Hints(options.format, options.backbone, options.layer, options.tokens, options.k)
     path = Path(options.source)
     if not path.exists() and presets.is_preset(options.source):
-        preset = presets.find(options.source)
-        cfg, tensors = presets.load(options.source, revision=options.revision)
-        return Conversion(preset.format, cfg, tensors, Reading(_own_recipe(cfg, tensors)))
+        return presets.load(options.source, revision=options.revision)
     if not path.exists():
         path = _download(options)
     config = path / artifact.CONFIG
     if options.format is None and config.is_file() and "format" in read_json(config):
         cfg, tensors = artifact.read(path)
-        return Conversion("patchlens", cfg, tensors, Reading(_own_recipe(cfg, tensors)))
+        return Conversion("patchlens", cfg, tensors, Reading(own(cfg, tensors)))
     return interop.read(path, hints)
 
 
 def _download(options: argparse.Namespace) -> Path:
     """Weights and configs of a Hub repository, or of the folder of it that --subfolder names."""
     inside = PurePosixPath(options.subfolder or "")
-    names = hub.list_files(options.source, revision=options.revision)
-    wanted = [
-        name
-        for name in names
-        if name.endswith(_KEPT) and PurePosixPath(name).is_relative_to(inside)
-    ]
-    weights = [name for name in wanted if not name.endswith(".json")]
-    if not wanted or len(weights) > 8:
-        folders = sorted({str(PurePosixPath(name).parent) for name in weights})
+    there = [PurePosixPath(n) for n in hub.list_files(options.source, revision=options.revision)]
+    below = [path for path in there if path.is_relative_to(inside) and path.name.endswith(_KEPT)]
+    weights = [path for path in below if path.suffix != ".json"]
+    if not weights or len(weights) > _MOST_WEIGHTS:
+        homes = sorted({str(path.parent) for path in weights})
+        choice = homes if len(homes) > 1 else sorted(map(str, weights))
         raise ValueError(
             f"{options.source} has {len(weights)} weights files under {str(inside)!r}; give "
-            f"--subfolder, for example one of {folders[:8]}."
+            f"--subfolder, for example one of {choice[:8]}."
         )
-    folder = hub.local_folder(options.source, files=wanted, revision=options.revision)
-    return folder / inside
-
-
-def _own_recipe(cfg: artifact.SAEConfig, tensors: dict[str, torch.Tensor]) -> Recipe:
-    return Recipe(
-        cfg.architecture,
-        *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
-        k=cfg.k,
-        threshold=tensors.get("threshold", cfg.threshold),
-        negative=cfg.negative,
-        input_norm=cfg.input_norm,
-    )
+    homes = {path.parent for path in weights}
+    homes |= {home.parent for home in homes if home.name == "checkpoints"}
+    configs = [path for path in there if path.suffix == ".json" and path.parent in homes]
+    wanted = list(dict.fromkeys(map(str, (*below, *configs))))
+    return hub.local_folder(options.source, files=wanted, revision=options.revision) / inside
 
 
 def _print_report(found: Conversion, out: Path) -> None:
@@ -147,9 +144,10 @@ def _print_list() -> None:
     print("formats:")
     for name, title in interop.FORMATS.items():
         print(f"  {name:20} {title}")
-    print("presets:")
+    print("not read: " + "; ".join(interop.NOT_READ))
+    print("presets (licence of the weights; of the code that trained them):")
     for preset in presets.table().values():
-        print(f"  {preset.name:34} {preset.title}")
+        print(f"  {preset.name:36} {preset.title} ({preset.license}; {preset.code_license})")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--k", type=int, metavar="N", help="active latents per token, if the files do not say")
     add("--write", choices=("patchlens", "visaebench"), default="patchlens", help="what to write")
     add("--revision", metavar="REV", help="of a Hub repository")
-    add("--subfolder", metavar="PATH", help="of a Hub repository")
+    add("--subfolder", metavar="PATH", help="a folder or file of a Hub repository")
     return parser
 
 

@@ -18,6 +18,7 @@ from sae.storage import ArtifactError
 
 MAX_RECORDS = 10_000
 MAX_PICKLE_BYTES = 64 << 20
+MAX_LINE = 1 << 16
 
 
 class Archive:
@@ -33,7 +34,8 @@ class Archive:
         if len(infos) > MAX_RECORDS:
             raise self._amiss(f"{len(infos)} records", f"at most {MAX_RECORDS}")
         self._records: dict[str, zipfile.ZipInfo] = {}
-        self._numbers: dict[str, Tensor] = {}
+        self._numbers: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._read = 0
         for info in infos:
             self._records[self._inner_name(info)] = info
         if len(self._records) != len(infos):
@@ -48,13 +50,16 @@ class Archive:
     def numbers(self, key: str, dtype: torch.dtype, length: int) -> Tensor:
         """The `length` numbers of storage `key`, a view of the file."""
         name = f"data/{key}"
-        if name in self._numbers and self._numbers[name].dtype == dtype:
-            return self._numbers[name]
+        if (name, dtype) in self._numbers:
+            return self._numbers[name, dtype]
         start, size = self._place(name)
         if size != length * dtype.itemsize:
             raise self._amiss(f"{size} bytes in {name}", f"{length} numbers of {dtype}")
         if not length:
             return torch.empty(0, dtype=dtype)
+        self._read += size
+        if self._read > 2 * len(self._data):
+            raise self._amiss("records that overlap", "numbers of their own for each tensor")
         view = memoryview(self._data)[start : start + size]
         crc = self._records[name].CRC
         if crc and zlib.crc32(view) != crc:
@@ -63,7 +68,7 @@ class Archive:
             flat = torch.frombuffer(bytearray(view), dtype=dtype)
         else:
             flat = torch.frombuffer(self._data, dtype=dtype, count=length, offset=start)
-        self._numbers[name] = flat
+        self._numbers[name, dtype] = flat
         return flat
 
     def _inner_name(self, info: zipfile.ZipInfo) -> str:
@@ -125,6 +130,12 @@ class Stream(io.RawIOBase):
 
     def tell(self) -> int:
         return self._at
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """To the next line's end, or MAX_LINE bytes if that is not so far."""
+        limit = MAX_LINE if size is None or size < 0 else min(size, MAX_LINE)
+        end = self._data.find(b"\n", self._at, self._at + limit)
+        return self.read(limit if end < 0 else end + 1 - self._at)
 
     def read(self, size: int | None = -1) -> bytes:
         end = len(self._data) if size is None or size < 0 else self._at + size

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.interop.bounds import shown
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, take, tensors_of
 from sae.storage import ArtifactError, is_a
@@ -26,14 +27,11 @@ _SCALARS = {"k": "", "threshold": ""}
 
 
 def detect(source: Source) -> bool:
-    if source.path.is_dir() and not source.has("ae.pt"):
-        return False
-    found = _trainer(source)
-    return found is not None and source.weights(FILES) is not None
+    return _trainer(source) is not None and weights(source) is not None
 
 
 def read(source: Source, _: Any) -> Reading:
-    path = source.weights(FILES)
+    path = weights(source)
     tensors = tensors_of(source, path, *FILES)
     found = _trainer(source)
     if found is None:
@@ -50,8 +48,16 @@ def read(source: Source, _: Any) -> Reading:
     result.backbone = name if isinstance(name, str) and "/" in name else None
     layer = trainer.get("layer")
     result.layer = int(layer) if isinstance(layer, int) and not isinstance(layer, bool) else None
-    result.found.append(f"{trainer.get('dict_class')} with k = {trainer.get('k')}")
+    k = f" with k = {result.recipe.k}" if result.recipe.k else ""
+    result.found.append(f"{trainer['dict_class']}{k}, weights {path.name}")
     return result
+
+
+def weights(source: Source) -> Path | None:
+    """The file that was named, ae.pt, or the last ae_N.pt of the folder or of its checkpoints/."""
+    below = Source(source.folder / "checkpoints")
+    last = below.newest("ae_") if below.path.is_dir() else None
+    return source.weights(FILES) or source.newest("ae_") or last
 
 
 def recipe(path: Path, tensors: dict[str, Tensor]) -> Recipe:
@@ -91,13 +97,13 @@ def _agree(path: Path, trainer: dict[str, Any], made: Recipe) -> None:
     for key, length in zip(("activation_dim", "dict_size"), made.W_enc.shape, strict=True):
         if key in trainer and trainer[key] != length:
             raise ArtifactError(
-                path, f"{key} = {trainer[key]!r:.40}", f"{length} as in the weights"
+                path, f"{key} = {shown(trainer[key])}", f"{length} as in the weights"
             )
     if made.k is not None and "k" in trainer and trainer["k"] != made.k:
-        raise ArtifactError(path, f"k = {trainer['k']!r:.40}", f"{made.k} as in the weights")
+        raise ArtifactError(path, f"k = {shown(trainer['k'])}", f"{made.k} as in the weights")
     name = trainer.get("dict_class")
     if not isinstance(name, str):
-        raise ArtifactError(path, f"dict_class = {name!r:.40}", "the name of a class")
+        raise ArtifactError(path, f"dict_class = {shown(name)}", "the name of a class")
     classes = {
         "AutoEncoder": "relu",
         "AutoEncoderNew": "relu",

@@ -2,7 +2,7 @@
 
 W_enc (d, F), b_enc, W_dec (F, d), b_dec; latents = relu((x - b_dec) W_enc + b_enc). The names of the
 files inside the folders are those of an unpublished package, so any one JSON and any one weights
-file is taken.
+file is taken, safetensors before pickles.
 """
 
 import re
@@ -35,8 +35,9 @@ def read(source: Source, _: Any) -> Reading:
             "relu and vanilla: PatchLens' latents are exact zeros or linear above a threshold",
             "Use another checkpoint.",
         )
-    found = [p for p in folder.glob("*") if p.name.endswith((*PICKLES, ".safetensors"))]
-    weights = [p for p in sorted(found) if not p.name.startswith("stats")]
+    there = [p for p in sorted(folder.glob("*")) if not p.name.startswith("stats")]
+    weights = [p for p in there if p.suffix == ".safetensors"]
+    weights = weights or [p for p in there if p.name.endswith(PICKLES)]
     if len(weights) != 1:
         raise ArtifactError(folder, f"{len(weights)} weights files", "one")
     w = take(weights[0], tensors_of(source, weights[0]), SHAPES)
@@ -55,6 +56,7 @@ def read(source: Source, _: Any) -> Reading:
         backbone=field(where, backbone, "model_hf_name", str),
         layer=int(layer[1]),
         tokens="all",
+        hook=hook,
         found=[f"hook {hook}", f"weights {weights[0].name}"],
         assumed=["all tokens: FastSAE trains on every token of the hook's output"],
     )

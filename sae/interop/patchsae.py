@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from sae.interop.bounds import shown
 from sae.interop.pickles import Record
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import PICKLES, Source, take
-from sae.storage import ArtifactError
+from sae.storage import ArtifactError, is_a
 
 NAME = "patchsae"
 TITLE = "PatchSAE and HugoFry: pickle {cfg, state_dict}"
@@ -51,21 +52,21 @@ def reading(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> R
     w = take(path, tensors, SHAPES)
     for key, axis in (("d_in", 0), ("d_sae", 1)):
         if isinstance(config.get(key), int) and config[key] != w["W_enc"].shape[axis]:
-            raise ArtifactError(path, f"{key} = {config[key]}", f"{w['W_enc'].shape[axis]}")
+            raise ArtifactError(path, f"{key} = {shown(config[key])}", f"{w['W_enc'].shape[axis]}")
     name, layer = config.get("model_name"), config.get("block_layer")
     name = name.removeprefix("openai/openai/") if isinstance(name, str) else None
     if name is not None and "/" not in name:
         name = f"openai/{name}"
     module = config.get("module_name", "resid")
     if module != "resid":
-        raise ArtifactError(path, f"module_name = {module!r}", "'resid', the residual stream")
+        raise ArtifactError(path, f"module_name = {shown(module)}", "'resid', the residual stream")
     result = Reading(
         Recipe("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]),
         backbone=name,
-        layer=layer if isinstance(layer, int) else None,
+        layer=layer if is_a(layer, int) else None,
         tokens="cls" if config.get("class_token") else "all",
     )
-    result.found.append(f"config of {len(config)} entries, layer {layer}, model {name}")
+    result.found.append(f"config of {len(config)} entries, layer {shown(layer)}, model {name}")
     if config.get("class_token"):
         result.assumed.append("class_token: taken as CLS; the training code read image 0 instead")
     return result

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.interop.bounds import shown
 from sae.interop.pickles import Record
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import PICKLES, Source, field, take
@@ -51,7 +52,7 @@ def read(source: Source, hints: Any) -> Reading:
         raise ArtifactError(path, "no config.json", "one beside the weights")
     if not isinstance(tensors, dict):
         raise ArtifactError(path, f"a {type(tensors).__name__}", "a state dict")
-    result = Reading(_recipe(path, tensors, where, config))
+    result = Reading(_recipe(path, tensors, where, config), found=[f"weights {path.name}"])
     _place(where, config, result, hints)
     return result
 
@@ -84,7 +85,9 @@ def _recipe(path: Path, tensors: dict[str, Tensor], where: Path, config: dict) -
     made.input_norm = _NORMS[norm]
     for key, length in zip(("d_in", "d_sae"), made.W_enc.shape, strict=True):
         if isinstance(config.get(key), int) and config[key] != length:
-            raise ArtifactError(where, f"{key} = {config[key]}", f"{length} as in the weights")
+            raise ArtifactError(
+                where, f"{key} = {shown(config[key])}", f"{length} as in the weights"
+            )
     return made
 
 
@@ -95,10 +98,11 @@ def _place(where: Path, config: dict[str, Any], result: Reading, hints: Any) -> 
         layer, kind = int(m[1]), f"hook_{m[2]}"
     if isinstance(layer, list) and len(layer) == 1:
         layer = layer[0]
+    kind = kind if isinstance(kind, str) else shown(kind)
     if kind != "hook_resid_post" and hints.layer is None:
         raise ArtifactError(
             where,
-            f"hook point {kind!r:.40}",
+            f"hook point {shown(kind)}",
             "hook_resid_post: PatchLens reads the residual stream after a layer",
             "Use an SAE of resid_post, or give --layer if you know that yours is one.",
         )
@@ -109,7 +113,8 @@ def _place(where: Path, config: dict[str, Any], result: Reading, hints: Any) -> 
     result.tokens = "cls" if config.get("cls_token_only") else "all"
     if config.get("use_patches_only"):
         result.tokens = "patches"
-    result.found.append(f"{kind} of layer {layer}, input {result.recipe.input_norm}")
+    result.hook = f"blocks.{result.layer}.{kind}"
+    result.found.append(f"hook {result.hook}, input {result.recipe.input_norm}")
     result.assumed.append("activations are the backbone's own: Prisma may centre weights it writes")
 
 
@@ -122,6 +127,5 @@ def _weights(source: Source) -> Path | None:
         return source.path
     found = source.weights(("weights.pt",))
     if found is None:
-        checkpoints = sorted(source.folder.glob("n_images_*.pt"))
-        found = checkpoints[-1] if checkpoints else None
+        found = source.newest("n_images_")
     return found if found is not None and found.name.endswith(PICKLES) else None

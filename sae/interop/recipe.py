@@ -7,6 +7,7 @@ Sums over d_in are taken in float64, so that folding costs no more than the last
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +58,24 @@ class Reading:
     backbone: str | None = None
     layer: int | None = None
     tokens: str | None = None
+    hook: str | None = None
+    """Where in the backbone, in the library's own words."""
     found: list[str] = field(default_factory=list)
     """What the files said, for the report."""
     assumed: list[str] = field(default_factory=list)
     """What they did not say, and was taken for granted."""
+
+
+def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> Recipe:
+    """PatchLens' own weights as a recipe."""
+    return Recipe(
+        cfg.architecture,
+        *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+        k=cfg.k,
+        threshold=tensors.get("threshold", cfg.threshold),
+        negative=cfg.negative,
+        input_norm=cfg.input_norm,
+    )
 
 
 def fold(recipe: Recipe, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, Tensor]]:

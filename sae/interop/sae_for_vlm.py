@@ -27,24 +27,36 @@ _FOLDER = re.compile(
 
 
 def detect(source: Source) -> bool:
-    return _named(source) is not None and source.weights(("ae_100000.pt",)) is not None
+    return _named(source) is not None and dictionary_learning.weights(source) is not None
 
 
 def read(source: Source, hints: Any) -> Reading:
-    path = source.weights(("ae_100000.pt",))
+    path = dictionary_learning.weights(source)
     result = dictionary_learning.read(Source(path) if path else source, hints)
     named = _named(source)
-    result.assumed.append("CLS token only, as in the paper; steering runs used two random tokens")
-    result.tokens = "cls"
     if named is not None and named["point"] == "post_mlp_residual":
         result.backbone = BACKBONES.get(named["model"], named["model"])
         result.layer = int(named["layer"])
+        result.hook = named["point"]
         result.found.append(f"folder says {result.backbone}, layer {result.layer}")
-        if "random_k" in str(source.path):
-            result.tokens = "all"
     elif named is not None:
         result.found.append("folder says post_projection: the projected image vector, not a layer")
+    result.tokens, why = _tokens(source, named)
+    if hints.tokens is None:
+        result.assumed.append(why)
     return result
+
+
+def _tokens(source: Source, named: re.Match[str] | None) -> tuple[str, str]:
+    """The token policy of an SAE in this place, and the reason for the report."""
+    if any(part.startswith("random_k") for part in source.path.absolute().parts):
+        return "all", "all tokens: the folder says random_k, random tokens of every image"
+    if named is not None and named["model"].startswith("siglip"):
+        return "patches", (
+            "every patch, though this SAE saw the first patch token of each image alone: SigLIP has "
+            "no CLS token, and the training code took token 0. Other patches are new to it"
+        )
+    return "cls", "CLS token only, as in the paper"
 
 
 def _named(source: Source) -> re.Match[str] | None:

@@ -3,7 +3,8 @@
 Architectures of residual SAEs: standard, topk, abstopk, jumprelu (as which batchtopk and matryoshka
 are saved) and gated. W_enc (d, F), W_dec (F, d), b_enc (F), b_dec (d), threshold (F). b_dec is
 subtracted unless apply_b_dec_to_input is false; rescale_acts_by_decoder_norm ranks by h ||W_dec||.
-Matching pursuit, temporal SAEs and transcoders are no single linear encoding and are refused.
+Matching pursuit, temporal SAEs and transcoders are no single linear encoding and are refused, and so
+is a whitening of the input that has not been folded into the weights yet.
 The writer is artifact format 1 itself: its cfg.json is in these words.
 """
 
@@ -20,6 +21,18 @@ from sae.storage import ArtifactError
 NAME = "saelens"
 TITLE = "SAELens 6: cfg.json and sae_weights.safetensors"
 ARCHITECTURES = ("standard", "topk", "abstopk", "jumprelu", "gated")
+REASONS = {
+    "matching_pursuit": "it chooses latents one after the other, each from what the last left over",
+    "temporal": "its latents depend on the tokens before",
+    "transcoder": "it rebuilds another activation than its input",
+    "skip_transcoder": "it rebuilds another activation than its input",
+    "jumprelu_transcoder": "it rebuilds another activation than its input",
+    "jumprelu_skip_transcoder": "it rebuilds another activation than its input",
+}
+NOT_READ = (
+    "SAELens matching_pursuit, temporal and transcoders (no single linear encoding)",
+    "SAELens covariance_whitening before it is folded (the matrix is not in the files)",
+)
 _NORMS = {
     "none": "none",
     "expected_average_only_in": "none",
@@ -54,13 +67,21 @@ def read(source: Source, _: Any) -> Reading:
         )
     architecture = field(path, config, "architecture", str)
     if architecture not in ARCHITECTURES:
+        reason = REASONS.get(architecture, "it is unknown here")
         raise ArtifactError(
             path,
             f"architecture {architecture!r:.40}",
-            f"one of {', '.join(ARCHITECTURES)}: the others are no single linear encoding",
+            f"one of {', '.join(ARCHITECTURES)}, each a single linear encoding: {reason}",
             "Use another SAE.",
         )
     norm = field(path, config, "normalize_activations", str, default="none")
+    if norm == "covariance_whitening":
+        raise ArtifactError(
+            path,
+            "normalize_activations 'covariance_whitening'",
+            "'none': the whitening's mean and matrix are not in these files",
+            "SAELens folds them into the weights when training ends: take what it saves then.",
+        )
     if norm not in _NORMS:
         raise ArtifactError(path, f"normalize_activations {norm!r:.40}", f"one of {list(_NORMS)}")
     reshape = field(path, config, "reshape_activations", str, default="none")

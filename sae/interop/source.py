@@ -5,6 +5,7 @@ insist on names, shapes and dtypes. Knows nothing of any one library's format.
 """
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sae.interop.bounds import shown
 from sae.interop.pickles import Record, read_pickle, state_dict_of
 from sae.storage import ArtifactError, is_a, read_json
 
@@ -46,6 +48,12 @@ class Source:
                 return self.folder / name
         found = sorted(p for p in self.folder.glob("*") if p.name.endswith(PICKLES))
         return found[0] if len(found) == 1 else None
+
+    def newest(self, stem: str) -> Path | None:
+        """Of the files `stem`N.pt, the one of the largest N."""
+        names = re.compile(re.escape(stem) + r"([0-9]+)\.pt")
+        found = [(int(m[1]), p) for p in self.folder.glob("*") if (m := names.fullmatch(p.name))]
+        return max(found)[1] if found else None
 
     def pickle(self, path: Path) -> Any:
         """The content of a pickled file, read once however many formats ask."""
@@ -112,6 +120,8 @@ def take(
     whole numbers; weights must share one floating dtype. Any other name than these, `optional` and
     `ignored` is an error.
     """
+    if odd := [name for name, value in tensors.items() if not _is_tensor(name, value)]:
+        raise ArtifactError(path, f"{shown(odd[0])} among the tensors", "named tensors only")
     known = {**shapes, **(optional or {})}
     if missing := [name for name in shapes if name not in tensors]:
         raise ArtifactError(path, f"no tensor {', '.join(missing)}", "it to be there")
@@ -141,6 +151,10 @@ def take(
     return out
 
 
+def _is_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
 def field(
     path: Path, content: Mapping[str, Any], key: str, *types: type, default: Any = ...
 ) -> Any:
@@ -152,11 +166,11 @@ def field(
     value = content[key]
     if not (isinstance(value, bool) if types == (bool,) else is_a(value, *types)):
         names = " or ".join(t.__name__ for t in types)
-        raise ArtifactError(path, f"{key} = {value!r:.80}", names)
+        raise ArtifactError(path, f"{key} = {shown(value)}", names)
     return value
 
 
 def same(path: Path, content: Mapping[str, Any], key: str, length: int) -> None:
     """Insist that a config's size, where it gives one, is the weights' own."""
     if key in content and content[key] != length:
-        raise ArtifactError(path, f"{key} = {content[key]!r:.40}", f"{length} as in the weights")
+        raise ArtifactError(path, f"{key} = {shown(content[key])}", f"{length} as in the weights")

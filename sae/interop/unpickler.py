@@ -1,13 +1,12 @@
 """An unpickler that runs nothing: a handful of names, rebuilt here, and no code of theirs.
 
-Knows pickle's opcodes, which names a checkpoint may mention and how torch describes a tensor. Knows
-no containers and no files; `sae.interop.pickles` opens those. Any name but these is refused: what a
-file asks for is never imported or called.
+Knows which names a checkpoint may mention and how torch describes a tensor; `sae.interop.bounds`
+knows what a pickle may cost. Knows no containers and no files; `sae.interop.pickles` opens those.
+Any name but these is refused: what a file asks for is never imported or called.
 """
 
 import io
 import pickle
-import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sae.interop.archive import Stream
+from sae.interop.bounds import NEXT, few, key, shown
 from sae.storage import ArtifactError
-
-MAX_OPCODES = 50_000
-NEXT = "Ask whoever made the file for safetensors."
 
 DTYPES = {
     "Double": torch.float64,
@@ -40,11 +36,13 @@ _MODULE_PACKAGES = ("overcomplete.", "torch.nn.modules.", "torch.optim.")
 optimisers and schedules that CoOp's and MaPLe's checkpoints carry along."""
 
 
-class _Ordered(dict):
-    """An OrderedDict's entries; the attributes that state dicts carry are dropped."""
+class _Entries(dict):
+    """The entries of a dict or OrderedDict."""
 
-    def __setstate__(self, _: object) -> None:
-        return
+    def __init__(self, pairs: Any = ()) -> None:
+        pairs = few(pairs)
+        given = pairs.items() if isinstance(pairs, dict) else pairs
+        super().__init__((key(name), value) for name, value in given)
 
 
 class _Default(dict):
@@ -54,15 +52,23 @@ class _Default(dict):
         super().__init__()
 
 
+def _set(items: Any = ()) -> set:
+    return {key(item) for item in few(items)}
+
+
+def _size(items: Any = ()) -> tuple:
+    return tuple(few(items))
+
+
 _CONTAINERS = {
     ("collections", "defaultdict"): _Default,
-    ("builtins", "dict"): dict,
-    ("__builtin__", "dict"): dict,
-    ("collections", "OrderedDict"): _Ordered,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
+    ("builtins", "dict"): _Entries,
+    ("__builtin__", "dict"): _Entries,
+    ("collections", "OrderedDict"): _Entries,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
+    ("torch", "Size"): _size,
 }
-_BANNED = {"INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 class Record:
@@ -84,9 +90,12 @@ class Record:
 
     def __setstate__(self, state: object) -> None:
         parts = state if isinstance(state, tuple) else (state,)
-        for part in parts:
-            if isinstance(part, dict):
-                self.values.update({k: v for k, v in part.items() if isinstance(k, str)})
+        dicts = [part for part in parts[:2] if isinstance(part, dict) and part]
+        if len(dicts) == 1 and not self.values:
+            self.values = dicts[0]  # not copied: a pickle may mean the same dict many times
+            return
+        for part in dicts:
+            self.values = {**few(self.values), **few(part)}
 
 
 class Storage(NamedTuple):
@@ -95,44 +104,73 @@ class Storage(NamedTuple):
     flat: Tensor
 
 
+_MAX_AXES = 8
 StorageOf = Callable[[Any], Storage]
 Parse = Callable[[bytes, Path], Any]
 
 
-def checked(data: Stream, path: Path) -> int:
-    """Walk the opcodes without running them; returns where the pickle ends."""
-    n, largest = 0, 0
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            n += 1
-            if opcode.name in _BANNED:
-                raise ArtifactError(path, f"pickle opcode {opcode.name}", "plain data", NEXT)
-            if "PUT" in opcode.name:
-                largest = max(largest, int(argument))
-            if n > MAX_OPCODES or largest > MAX_OPCODES:
-                raise ArtifactError(path, "a pickle beyond all bounds", "a checkpoint", NEXT)
-    except ArtifactError:
-        raise
-    except Exception as error:
-        raise ArtifactError(path, f"{error}", "a whole pickle") from error
-    return data.tell()
+class _Reader(pickle._Unpickler):
+    """An unpickler that knows a handful of names and none of their code.
 
+    It is pickle's own in Python, since the one in C cannot be asked what it hashes.
+    """
 
-class _Reader(pickle.Unpickler):
-    """An unpickler that knows a handful of names and none of their code."""
+    dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, data: bytes, path: Path, storage: StorageOf | None, nested: Parse) -> None:
+    def __init__(
+        self, data: bytes, path: Path, storage: StorageOf | None, nested: Parse | None
+    ) -> None:
         super().__init__(io.BytesIO(data))
         self._path, self._storage, self._parse = path, storage, nested
 
     def persistent_load(self, pid: Any) -> Storage:
         if self._storage is None:
-            raise ArtifactError(self._path, f"a reference {pid!r:.60}", "data", NEXT)
+            raise ArtifactError(self._path, f"a reference to {shown(pid)}", "data", NEXT)
         return self._storage(pid)
+
+    def _fill(self, pairs: list) -> None:
+        """Enter key, value, key, value … into the dict on top of the stack."""
+        if not isinstance(self.stack[-1], dict):
+            raise ValueError(f"{shown(self.stack[-1])} that is written to")
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+            self.stack[-1][key(name)] = value
+
+    def _setitem(self) -> None:
+        value, name = self.stack.pop(), self.stack.pop()
+        self._fill([name, value])
+
+    def _setitems(self) -> None:
+        self._fill(self.pop_mark())
+
+    def _dict(self) -> None:
+        pairs = self.pop_mark()
+        self.append({})
+        self._fill(pairs)
+
+    def _additems(self) -> None:
+        items = self.pop_mark()
+        if not isinstance(self.stack[-1], set):
+            raise ValueError(f"{shown(self.stack[-1])} that is added to")
+        self.stack[-1].update(key(item) for item in items)
+
+    def _build(self) -> None:
+        """Give a Record its attributes; those of dicts and tensors are dropped."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Record):
+            target.__setstate__(state)
+        elif not isinstance(target, (dict, Tensor)):
+            raise ValueError(f"attributes of {shown(target)}")
+
+    dispatch[pickle.SETITEM[0]] = _setitem
+    dispatch[pickle.SETITEMS[0]] = _setitems
+    dispatch[pickle.DICT[0]] = _dict
+    dispatch[pickle.ADDITEMS[0]] = _additems
+    dispatch[pickle.BUILD[0]] = _build
 
     def _nested(self, raw: Any) -> Storage:
         """A storage that a plain pickle holds as bytes of torch's older format."""
-        found = self._parse(raw, self._path) if isinstance(raw, bytes) else None
+        usable = isinstance(raw, bytes) and self._parse is not None
+        found = self._parse(raw, self._path) if usable else None
         if not isinstance(found, Storage):
             raise ArtifactError(self._path, "bytes that are no storage", "a tensor's numbers", NEXT)
         return found
@@ -146,8 +184,10 @@ class _Reader(pickle.Unpickler):
             return lambda raw: self._nested(raw)
         if module in ("torch", "torch.storage") and name.endswith("Storage"):
             return _storage_type(name, self._path)
-        if module == "torch" and (name in ("device", "Size") or hasattr(torch, name)):
-            return _plain_torch(name, self._path)
+        if (module, name) == ("torch", "device"):
+            return lambda *words: ":".join(str(key(word)) for word in words[:2])
+        if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
+            return f"torch.{name}"
         config = module == "__main__" or f"{module}.".startswith(_CONFIG_MODULES)
         part = f"{module}.".startswith(_MODULE_PACKAGES)
         if name.isidentifier() and (part or (config and name[0].isupper())):
@@ -157,9 +197,9 @@ class _Reader(pickle.Unpickler):
         )
 
 
-def run(data: bytes, path: Path, storage: StorageOf | None, nested: Parse) -> Any:
-    """Unpickle `data`, which `checked` has walked. `storage` finds the numbers that it refers to,
-    `nested` reads the bytes in which a plain pickle holds a tensor's."""
+def run(data: bytes, path: Path, storage: StorageOf | None, nested: Parse | None) -> Any:
+    """Unpickle `data`, which `bounds.checked` has walked. `storage` finds the numbers that it refers
+    to, `nested` reads the bytes in which a plain pickle holds a tensor's."""
     try:
         return _Reader(data, path, storage, nested).load()
     except ArtifactError:
@@ -178,23 +218,12 @@ def _storage_type(name: str, path: Path) -> torch.dtype:
     return DTYPES[kind]
 
 
-def _plain_torch(name: str, path: Path) -> Any:
-    if name == "device":
-        return lambda *words: ":".join(str(word) for word in words)
-    if name == "Size":
-        return tuple
-    if isinstance(getattr(torch, name), torch.dtype):
-        return f"torch.{name}"
-    raise ArtifactError(path, f"a request for torch.{name}", "tensors and plain values only", NEXT)
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> Tensor:
     """What torch._utils._rebuild_tensor_v2 stands for; never larger than its storage."""
-    whole = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or len(size) != len(stride):
-        raise ValueError("a tensor without a storage")
-    if not all(type(number) is int and number >= 0 for number in whole):
-        raise ValueError(f"a tensor of shape {size!r:.60} and stride {stride!r:.60}")
+    if not isinstance(storage, Storage) or not len(size) == len(stride) <= _MAX_AXES:
+        raise ValueError("a tensor without a storage, or of very many axes")
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *size, *stride)):
+        raise ValueError("a tensor whose shape and stride are no sizes")
     n, reach = 1, offset
     for length, step in zip(size, stride, strict=True):
         n *= length

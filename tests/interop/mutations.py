@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors import torch as safetensors_torch
 
-from tests.interop import published
-
 Change = Callable[[dict[str, torch.Tensor]], None]
 WEIGHTS = (".pt", ".safetensors", ".pth")
+LIMIT_S = 5.0
+"""For one damaged file: far above what any takes, and below what a busy machine would make of hours."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def before_writing(change: Change) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "save", changed_save)
-        patch.setattr(published, "save_file", changed_save_file)
+        patch.setattr(safetensors_torch, "save_file", changed_save_file)
         yield
 
 
@@ -155,6 +155,33 @@ def declared(numel: int, shape: tuple[int, ...], key: str = "0", offset: int = 0
     return b"\x80\x02}S'W_enc'\n" + rebuild + b"s."
 
 
+TWICE = b"2\x86"
+"""Opcodes that replace what is on top of the stack by a pair of it and itself."""
+
+
+def endless() -> dict[str, bytes]:
+    """Small files that would keep a reader busy for hours: 2^40 steps, or 10^8 of them."""
+    deep = b")" + TWICE * 40
+    long_list = b"cbuiltins\nset\nq\x01](" + b"N" * 20_000 + b"e\x85q\x02R0"
+    again = b"h\x01h\x02R0"
+    alike = (n * ((1 << 61) - 1) for n in range(1, 24_000))
+    alike = b"".join(b"\x8a\x0b" + n.to_bytes(11, "little") + b"N" for n in alike)
+    made = {
+        "a key that is hashed for hours": b"}" + deep + b"Ns",
+        "keys that are hashed for hours": b"}(" + deep + b"Nu",
+        "a dict of such a key": b"(" + deep + b"Nd",
+        "a set of such a key": b"\x8f(" + deep + b"\x90",
+        "a frozen set of such a key": b"(" + deep + b"\x91",
+        "an old set of such a key": b"cbuiltins\nset\n(](" + deep + b"etR",
+        "an old dict of such a key": b"ccollections\nOrderedDict\n(](" + deep + b"N\x86etR",
+        "a reference written out for hours": deep + b"Q",
+        "a device written out for hours": b"ctorch\ndevice\n(" + deep + b"tR",
+        "keys that all have one hash": b"}(" + alike + b"u",
+        "a long list that is copied again and again": long_list + again * 4000 + b"N",
+    }
+    return {name: b"\x80\x04" + code + b"." for name, code in made.items()}
+
+
 def bombs() -> dict[str, bytes]:
     """Files that claim more than they hold."""
     four = {"archive/data/0": bytes(16)}
@@ -183,6 +210,7 @@ def bombs() -> dict[str, bytes]:
         "a safetensors of text": struct.pack("<Q", 4) + b"{{{{",
         "another pickle": pickle.dumps({"hello": [1, 2, 3]}),
         "nothing but None": pickle.dumps(None),
+        **endless(),
     }
 
 

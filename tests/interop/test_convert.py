@@ -51,7 +51,9 @@ def test_a_conversion_reports_and_checks_itself(
 
 def test_from_other_is_the_same_in_memory(tmp_path: Path) -> None:
     made = PUBLISHED["clipscope"][1](tmp_path)
-    sae = SparseAutoencoder.from_other(made.source)
+    with pytest.warns(UserWarning, match="1200013184.pt: assumed backbone laion/CLIP") as told:
+        sae = SparseAutoencoder.from_other(made.source)
+    assert told[0].filename == __file__
     assert sae.cfg.negative == "keep"
     x = torch.randn(9, D)
     torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-5, rtol=1e-5)
@@ -74,6 +76,8 @@ def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in interop.FORMATS)
     assert "patchsae-vit-b16" in said
+    assert "not read: SAELens matching_pursuit, " in said
+    assert "covariance_whitening" in said
     assert main(["somewhere"]) == 2
     assert main(["/nowhere/at/all", "--to", "/tmp/x"]) == 1
     assert "is not a valid Hub id" in capsys.readouterr().err
@@ -119,7 +123,8 @@ def test_visaebench_written_runs_as_visaebench_runs_it(architecture: str, tmp_pa
     torch.testing.assert_close(codes, sae.encode(X), atol=1e-4, rtol=1e-4)
     x_hat = codes @ w["decoder.weight"] + w["decoder.bias"]
     torch.testing.assert_close(x_hat, sae(X), atol=1e-3, rtol=1e-4)
-    again = SparseAutoencoder.from_other(tmp_path / "out", backbone="bundled")
+    with pytest.warns(UserWarning, match="assumed raw activations"):
+        again = SparseAutoencoder.from_other(tmp_path / "out", backbone="bundled", tokens="all")
     torch.testing.assert_close(again.encode(X), sae.encode(X), atol=1e-4, rtol=1e-4)
 
 
@@ -132,7 +137,8 @@ def test_what_visaebench_cannot_run_is_not_written(tmp_path: Path) -> None:
 
 def test_words_that_saelens_lacks_are_not_written(tmp_path: Path) -> None:
     made = PUBLISHED["clipscope"][1](tmp_path)
-    SparseAutoencoder.from_other(made.source).save_pretrained(tmp_path / "out")
+    found = interop.read(made.source)
+    SparseAutoencoder._from_weights(found.cfg, found.tensors).save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out" / "cfg.json").exists()
 
 
@@ -150,8 +156,12 @@ REFUSED = {
     (
         "saelens standard",
         change_config("cfg.json", architecture="matching_pursuit"),
-    ): "one of standard",
-    ("saelens standard", change_config("cfg.json", architecture="transcoder")): "linear encoding",
+    ): "one of standard.*each a single linear encoding: it chooses latents one after the other",
+    (
+        "saelens standard",
+        change_config("cfg.json", normalize_activations="covariance_whitening"),
+    ): "mean and matrix are not in these files. SAELens folds them into the weights",
+    ("saelens standard", change_config("cfg.json", architecture="transcoder")): "rebuilds another",
     ("saelens standard", change_config("cfg.json", reshape_activations="hook_z")): "hook_z",
     ("saelens standard", change_config("cfg.json", metadata={})): "6 or newer",
     ("saelens topk", change_config("cfg.json", k="5")): "k = '5'; expected int",

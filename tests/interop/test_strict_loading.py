@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from sae import interop
 from sae.interop import Hints
-from sae.interop.pickles import read_pickle
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
 from tests.interop.mutations import (
+    LIMIT_S,
     before_writing,
     file_changes,
     json_changes,
@@ -117,11 +118,13 @@ def peak_kib(start: bool = False) -> int:
 
 
 def complaint(read: Callable[[], object]) -> str:
-    """What the clear error of a read says; "" if it loaded. Any other error is the test's failure."""
+    """What the clear error of a read says; "" if it loaded. Any other error is the test's failure,
+    and so is a read that takes very long."""
+    start = time.monotonic()
     try:
         read()
     except (ValueError, FileNotFoundError) as error:
-        return str(error)
+        return str(error) if time.monotonic() - start < LIMIT_S else "an error after very long"
     return ""
 
 
@@ -190,13 +193,6 @@ def damaged_ours(root: Path) -> Iterator[tuple[str, Path]]:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, key: value}))
         yield f"{key} = {value}", folder
-
-
-def test_what_a_pickle_names_is_never_run(tmp_path: Path) -> None:
-    torch.save({"made": torch.nn.Linear(2, 3)}, tmp_path / "module.pt")
-    record = read_pickle(tmp_path / "module.pt")["made"]
-    assert not isinstance(record, torch.nn.Module)
-    assert record.class_name == "torch.nn.modules.linear.Linear"
 
 
 def test_options_of_other_libraries_are_refused_where_they_mean_nothing() -> None:

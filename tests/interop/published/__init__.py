@@ -1,0 +1,48 @@
+"""Small SAEs in every published format, each with its library's own encode and decode.
+
+The functions are written from the formats' descriptions, apart from `sae.interop`: what a reader
+makes of the files must give the same numbers.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.interop.published.dictionary_family import dl, sae_for_vlm
+from tests.interop.published.overcomplete_family import overcomplete, pickled, visaebench
+from tests.interop.published.parts import D, N, Published, as_json, topk
+from tests.interop.published.patchsae_family import fastsae, patchsae, prisma
+from tests.interop.published.saelens_family import saelens, sparsify
+from tests.interop.published.saev_family import clipscope, saev
+
+__all__ = ["PUBLISHED", "D", "N", "Published", "as_json", "dl", "fastsae", "prisma", "topk"]
+
+_DL = ("AutoEncoder", "AutoEncoderNew", "AutoEncoderTopK", "BatchTopKSAE", "unset")
+_DL += ("MatroyshkaBatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder")
+_SAELENS = ("standard", "outside", "layer_norm", "constant_norm", "topk", "rescaled", "abstopk")
+_SAELENS += ("jumprelu", "gated")
+PUBLISHED: dict[str, tuple[str, Callable[[Path], Published]]] = {
+    "patchsae": ("patchsae", patchsae),
+    "patchsae legacy": ("patchsae", lambda f: patchsae(f, "legacy.pt")),
+    "patchsae pkl.gz": ("patchsae", lambda f: patchsae(f, "sae.pkl.gz")),
+    "fastsae": ("fastsae", fastsae),
+    **{f"dictionary_learning {k}": ("dictionary_learning", dl(k)) for k in _DL},
+    "sae_for_vlm": ("sae_for_vlm", sae_for_vlm),
+    **{f"prisma {k}": ("prisma", prisma(k)) for k in ("relu", "plain", "topk", "gated", "pickle")},
+    **{f"saelens {k}": ("saelens", saelens(k)) for k in _SAELENS},
+    **{f"saev {k}": ("saev", saev(k)) for k in ("Relu", "TopK", "BatchTopK", "old")},
+    **{
+        f"overcomplete {k}": ("overcomplete", overcomplete(k))
+        for k in ("plain", "norm", "archetypal")
+    },
+    **{
+        f"overcomplete pickled {k}": ("overcomplete", pickled(k))
+        for k in ("l2", "l1", "max_l2", "max_l1", "identity", "archetypal")
+    },
+    "sparsify": ("sparsify", sparsify),
+    **{
+        f"visaebench {k}": ("visaebench", visaebench(k))
+        for k in ("topk", "batchtopk", "jumprelu", "overcomplete")
+    },
+    "clipscope": ("clipscope", clipscope),
+}
+"""Case → (format, maker)."""

@@ -1,0 +1,66 @@
+"""saev and CLIP-Scope: one file that says all about itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.interop.published.parts import HERE, D, K, N, Published, as_json, square, topk, weights
+
+
+def saev(kind: str) -> Callable[[Path], Published]:
+    """A line of JSON and a state dict; nothing is subtracted."""
+
+    def make(folder: Path) -> Published:
+        w = (
+            square()
+            if kind != "old"
+            else weights(W_enc=(D, 36), b_enc=(36,), W_dec=(36, D), b_dec=(D,))
+        )
+        h = lambda x: x @ w["W_enc"] + w["b_enc"]  # noqa: E731
+        decode = lambda z, _: z @ w["W_dec"] + w["b_dec"]  # noqa: E731
+        encode: Callable[[Tensor], Tensor] = lambda x: h(x).relu()  # noqa: E731
+        activation: dict[str, Any] = {"cls": kind, "params": {"top_k": K}}
+        state = dict(w)
+        if kind == "Relu":
+            activation["params"] = {}
+        elif kind == "TopK":
+            encode = lambda x: topk(h(x))  # noqa: E731
+        elif kind == "BatchTopK":
+            state["activation.threshold"] = torch.tensor(1.5)
+            encode = lambda x: torch.where(h(x) > 1.5, h(x), 0.0)  # noqa: E731
+        header: dict[str, Any] = {
+            "schema": 5,
+            "cfg": {"d_model": D, "d_sae": N, "activation": activation},
+            "commit": "x",
+            "lib": "1",
+        }
+        if kind == "old":
+            header = {"d_vit": D, "exp_factor": 3, "sparsity_coeff": 4e-4, "ghost_grads": False}
+            mean, norm = weights(9, m=(D,))["m"] * 3, 2.5
+            as_json(folder / "config.json", {"scale_mean": mean.tolist(), "scale_norm": norm})
+            encode = lambda x: h((x - mean) / norm).relu()  # noqa: E731
+            decode = lambda z, _: (z @ w["W_dec"] + w["b_dec"]) * norm + mean  # noqa: E731
+        with (folder / "sae.pt").open("wb") as file:
+            file.write((json.dumps(header) + "\n").encode())
+            torch.save(state, file)
+        return Published(folder, encode, decode, HERE)
+
+    return make
+
+
+def clipscope(folder: Path) -> Published:
+    w = weights(pre_b=(D,), enc=(D, N), dec=(N, D))
+    folder = folder / "22_resid"
+    folder.mkdir()
+    content = {"n_features": N, "d_in": D, "k": 25, "model_state_dict": w}
+    torch.save(content, folder / "1200013184.pt")
+    return Published(
+        folder / "1200013184.pt",
+        lambda x: topk((x - w["pre_b"]) @ w["enc"], 25),
+        lambda z, _: z @ w["dec"] + w["pre_b"],
+        place=("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", 22, "all"),
+    )
