@@ -5,7 +5,6 @@ const plane = find(".pl-plane"), dots = find(".pl-dots"), litDots = find(".pl-li
 const dotTip = find(".pl-dot-tip"), colours = fromBase64(props.setup.colours, Uint8Array);
 const atlas = { x: null, y: null, view: null, width: 0, height: 0, hover: -1, fence: null, colour: "" };
 const MARGIN = 26, CELL = 12;
-let cellIndex = null;
 
 function placeDots() {
   const { frequency, mean } = all.figures;
@@ -39,27 +38,50 @@ function shadeOf(latent) {
   return 3 * Math.round(figure.codes[latent] / (UNKNOWN - 1) * 255);
 }
 
-// Every dot straight into the pixels: 49,152 of them take a few milliseconds.
+// Every dot straight into the pixels, and sorted into cells for the pointer: 49,152 of them take a
+// few milliseconds, because nothing is made anew for a dot.
+let pixels = null, cellStart = new Int32Array(1), cellItems = new Int32Array(0), cellOf = cellItems;
+
 function drawDots() {
-  const started = performance.now(), ratio = devicePixelRatio, { width, height } = dots;
-  const context = dots.getContext("2d"), image = context.createImageData(width, height), out = new Uint32Array(image.data.buffer);
+  const started = performance.now(), ratio = devicePixelRatio, { width, height } = dots, context = dots.getContext("2d");
+  if (!pixels || pixels.width !== width || pixels.height !== height) pixels = context.createImageData(width, height);
+  const out = new Uint32Array(pixels.data.buffer), shades = shadesOfDots();
+  out.fill(0);
   const size = Math.max(2, Math.round((all.n > 8000 ? 2 : 3.4) * ratio * Math.min(2.2, Math.sqrt(atlas.view.scale))));
-  const dim = litOn() ? 90 : 215, columns = Math.ceil(atlas.width / CELL);
-  cellIndex = new Map();
+  const columns = Math.ceil(atlas.width / CELL), nCells = columns * Math.ceil(atlas.height / CELL);
+  const { x, y, view } = atlas, kx = view.scale * (atlas.width - 2 * MARGIN), ky = view.scale * (atlas.height - 2 * MARGIN);
+  if (cellOf.length !== all.n) { cellOf = new Int32Array(all.n); cellItems = new Int32Array(all.n); }
+  cellStart = new Int32Array(nCells + 1);
   for (let i = 0; i < all.n; i++) {
-    if (atlas.x[i] !== atlas.x[i] || !list.kept[i]) continue;
-    const sx = screenX(atlas.x[i]), sy = screenY(atlas.y[i]);
-    if (sx < 0 || sy < 0 || sx >= atlas.width || sy >= atlas.height) continue;
-    const cell = Math.floor(sy / CELL) * columns + Math.floor(sx / CELL);
-    const inCell = cellIndex.get(cell);
-    if (inCell) inCell.push(i); else cellIndex.set(cell, [i]);
-    const at = shadeOf(i), shade = dim << 24 | colours[at + 2] << 16 | colours[at + 1] << 8 | colours[at];
+    const sx = MARGIN + (x[i] - view.left) * kx, sy = MARGIN + (y[i] - view.top) * ky;
+    cellOf[i] = -1;
+    if (!list.kept[i] || !(sx >= 0 && sy >= 0 && sx < atlas.width && sy < atlas.height)) continue;
+    cellOf[i] = Math.floor(sy / CELL) * columns + Math.floor(sx / CELL);
+    cellStart[cellOf[i] + 1]++;
     const left = Math.max(0, Math.round(sx * ratio - size / 2)), upper = Math.max(0, Math.round(sy * ratio - size / 2));
-    for (let y = upper; y < Math.min(height, upper + size); y++) out.fill(shade, y * width + left, y * width + Math.min(width, left + size));
+    const right = Math.min(width, left + size), lower = Math.min(height, upper + size), shade = shades[i];
+    for (let row = upper; row < lower; row++) for (let at = row * width + left, end = row * width + right; at < end; at++) out[at] = shade;
   }
-  context.putImageData(image, 0, 0);
+  for (let cell = 0; cell < nCells; cell++) cellStart[cell + 1] += cellStart[cell];
+  const next = cellStart.slice();
+  for (let i = 0; i < all.n; i++) if (cellOf[i] >= 0) cellItems[next[cellOf[i]]++] = i;
+  context.putImageData(pixels, 0, 0);
   bus.drawn = performance.now() - started;
   drawLit();
+}
+
+// The dots' colours, kept until another figure is shown or the picture's concepts are lit.
+const shading = { key: "", shades: new Uint32Array(0) };
+function shadesOfDots() {
+  const dim = litOn() ? 90 : 215, key = atlas.colour + dim;
+  if (shading.key === key && shading.shades.length === all.n) return shading.shades;
+  const shades = new Uint32Array(all.n);
+  for (let i = 0; i < all.n; i++) {
+    const at = shadeOf(i);
+    shades[i] = (dim << 24 | colours[at + 2] << 16 | colours[at + 1] << 8 | colours[at]) >>> 0;
+  }
+  Object.assign(shading, { key, shades });
+  return shades;
 }
 
 const litOn = () => find(".pl-light").checked && bus.picture !== null && bus.picture.code.ids.length > 0;
@@ -115,9 +137,10 @@ function drawFence(context) {
 function pickDot(sx, sy) {
   const columns = Math.ceil(atlas.width / CELL), row = Math.floor(sy / CELL), column = Math.floor(sx / CELL);
   let best = -1, nearest = CELL * CELL;
-  for (let r = row - 1; r <= row + 1; r++) for (let c = column - 1; c <= column + 1; c++) {
-    for (const latent of cellIndex && cellIndex.get(r * columns + c) || []) {
-      const far = (screenX(atlas.x[latent]) - sx) ** 2 + (screenY(atlas.y[latent]) - sy) ** 2;
+  for (let r = Math.max(0, row - 1); r <= row + 1; r++) for (let c = Math.max(0, column - 1); c <= Math.min(columns - 1, column + 1); c++) {
+    const cell = r * columns + c;
+    for (let k = cellStart[cell]; k < cellStart[cell + 1]; k++) {
+      const latent = cellItems[k], far = (screenX(atlas.x[latent]) - sx) ** 2 + (screenY(atlas.y[latent]) - sy) ** 2;
       if (far < nearest) { nearest = far; best = latent; }
     }
   }
