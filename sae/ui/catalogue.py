@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_ICONS = 256
 """Icons given for one request."""
 EXEMPLARS_PER_ROW = 6
-GUESS = 0.6
+GUESS = 0.7
 """Names of less confidence than this are shown with a question mark."""
 PER_TENTH = 6
 """Exemplars shown of each tenth of the images in which a concept fires."""

@@ -100,7 +100,7 @@ function weakness(facts) {
   const { figures } = facts, said = [];
   if (!figures || facts.dead) return "";
   if (facts.rare) said.push("it fired on very few pictures, so its examples may mislead");
-  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.6) said.push("the name is a guess");
+  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.7) said.push("the name is a guess");
   if (figures.entropy !== null && figures.entropy > 1.4) said.push("its strongest pictures are of many kinds");
   if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1) said.push("its pictures look little alike");
   return said.length ? "Weak points: " + said.join("; ") + "." : "";
