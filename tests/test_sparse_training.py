@@ -115,10 +115,10 @@ def test_one_dense_product_and_no_large_array(
     groups = (64, 128, 320) if architecture == "matryoshka" else None
     x, dead = torch.randn(tokens, d_in), torch.zeros(d_sae, dtype=torch.bool)
     objective = SparseObjective(w, architecture, k=k, aux=0.3, groups=groups)
-    objective(x, dead)  # loops are compiled, buffers made
     encoder = 2 * tokens * d_in * d_sae
     for n_dead in (0, d_in // 4):
         dead[:n_dead] = True
+        objective(x, dead).loss.backward()  # loops are compiled, buffers made
         made = LargestArray()
         tracemalloc.start()
         with made, FlopCounterMode(display=False) as forward:
