@@ -97,6 +97,12 @@ function followLatentsLink() {
   if (field.value) searchText();
 }
 
+// A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
+function drawWhileIdle(rounds) {
+  const idle = window.requestIdleCallback || ((act) => setTimeout(act, 50));
+  if (rounds) idle(() => { drawDots(); drawWhileIdle(rounds - 1); });
+}
+
 async function openLatents() {
   if (!props.setup.has_index) {
     root.dataset.state = "empty";
@@ -121,6 +127,7 @@ async function openLatents() {
   offerPicture();
   followLatentsLink();
   performance.mark("patchlens-map-ready");
+  drawWhileIdle(4);
   bus.receive("latents", ({ concept }) => { field.value = "#" + concept; searchText(); });
 }
 
