@@ -79,6 +79,9 @@ class TinySearcher:
     def __init__(self, names: list[str]) -> None:
         self.names = names
 
+    def prepare(self) -> None:
+        """Nothing to read."""
+
     def by_meaning(self, text: str, k: int = 5, **_more: object) -> list[Hit]:
         fits = [i for i, name in enumerate(self.names) if name.endswith(text[-1])]
         return [Hit(i, self.names[i], 0.5 - 0.001 * n, "meaning") for n, i in enumerate(fits[:k])]

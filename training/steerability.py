@@ -24,7 +24,8 @@ from sae.steering import ClipSteerer
 from sae.steering.steerability import Steerability, steerability
 
 BUNDLED = Path(__file__).resolve().parents[1] / "sae" / "bundled" / "sae"
-WORDS = BUNDLED.parent / "words.txt"
+WORDS = (BUNDLED.parent / "words.txt", Path(__file__).parent / "steering" / "more_words.txt")
+"""The shipped vocabulary: over 5,000 words, as many as the paper's."""
 STEERABLE = 0.1
 """S above which Joseph et al. call a latent steerable."""
 
@@ -88,7 +89,9 @@ def main() -> None:
     parser.add_argument("--backbone", help="the SAE's own unless given")
     parser.add_argument("--n-images", type=int, default=16)
     parser.add_argument("--strength", type=float, default=2.0, help="times each latent's maximum")
-    parser.add_argument("--words", type=Path, help="one word a line; the shipped list unless given")
+    parser.add_argument(
+        "--words", type=Path, help="one word a line; the shipped lists unless given"
+    )
     parser.add_argument("--batch", type=int, default=64, help="latents at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-save", action="store_true", help="print only")
@@ -102,7 +105,7 @@ def main() -> None:
         if args.words
         else world_words()
         if args.data == "world"
-        else read_words(WORDS)
+        else list(dict.fromkeys(word for path in WORDS for word in read_words(path)))
     )
     with tqdm(total=args.n_images, desc="images") as bar:
         measured = steerability(

@@ -14,6 +14,10 @@ class Embedded:
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows.astype(np.float32)
 
+    def prepare(self) -> None:
+        """Find out, once, what every search needs: which rows there are and where they lie."""
+        self._there, self._centre, self._lengths  # noqa: B018
+
     def along(self, direction: np.ndarray) -> np.ndarray:
         """Products with a direction (d), float32 (n)."""
         return np.where(self._there, self.rows @ direction, -np.inf)

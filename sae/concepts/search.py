@@ -37,6 +37,11 @@ class Searcher:
         self._index = index
         self._names = NameSearch(index.names, index.name_confidences)
 
+    def prepare(self) -> None:
+        """Read the embeddings now rather than with the first search by meaning or picture."""
+        if self.has_text:
+            self._embedded.prepare()
+
     def search(
         self, query: "str | Image.Image", k: int = 5, *, backbone: Backbone | None = None
     ) -> list[Hit]:

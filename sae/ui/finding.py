@@ -25,6 +25,7 @@ class Finder:
     def __init__(self, index: "ConceptIndex", backbone: "Backbone", openings: Openings) -> None:
         self.index, self.backbone, self.openings = index, backbone, openings
         self.by_text = self.by_picture = index.searcher.has_text
+        index.searcher.prepare()
 
     def answer(self, wanted: object) -> dict[str, object]:
         """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`, or `{problem}`."""

@@ -9,7 +9,7 @@ import torch
 from sae.scenes import Scene, SceneObject, compose, kind_names
 from sae.steering.steerability import Steerability
 from tests.steering.parts import CAT
-from training.steerability import read_words, summary, world_words
+from training.steerability import WORDS, read_words, summary, world_words
 from training.steering import protocol
 from training.steering.finding import candidate_lines, dose_lines
 from training.steering.paper_score import exemplar_features, paper_scores, text_features
@@ -120,3 +120,9 @@ def test_word_lists(tmp_path):
     path.write_text("#\n")
     with pytest.raises(ValueError, match="has no words"):
         read_words(path)
+
+
+def test_the_shipped_vocabulary_has_five_thousand_words():
+    words = [word for path in WORDS for word in read_words(path)]
+    assert len(words) == len(set(words)) >= 5000
+    assert all(word == word.strip().lower() for word in words)
