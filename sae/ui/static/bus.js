@@ -7,6 +7,18 @@ const bus = window.patchlens || (window.patchlens = (() => {
     opened: location.search, // as the visitor came; the components rewrite the address soon after
     picture: null,
     icons: new Map(),
+    // Pictures of concepts, asked for once for all tabs; every part that comes is told as "icons".
+    async askIcons(server, latents) {
+      const missing = latents.filter((id) => id >= 0 && !this.icons.has(id));
+      for (const id of missing) this.icons.set(id, "");
+      for (let from = 0; from < missing.length; from += 48) {
+        const part = missing.slice(from, from + 48);
+        try {
+          for (const [id, picture] of Object.entries(await server.icons(part))) this.icons.set(Number(id), picture);
+        } catch { for (const id of part) this.icons.delete(id); }
+        this.emit("icons");
+      }
+    },
     card: { open() {}, isOpen: () => false, prefetch() {} },
     actions: [],
     on(event, act) { heard.set(event, [...(heard.get(event) || []), act]); },

@@ -53,7 +53,8 @@ function fillTable() {
   empty.hidden = n > 0;
   setText(empty, n ? "" : "No concept fits. Take away a filter, or search for something else.");
   sayWhat(chosen.length);
-  askIcons(chosen.slice(0, n)).then(showRowIcons);
+  bus.askIcons(server, chosen.slice(0, n));
+  showRowIcons();
 }
 
 function sortLatents(chosen) {
@@ -118,16 +119,7 @@ function showRowIcons() {
   }
 }
 
-async function askIcons(latents) {
-  const missing = latents.filter((id) => id >= 0 && !bus.icons.has(id));
-  for (const id of missing) bus.icons.set(id, "");
-  for (let from = 0; from < missing.length; from += 48) {
-    const part = missing.slice(from, from + 48);
-    try {
-      for (const [id, picture] of Object.entries(await server.icons(part))) bus.icons.set(Number(id), picture);
-    } catch { for (const id of part) bus.icons.delete(id); }
-  }
-}
+bus.on("icons", showRowIcons);
 
 function takeFence() {
   const inside = new Set();

@@ -173,7 +173,7 @@ function pointAt(latent, sx, sy) {
   dotTip.classList.toggle("pl-below", screenY(atlas.y[latent]) < 90);
   showDotIcon();
   clearTimeout(iconWait);
-  iconWait = setTimeout(() => askIcons([latent]).then(showDotIcon), 60);
+  iconWait = setTimeout(() => bus.askIcons(server, [latent]), 60);
 }
 
 function showDotIcon() {
@@ -181,6 +181,7 @@ function showDotIcon() {
   icon.hidden = !picture;
   if (picture) icon.src = picture;
 }
+bus.on("icons", showDotIcon);
 
 let hand = "lasso", grip = null;
 const showHand = switchGroup(find(".pl-hand"), (value) => { hand = value; showHand(value); plane.dataset.hand = value; });

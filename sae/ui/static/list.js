@@ -133,18 +133,7 @@ function fetchIcons() {
   for (let patch = 0; patch < code.patches; patch++) {
     for (const slot of rankPatches(code, [patch], "max").slots.slice(0, 6)) wanted.add(code.ids[slot]);
   }
-  askIcons([...wanted].slice(0, 256));
+  if (props.setup.has_index) bus.askIcons(server, [...wanted].slice(0, 256));
 }
 
-async function askIcons(latents) {
-  const { code } = state, missing = latents.filter((id) => !icons.has(id));
-  if (!props.setup.has_index) return;
-  for (const id of missing) icons.set(id, "");
-  for (let from = 0; from < missing.length; from += 48) {
-    const part = missing.slice(from, from + 48);
-    try {
-      for (const [id, picture] of Object.entries(await server.icons(part))) icons.set(Number(id), picture);
-    } catch { for (const id of part) icons.delete(id); }
-    if (state.code === code) renderList();
-  }
-}
+bus.on("icons", () => { if (state.code) renderList(); });

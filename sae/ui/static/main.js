@@ -109,7 +109,7 @@ function render() {
   renderSentence();
   renderTools();
   cells.forEach((cell, patch) => cell.setAttribute("aria-selected", String(state.patches.has(patch))));
-  if (state.patches.size) askIcons(rows.filter((row) => !row.item.hidden).map((row) => state.code.ids[row.slot]));
+  if (state.patches.size && props.setup.has_index) bus.askIcons(server, rows.filter((row) => !row.item.hidden).map((row) => state.code.ids[row.slot]));
   writeQuery(LENS_KEYS, lensPairs());
 }
 
