@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         embed, embedder = _embedder(options.embedder, device)
         gathered = run.gather(accelerator, embed)
-        if gathered is None:
+        if gathered is None:  # a process beside the main one: its part is done
+            accelerator.end_training()
             return
         index = run.assemble(gathered, embedder)
         _say_what_is_lost(index, out)
