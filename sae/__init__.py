@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from sae.concepts.index import ConceptIndex
     from sae.config import BackboneRef, SAEConfig
     from sae.model import SparseAutoencoder
-    from sae.scenes import Scene
     from sae.sparse import SparseLatents
     from sae.steering.steerer import Steerer
+    from sae.world.scenes import Scene
 
 __all__ = [
     "Backbone",
@@ -28,7 +28,7 @@ _HOMES = {
     "BackboneRef": "sae.config",
     "ConceptIndex": "sae.concepts.index",
     "SAEConfig": "sae.config",
-    "Scene": "sae.scenes",
+    "Scene": "sae.world.scenes",
     "SparseAutoencoder": "sae.model",
     "SparseLatents": "sae.sparse",
     "Steerer": "sae.steering.steerer",

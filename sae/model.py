@@ -14,8 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sae import artifact, hub, interop, presets
+from sae import artifact, hub, interop
 from sae.config import BackboneRef, SAEConfig
+from sae.interop import presets
 from sae.sparse import (
     SparseLatents,
     decode_sparse,
@@ -125,7 +126,7 @@ class SparseAutoencoder(nn.Module):
     ) -> Self:
         """Load an artifact (format 1) from a folder, a Hub id or `"bundled"`.
 
-        `"preset:NAME"` (or the bare name) loads a published SAE of `sae.presets`, whatever library
+        `"preset:NAME"` (or the bare name) loads a published SAE of `sae.interop.presets`, whatever library
         wrote it, and warns of what its files did not say and had to be assumed. `dtype=None` means
         float32. Nothing is unpickled and loading is strict: any difference
         between the files and what config.json promises raises `sae.artifact.ArtifactError`; a Hub

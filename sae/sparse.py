@@ -1,7 +1,7 @@
 """Sparse latents: choosing them, and decoding them without a dense `tokens × d_sae` array.
 
 Knows tensors only; nothing of configs, files or losses. Gradients flow through the values by plain
-autograd; the hand-written backward that training uses is in `sae.sparse_grad`.
+autograd; the hand-written backward that training uses is in `training.kernels.sparse_grad`.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sae import kernels
+from training import kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -15,8 +15,8 @@ import runpy, sys
 for name in "accelerate datasets gradio matplotlib numba open_clip pandas PIL timm torchvision".split():
     sys.modules[name] = None  # the GPU machine need not have it
 import torch
-from sae import kernels
-assert kernels.chosen(torch.zeros(1)).__name__ == "sae.kernels.on_cuda"
+from training import kernels
+assert kernels.chosen(torch.zeros(1)).__name__ == "training.kernels.on_cuda"
 gpu = runpy.run_path("training/bench/gpu.py")
 sizes = gpu["Sizes"](16, 24, 2, 5, images=2, pixels=16, layers=1, steps=1)
 gpu["steps"](sizes, "cpu")

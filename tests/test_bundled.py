@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from sae import Backbone, ConceptIndex, SparseAutoencoder
-from sae.scenes import Scene, SceneObject, compose, kind_names
 from sae.storage import sha256
+from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from training.world import llava
 from training.world.captions import noun_phrase
 from training.world.generator import HELD_OUT_SEED, images

@@ -16,7 +16,8 @@ from sae.model import SparseAutoencoder
 from tests.local_hub import TOKEN, LocalHub, using
 from tests.tiny_models import tiny
 from tests.tiny_saes import tiny_sae
-from training import publish, uploads
+from training import publish
+from training.loop import uploads
 from training.train import main as train
 
 ARTIFACT = {"README.md", "cfg.json", "config.json", "sae_weights.safetensors"}

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sae.scenes import Scene, SceneObject, compose, kind_names
+from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from tests.interop.published import PUBLISHED
 from tests.local_hub import TOKEN, LocalHub, using
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sae import presets
 from sae.config import BackboneRef
 from sae.hub import BUNDLED, HubError
+from sae.interop import presets
 from sae.model import SparseAutoencoder
 from sae.ui.options import load, parse
 from tests.local_hub import LocalHub, using

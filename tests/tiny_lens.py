@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 from sae.backbones import Backbone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
-from sae.scenes import BACKGROUNDS, Scene, SceneObject, compose, kind_names
+from sae.world.scenes import BACKGROUNDS, Scene, SceneObject, compose, kind_names
 
 N_IMAGES = 24
 GRID = (12, 12)

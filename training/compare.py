@@ -28,11 +28,11 @@ from sae.adaptation import bundled
 from sae.adaptation.files import CONFIG, load_head
 from sae.adaptation.heads import ZeroShotHead
 from sae.adaptation.lens import ConceptLens
-from sae.adaptation.tasks import TASKS
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, replacing, write_json
+from sae.world.tasks import TASKS
 from training.tasks.comparing import Model, Sizes, compare
 from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.figures import areas_table, draw, gains_table, report, seeds_table, table

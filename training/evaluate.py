@@ -10,8 +10,8 @@ neurons, and principal components (of tokens that the SAE was trained on). Zero-
 backbone has text and the images have labels, with activations as they are, reconstructed, and with CLS
 alone reconstructed, by the SAE and by the baselines.
 
-Knows what is printed and how baselines reconstruct. What is held out is decided in `training.unseen`,
-the passes are in `training.held_out` and `training.zero_shot`.
+Knows what is printed and how baselines reconstruct. `training.evaluation.holdout` decides what is held out,
+the passes are in `training.evaluation.measure` and `training.evaluation.zero_shot`.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.metrics.baselines import LinearUnits, pca
 from sae.model import SparseAutoencoder
-from training.held_out import figures, measure
-from training.sources import ImageSource
-from training.store import StoredRows, check_fits
-from training.streams import held_out_activations
-from training.unseen import what_is_held_out
-from training.zero_shot import zero_shot
+from training.data.sources import ImageSource
+from training.data.store import StoredRows, check_fits
+from training.data.streams import held_out_activations
+from training.evaluation.holdout import what_is_held_out
+from training.evaluation.measure import figures, measure
+from training.evaluation.zero_shot import zero_shot
 
 FIT_IMAGES = 400
 """Training images that the baselines are fitted on."""

@@ -5,7 +5,7 @@
     accelerate launch training/train.py --backbone bundled --layer -2 --data STORE …
 
 Stopped at any moment, the same command goes on: shards are written whole and never twice.
-Knows the order of things and the command line; what a store is stands in `training.store`.
+Knows the order of things and the command line; what a store is stands in `training.data.store`.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import check_policy, n_random, tokens_per_image
-from training.activations import ImageFeed
-from training.sources import ImageSource, open_source
-from training.store import is_store, open_store
-from training.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
-from training.store.reading import verify
-from training.store.writing import images_per_shard, missing, write_shards
-from training.streams import workers_for
+from training.data.image_feed import ImageFeed
+from training.data.sources import ImageSource, open_source
+from training.data.store import is_store, open_store
+from training.data.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
+from training.data.store.reading import verify
+from training.data.store.writing import images_per_shard, missing, write_shards
+from training.data.streams import workers_for
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,17 +20,17 @@ from accelerate import Accelerator
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.backbones.image_encoder import image_encoder
-from sae.concepts.assembly import N_LIT
-from sae.concepts.build import Embed
+from sae.concepts.build.assembly import N_LIT
+from sae.concepts.build.image_pass import Embed
+from sae.concepts.build.naming import MINIMUM, SURE, name_by_labels, name_by_text
+from sae.concepts.build.partial import remove_parts
 from sae.concepts.index import ConceptIndex
-from sae.concepts.naming import MINIMUM, SURE, name_by_labels, name_by_text
-from sae.concepts.partial import remove_parts
 from sae.hub import BUNDLED, local_folder
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError, sha256
+from training.data.labelled import Labelled, World, open_labelled, vocabulary
 from training.grids import draw_for_card
-from training.index_pass import Pass
-from training.labelled import Labelled, World, open_labelled, vocabulary
+from training.indexing.index_pass import Pass
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -26,8 +26,8 @@ from sae.adaptation.heads import CoOpHead, Head, LinearHead, MapleHead, VPTHead,
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.storage import write_json
-from training.interrupt import StopRequest, stop_on_signal
-from training.report import command_line
+from training.loop.interrupt import StopRequest, stop_on_signal
+from training.loop.report import command_line
 from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
 from training.tasks.outcome import checkpoint_of, finished, measure, summary

@@ -18,7 +18,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sae import artifact, cards, hub, presets
+from sae import artifact, cards, hub
+from sae.interop import presets
 from sae.storage import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -32,8 +32,8 @@ STEERABLE = 0.1
 
 def world_words() -> list[str]:
     """The emoji world's nouns: kinds, groups, realms and backgrounds, all that its CLIP knows."""
-    from sae.backgrounds import BACKGROUNDS
-    from sae.scenes import kinds
+    from sae.world.backgrounds import BACKGROUNDS
+    from sae.world.scenes import kinds
 
     nouns = {word for kind in kinds() for word in (kind.name, kind.group, kind.realm)}
     return sorted(nouns | set(BACKGROUNDS))
@@ -54,7 +54,7 @@ def pictures(data: str, n: int) -> list[Image.Image]:
         from training.world.generator import HELD_OUT_SEED, images
 
         return [Image.fromarray(picture) for picture in images(HELD_OUT_SEED + 8800, n)[0]]
-    from training.sources import open_source
+    from training.data.sources import open_source
 
     _, source = open_source(data, seed=0, n_eval=n)
     return [source.load(source.at(place, 0)) for place in range(min(n, len(source.numbers)))]

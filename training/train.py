@@ -3,8 +3,8 @@
     accelerate launch training/train.py --backbone bundled --data world --layer -2 \\
         --arch topk --d-sae 1024 --k 16 --steps 100 --out runs/first
 
-Knows the order of things: open, train, save. How a step works is in `training.run`, what a finished
-run leaves behind in `training.results`.
+Knows the order of things: open, train, save. How a step works is in `training.loop.run`, what a finished
+run leaves behind in `training.loop.results`.
 """
 
 import os
@@ -23,16 +23,16 @@ import torch
 from accelerate import Accelerator
 
 from sae.backbones import Backbone
-from training import curves, report
-from training.checkpoints import NotSaved
-from training.command_line import parse_config
-from training.config import TrainConfig
-from training.interrupt import stop_on_signal
-from training.monitor import LOG, Monitor, trackers
-from training.results import Results
-from training.run import Run
-from training.sources import open_source
-from training.sweep import members
+from training.data.sources import open_source
+from training.loop import curves, report
+from training.loop.checkpoints import NotSaved
+from training.loop.command_line import parse_config
+from training.loop.config import TrainConfig
+from training.loop.interrupt import stop_on_signal
+from training.loop.monitor import LOG, Monitor, trackers
+from training.loop.results import Results
+from training.loop.run import Run
+from training.loop.sweep import members
 
 OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
 OURS += (LOG, curves.FILE, "exemplars.webp")

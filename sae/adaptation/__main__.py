@@ -12,7 +12,7 @@ from pathlib import Path
 from sae.adaptation.classes import checked_classes
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import POSITIONS
-from sae.adaptation.official import read_coop, read_maple
+from sae.adaptation.published import read_coop, read_maple
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 

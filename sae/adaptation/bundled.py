@@ -10,9 +10,9 @@ from typing import Any
 
 from sae.adaptation.files import CONFIG, METRICS, StoredHead, load_head
 from sae.adaptation.heads import ZeroShotHead
-from sae.adaptation.tasks import TASKS, Task, task
 from sae.backbones.prompting import ClipParts
 from sae.storage import read_json
+from sae.world.tasks import TASKS, Task, task
 
 ROOT = Path(__file__).resolve().parents[1] / "bundled" / "heads"
 RESULTS = "compare.json"

@@ -25,11 +25,11 @@ from sae.adaptation.classifier import Classifier
 from sae.adaptation.explanation import ConceptRow, Explanation, Prediction, Side, ranked
 from sae.adaptation.heads import ZeroShotHead
 from sae.adaptation.lens import ConceptLens, ErrorTerm, Reading
-from sae.adaptation.tasks import task
 from sae.backbones.base import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
 from sae.sparse import SparseLatents
+from sae.world.tasks import task
 
 MAX_WORDS = 200
 """Longest free text, in letters."""

@@ -1,7 +1,7 @@
 """ConceptIndex: what each latent stands for over a data set, as stored beside an SAE.
 
 Knows the index's content and how to answer "what is latent 12?" and "which latents are like this?". Knows
-nothing of models but the text tower that a search by meaning asks; `sae.concepts.build` and its
+nothing of models but the text tower that a search by meaning asks; `sae.concepts.build.image_pass` and its
 neighbours make an index, `sae.concepts.files` says how it lies on disk.
 """
 
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae import presets
 from sae.artifact import CONFIG, WEIGHTS
 from sae.concepts import files
+from sae.concepts.build.gathering import histogram_edges
 from sae.concepts.checks import AGAIN, check
 from sae.concepts.class_table import ClassTable
 from sae.concepts.concept import LEVELS, ClassCount, Concept, Exemplar, Hit, Neighbour
 from sae.concepts.content import STATISTICS, IndexContent
 from sae.concepts.described import Described
 from sae.concepts.exemplar_table import ExemplarTable
-from sae.concepts.gathering import histogram_edges
 from sae.concepts.search import Searcher
 from sae.concepts.table import index_frame, index_html
 from sae.hub import HubError, local_folder, push_folder
+from sae.interop import presets
 from sae.storage import ArtifactError, read_json
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.concepts.build import sparse_codes
+from sae.concepts.build.image_pass import sparse_codes
 from sae.concepts.concept import Hit
 from sae.concepts.embedded import Embedded
 from sae.concepts.lit_regions import region_features

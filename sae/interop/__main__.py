@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from sae import artifact, hub, interop, presets
+from sae import artifact, hub, interop
 from sae.config import TOKEN_POLICIES
-from sae.interop import Conversion, Hints, visaebench
+from sae.interop import Conversion, Hints, presets, visaebench
 from sae.interop.recipe import Reading, Recipe, own, unfolded
 from sae.interop.source import PICKLES
 from sae.model import SparseAutoencoder

@@ -19,7 +19,7 @@ from sae.backbones.vlm_layout import PatchLayout
 from sae.backbones.vlm_replay import Capture, capture, replaying
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
-from sae.steering.applying import Activations
+from sae.steering.activations import Activations
 from sae.steering.checks import check_edits, check_image
 from sae.steering.edits import EVERYWHERE, Edit, Mode, Scope, Units, as_edits
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones.vlm_replay import Capture
-from sae.steering.applying import Activations
+from sae.steering.activations import Activations
 
 if TYPE_CHECKING:
     from sae.steering.steerer import Steerer

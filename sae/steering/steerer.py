@@ -20,10 +20,9 @@ from sae.backbones.vlm import VisionLanguage
 from sae.backbones.vlm_generate import Stream, Writing, write
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
+from sae.steering.activations import Activations
 from sae.steering.answers import Captions, CaptionStream, NextTokens, next_tokens_of
-from sae.steering.applying import Activations
 from sae.steering.checks import check_edits, check_image, check_pair, check_room, check_same_tower
-from sae.steering.control import control_change, control_latent
 from sae.steering.edits import (
     EVERYWHERE,
     MEASURED,
@@ -36,6 +35,7 @@ from sae.steering.edits import (
 )
 from sae.steering.loading import index_beside
 from sae.steering.prepared import Prepared
+from sae.steering.random_control import control_change, control_latent
 from sae.steering.words import word_tokens
 
 Edits = Mapping[int, float] | Iterable[Edit]

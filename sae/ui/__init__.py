@@ -56,11 +56,11 @@ def build_demo(
     from sae.ui.catalogue import Catalogue
     from sae.ui.compare_desk import CompareDesk
     from sae.ui.compare_tab import compare_tab
-    from sae.ui.finding import Finder
+    from sae.ui.concepts_desk import Openings
+    from sae.ui.concepts_tab import concepts_tab
     from sae.ui.header import Header, facts
+    from sae.ui.latents_desk import Finder
     from sae.ui.latents_tab import latents_tab
-    from sae.ui.lens import concepts_tab
-    from sae.ui.openings import Openings
     from sae.ui.steer_desk import SteerDesk
     from sae.ui.steer_tab import steer_tab
 

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from sae.storage import plain_key
-from sae.ui.asking import Json, Turn, answered
 from sae.ui.catalogue import Catalogue
-from sae.ui.openings import Openings
+from sae.ui.concepts_desk import Openings
+from sae.ui.dispatch import Json, Turn, answered
 from sae.views.code import to_base64
 from sae.views.pictures import display_copy
 
@@ -57,7 +57,7 @@ class CompareDesk:
 
     def _draw_sample(self, task_name: str, split: str, number: int) -> tuple[Image.Image, str]:
         """Test picture `number` of a task and its class; the same number is the same picture."""
-        from sae.adaptation.tasks import task
+        from sae.world.tasks import task
 
         found = task(task_name)
         names = found.classes(split)

@@ -7,8 +7,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import (
+from sae.ui.examples import picture_of
+from sae.views.pictures import data_uri, thumbnail
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import (
     ANGLES,
     MAX_OBJECTS,
     OBJECT_SIZES,
@@ -18,8 +20,6 @@ from sae.scenes import (
     SceneObject,
     kinds,
 )
-from sae.ui.examples import picture_of
-from sae.views.pictures import data_uri, thumbnail
 
 _SHEET = Path(__file__).parent.parent / "bundled" / "sprites.webp"
 _LAYOUT = _SHEET.with_suffix(".json")

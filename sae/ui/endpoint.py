@@ -10,7 +10,7 @@ import gradio as gr
 
 from sae.images import ImageError
 from sae.ui.catalogue import Catalogue
-from sae.ui.openings import Openings
+from sae.ui.concepts_desk import Openings
 from sae.views.ranking import rank
 
 MAX_ROWS = 64

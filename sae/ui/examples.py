@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from sae.scenes import Scene, SceneObject, compose
 from sae.views.code import Code
+from sae.world.scenes import Scene, SceneObject, compose
 
 
 class Example(NamedTuple):

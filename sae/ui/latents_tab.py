@@ -6,7 +6,7 @@ Knows: Gradio and who answers. Does not know: how figures are packed or how a se
 import gradio as gr
 
 from sae.ui.catalogue import Catalogue
-from sae.ui.finding import Finder
+from sae.ui.latents_desk import Finder
 from sae.ui.overview import Overview
 from sae.ui.static_files import LATENTS_SCRIPTS, script, template
 from sae.views.code import to_base64

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sae.scenes import Scene, SceneObject, kind_names
+from sae.world.scenes import Scene, SceneObject, kind_names
 
 VERSION = "1"
 KEYS = ("v", "img", "p", "z", "rank", "scale", "card")

@@ -121,8 +121,8 @@ def load(options: Options) -> Loaded:
     are those of the loaders: each names what was found, what was expected and the next step.
     """
     from sae.backbones import Backbone
+    from sae.interop.presets import find, is_preset
     from sae.model import SparseAutoencoder
-    from sae.presets import find, is_preset
 
     device = _device(options.device)
     if is_preset(options.sae) and find(options.sae).repo == "bundled":

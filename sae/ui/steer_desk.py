@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from sae.steering.edits import SteerRequest
 from sae.steering.snippet import python_for
 from sae.storage import plain_key
-from sae.ui.asking import Json, Turn, answered, problem
 from sae.ui.catalogue import Catalogue
-from sae.ui.openings import Openings
+from sae.ui.concepts_desk import Openings
+from sae.ui.dispatch import Json, Turn, answered, problem
 
 if TYPE_CHECKING:
     from sae.steering import Prepared, Steerer

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from sae.adaptation.attribution import attribute, score_of
-from sae.adaptation.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
 from sae.backbones.prompting import VisionPrompts
 from tests.adaptation.small import pictures, small_lens, small_parts
+from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from transformers import AutoTokenizer, CLIPModel
 from sae.adaptation import bundled
 from sae.adaptation.classifier import accuracy, classify
 from sae.adaptation.compare import Comparison
-from sae.adaptation.tasks import TASKS, task
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.storage import read_json
+from sae.world.tasks import TASKS, task
 
 EXPECTED = ["zero_shot", "coop", "vpt", "maple"]
 

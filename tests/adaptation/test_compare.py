@@ -9,7 +9,7 @@ from sae.adaptation import bundled
 from sae.adaptation.compare import Comparison
 from sae.adaptation.files import save_head
 from sae.adaptation.heads import MapleHead, VPTHead, ZeroShotHead
-from sae.adaptation.tasks import SPLITS, TASKS, task
+from sae.world.tasks import SPLITS, TASKS, task
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_lens, small_parts
 
 

@@ -8,7 +8,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from sae.model import SparseAutoencoder
-from sae.scenes import Scene, SceneObject, compose
+from sae.world.scenes import Scene, SceneObject, compose
 from tests.browser.lens_page import query
 from tests.browser.serving import chromium, served
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from sae import Steerer
-from sae.scenes import Scene, SceneObject, compose
 from sae.steering import Prepared
+from sae.world.scenes import Scene, SceneObject, compose
 from tests.steering.parts import PROMPT
 
 

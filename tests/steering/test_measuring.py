@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sae.scenes import Scene, SceneObject, compose, kind_names
 from sae.steering.steerability import Steerability
+from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from tests.steering.parts import CAT
 from training.steerability import WORDS, read_words, summary, world_words
 from training.steering import protocol
-from training.steering.finding import candidate_lines, dose_lines
+from training.steering.guesses import candidate_lines, dose_lines
 from training.steering.paper_score import exemplar_features, paper_scores, text_features
 from training.steering.protocol import add_direction, measure, set_latents
 from training.steering.selection import Selection, patches_under, select

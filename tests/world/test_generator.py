@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sae.scenes import TRAINING_STYLES
+from sae.world.scenes import TRAINING_STYLES
 from training.world.generator import images, sample_scene
 
 
@@ -30,7 +30,7 @@ def test_streams_are_reproducible_and_differ():
 
 
 def test_objects_hardly_overlap():
-    from sae.scenes import compose
+    from sae.world.scenes import compose
 
     rng = np.random.default_rng(0)
     hidden = []

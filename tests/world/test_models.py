@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sae.scenes import Scene, SceneObject, compose, kind_names
+from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from training.world import clip, llava
 from training.world.fit import FitConfig, fit, learning_rate
 from training.world.questions import PROMPT

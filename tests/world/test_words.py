@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sae.scenes import Scene, SceneObject, kinds
+from sae.world.scenes import Scene, SceneObject, kinds
 from training.world.captions import caption, noun_phrase
 from training.world.generator import sample_scene
 from training.world.questions import PROMPT, description, is_there, main_object, questions

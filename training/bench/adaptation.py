@@ -21,11 +21,11 @@ from sae.adaptation.classifier import Classifier
 from sae.adaptation.compare import Comparison
 from sae.adaptation.heads import MapleHead
 from sae.adaptation.lens import ConceptLens
-from sae.adaptation.masking import Masks, ranks_of, sweep
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from training.tasks.masking import Masks, ranks_of, sweep
 
 D_SAE, N_CLASSES = 49_152, 100
 LIMIT_S, LIMIT_GIB, LIMIT_PASSES = 6.0, 6.0, 3.0

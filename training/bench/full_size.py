@@ -20,7 +20,7 @@ from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
-from sae.ui.openings import Openings
+from sae.ui.concepts_desk import Openings
 
 D_SAE = 49_152
 LIMIT_S, LIMIT_GIB = 2.5, 4.0

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from training.objective import Objective
-from training.parameters import TrainableSAE
-from training.sparse_objective import SparseObjective
-from training.update import Update
+from training.loop.objective import Objective
+from training.loop.parameters import TrainableSAE
+from training.loop.sparse_objective import SparseObjective
+from training.loop.update import Update
 
 PATCHSAE_TOKENS = 516e6
 

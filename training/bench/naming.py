@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
-from sae.backgrounds import BACKGROUNDS
-from sae.concepts.build import patch_tokens, sparse_codes
+from sae.concepts.build.image_pass import patch_tokens, sparse_codes
+from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.index import ConceptIndex
-from sae.concepts.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.text import phrases_of
 from sae.model import SparseAutoencoder
-from sae.scenes import Rendered, Scene, compose, kinds, patch_labels
-from training.labelled import world_words
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels
+from training.data.labelled import world_words
 from training.world.generator import HELD_OUT_SEED, scenes
 
 SHARE = 0.6

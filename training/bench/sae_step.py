@@ -24,12 +24,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from sae.kernels import has_fast_bfloat16
 from training.bench.peers.timing import BATCH, D_IN, D_SAE, K, timed
-from training.objective import Objective
-from training.parameters import TrainableSAE
-from training.sparse_objective import SparseObjective
-from training.update import Update
+from training.kernels import has_fast_bfloat16
+from training.loop.objective import Objective
+from training.loop.parameters import TrainableSAE
+from training.loop.sparse_objective import SparseObjective
+from training.loop.update import Update
 
 GROUPS = (768, 1536, 3072, 6912)
 OURS = ("topk", "topk, bf16 selection", "topk, no screening", "topk, plain torch")

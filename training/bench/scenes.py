@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from sae.scenes import compose
+from sae.world.scenes import compose
 from training.world.generator import sample_scene
 
 

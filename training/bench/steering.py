@@ -21,10 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae import Steerer
-from sae.scenes import kind_names
 from sae.steering.recipes import INSERT_DOSE, SUPPRESS_DOSE
+from sae.world.scenes import kind_names
 from training.steering import protocol
-from training.steering.finding import DOSE, candidate_lines, dose_lines
+from training.steering.guesses import DOSE, candidate_lines, dose_lines
 from training.steering.paper_score import paper_scores
 from training.steering.protocol import (
     add_direction,

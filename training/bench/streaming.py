@@ -22,14 +22,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
-from sae.scenes import compose
-from training.activations import Opening
-from training.ahead import ahead
-from training.config import TrainConfig
-from training.interrupt import StopRequest
-from training.run import Run
-from training.sources import ImageSource, open_whole
-from training.streams import workers_for
+from sae.world.scenes import compose
+from training.data.image_feed import Opening
+from training.data.prefetch import ahead
+from training.data.sources import ImageSource, open_whole
+from training.data.streams import workers_for
+from training.loop.config import TrainConfig
+from training.loop.interrupt import StopRequest
+from training.loop.run import Run
 from training.world.generator import sample_scene
 
 GOAL = 0.9

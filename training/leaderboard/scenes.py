@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sae.backbones import Backbone
-from sae.scenes import SIZE, compose
+from sae.world.scenes import SIZE, compose
 from training.leaderboard.kept import Kept
 from training.world.factors import Factors, factors_of
 from training.world.generator import scenes

@@ -1,6 +1,6 @@
 """Trains small SAEs on activations held in memory, also with a random decoder that stays as it is.
 
-Knows `training.trainee` and cached activations: architectures, sizes and seeds differ in nothing else.
+Knows `training.loop.trainer` and cached activations: architectures, sizes and seeds differ in nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from sae.config import BackboneRef
 from sae.metrics.reconstruction import ReconstructionMeter
 from sae.metrics.stability import stability
 from sae.model import SparseAutoencoder
-from training.config import TrainConfig
 from training.leaderboard.scenes import Half
-from training.trainee import Trainee
+from training.loop.config import TrainConfig
+from training.loop.trainer import Trainee
 
 FROZEN = "frozen"
 """In front of an architecture's name: its decoder stays random, only the rest learns."""

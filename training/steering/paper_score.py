@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from sae.images import open_image
-from sae.scenes import SIZE, kind_names
 from sae.steering import Edit, Prepared, Steerer
+from sae.world.scenes import SIZE, kind_names
 from training.steering.protocol import captions
 from training.world.generator import HELD_OUT_SEED, images
 

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones.vlm_generate import write
-from sae.scenes import Scene, kind_names
 from sae.steering import Edit, Prepared, Scope, Steerer
+from sae.world.scenes import Scene, kind_names
 from training.steering.selection import Selection, patches_under
 from training.world.generator import HELD_OUT_SEED, images
 

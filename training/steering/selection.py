@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sae.backbones import Backbone
 from sae.metrics.auroc import auroc
-from sae.scenes import OBJECT_SIZES, SIZE, Scene, SceneObject, kind_names
 from sae.steering import Steerer
+from sae.world.scenes import OBJECT_SIZES, SIZE, Scene, SceneObject, kind_names
 from training.world.generator import HELD_OUT_SEED, images
 
 SELECTION_SEED = HELD_OUT_SEED + 9000

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from sae.adaptation.classifier import Classifier
-from sae.adaptation.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
 from sae.adaptation.heads import Head
 from sae.adaptation.lens import ConceptLens, Reading, image_sums
-from sae.adaptation.masking import families_of, sweep, usual_ks
-from sae.adaptation.overlap import add_class_counts, correlation, overlap, scatter_points
 from sae.adaptation.prompted_text import template_features
 from training.tasks.data import Labelled, TaskData
+from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
+from training.tasks.masking import families_of, sweep, usual_ks
+from training.tasks.overlap import add_class_counts, correlation, overlap, scatter_points
 
 CHUNK = 40
 

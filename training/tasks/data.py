@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from sae.adaptation.classes import checked_classes
-from sae.adaptation.tasks import Task, task
 from sae.images import open_image
+from sae.world.tasks import Task, task
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 MAX_PER_CLASS = 100_000

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import Scene, SceneObject, kinds
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import Scene, SceneObject, kinds
 
 P_SIZE, P_BACKGROUND, P_WIDER = 0.3, 0.7, 0.1
 """How often a caption tells an object's size, the background, and uses a wider word for an object."""

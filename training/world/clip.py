@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import SIZE, compose, kind_names, patch_labels
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import SIZE, compose, kind_names, patch_labels
 from training.world.captions import caption
 from training.world.fit import FitConfig, fit
 from training.world.generator import HELD_OUT_SEED, sample_scene

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import TRAINING_STYLES, kind_names
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import TRAINING_STYLES, kind_names
 from training.world.captions import noun_phrase, place_phrase
 from training.world.generator import images
 from training.world.tokens import make_image_processor, make_tokenizer

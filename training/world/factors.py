@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import (
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import (
     OBJECT_SIZES,
     TRAINING_STYLES,
     Scene,

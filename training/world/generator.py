@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sae.backgrounds import BACKGROUNDS
-from sae.scenes import (
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import (
     ANGLES,
     MAX_OBJECTS,
     OBJECT_SIZES,

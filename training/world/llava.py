@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from sae.scenes import SIZE, compose
+from sae.world.scenes import SIZE, compose
 from training.world.fit import FitConfig, fit
 from training.world.generator import HELD_OUT_SEED, images, sample_scene
 from training.world.questions import PROMPT, description, main_object, questions

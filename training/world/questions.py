@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sae.scenes import OBJECT_SIZES, Scene, kind_names, kinds
+from sae.world.scenes import OBJECT_SIZES, Scene, kind_names, kinds
 from training.world.captions import NUMBER_WORDS, join, noun_phrase, place_phrase
 
 DESCRIBE = (

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from sae.scenes import SIZE
+from sae.world.scenes import SIZE
 from training.world.captions import vocabulary
 
 SPECIAL = ("<pad>", "<unk>", "<mask>", "<s>", "</s>", "<image>")

@@ -1,0 +1,245 @@
+"""One pass over images: everything that an index needs to know, in memory bounded by its settings.
+
+Knows the rows that a batch lights up (`Firings`) and what to keep of them; knows nothing of backbones,
+files or names. Nothing depends on the order of images, and `merge` of two parts gives the very bits that
+one pass over all images gives (the MonoSemanticity sums alone are float64 sums: equal to about 1e-12).
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from sae.concepts.build.counts import ExactSum, SparseCounts
+from sae.concepts.build.firings import N_PATCHES, Firings
+from sae.concepts.build.best_rows import Table, by_chance, falling
+from sae.metrics.monosemanticity import MonosemanticityMeter
+
+N_BINS = 32
+
+
+def histogram_edges() -> np.ndarray:
+    """N_BINS + 1 edges, half an octave apart, from 2^-10 to 2^6; the same for every latent, so that
+    histograms of two data sets can be added."""
+    return 2.0 ** (np.arange(N_BINS + 1) / 2 - 10)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for, and so how much memory a pass takes: see `Gathered`."""
+
+    d_sae: int
+    n_data: int
+    """Images of the data set; their numbers are below this."""
+    n_classes: int = 0
+    tau: float = 0.2
+    """PatchSAE's equation 4: a token counts for its image's class if its activation exceeds this."""
+    n_top: int = 9
+    """Strongest images kept for a latent."""
+    n_reference: int = 10
+    """Images of largest mean activation that label entropy is taken over (PatchSAE, section 3)."""
+    n_sample: int = 30
+    """Images drawn by chance among those on which a latent fires: exemplars by decile."""
+    n_cofiring_images: int = 16384
+    """Images drawn by chance whose strongest latents are kept, for co-activation."""
+    n_cofiring: int = 64
+    """Strongest latents kept of such an image."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n_data < 2**31 or not 0 <= self.n_classes < 2**16:
+            raise ValueError(
+                f"An index takes 1 to {2**31 - 1} images and at most {2**16 - 1} classes; got "
+                f"{self.n_data} and {self.n_classes}."
+            )
+        if not (np.isfinite(self.tau) and self.tau >= 0):
+            raise ValueError(f"tau must be a number of at least 0, got {self.tau}.")
+
+
+class Gathered:
+    """What is known after some of the images; memory is O(d_sae × kept rows + d_sae × classes seen)."""
+
+    def __init__(
+        self, settings: Settings, *, d_embedding: int | None = None, d_in: int | None = None
+    ) -> None:
+        self.settings = settings
+        n = settings.d_sae
+        shown = {"patches": ((N_PATCHES,), np.uint16), "values": ((N_PATCHES,), np.float16)}
+        self.tables = {
+            "top": Table(n, settings.n_top, shown),
+            "reference": Table(n, settings.n_reference, {"labels": ((), np.int32)}),
+            "sample": Table(n, settings.n_sample, shown | {"activations": ((), np.float32)}),
+            "cofiring": Table(
+                1, settings.n_cofiring_images, {"latents": ((settings.n_cofiring,), np.int32)}
+            ),
+        }
+        self.sums = {"mean": ExactSum(n), "patch_mean": ExactSum(n)}
+        self.class_tokens = SparseCounts()
+        self.counts = {
+            "images": np.zeros(n, np.int64),
+            "patch_images": np.zeros(n, np.int64),
+            "tokens": np.zeros(n, np.int64),
+            "patch_tokens": np.zeros(n, np.int64),
+            "histogram": np.zeros(n * N_BINS, np.int64),
+            "class_images": np.zeros(settings.n_classes, np.int64),
+            "seen": np.zeros(settings.n_data, bool),
+            "totals": np.zeros(4, np.int64),  # images, tokens, patches, unreadable images
+        }
+        self.peaks = np.zeros(n, np.float32)
+        self.meters = {}
+        if d_embedding is not None:
+            self.meters["latents"] = MonosemanticityMeter(n, d_embedding)
+            if d_in is not None:
+                self.meters["neurons"] = MonosemanticityMeter(d_in, d_embedding)
+
+    @property
+    def n_images(self) -> int:
+        """Images gathered so far."""
+        return int(self.counts["totals"][0])
+
+    @property
+    def n_unreadable(self) -> int:
+        """Images that could not be opened so far."""
+        return int(self.counts["totals"][3])
+
+    def skip(self, numbers: np.ndarray) -> None:
+        """Note images that could not be opened."""
+        self._see(np.asarray(numbers, np.int64))
+        self.counts["totals"][3] += len(numbers)
+
+    def add(
+        self,
+        fired: Firings,
+        embeddings: np.ndarray | torch.Tensor | None = None,
+        neurons: np.ndarray | torch.Tensor | None = None,
+    ) -> None:
+        """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for, and
+        `neurons` (images, d_in), mean activations over tokens, where that of raw neurons is too."""
+        self._see(fired.numbers)
+        n = len(fired.numbers)
+        self.counts["totals"][:3] += (n, n * fired.n_tokens, n * fired.n_patches)
+        classes = fired.labels[fired.labels >= 0]
+        self.counts["class_images"] += np.bincount(classes, minlength=self.settings.n_classes)
+        self._count(fired)
+        self._count_classes(fired)
+        self._offer(fired)
+        if "latents" in self.meters:
+            shape = (n, self.settings.d_sae)
+            means = sparse.csr_array((fired.mean, (fired.image, fired.latent)), shape=shape)
+            self.meters["latents"].update(means, embeddings)
+        if "neurons" in self.meters:
+            self.meters["neurons"].update(neurons, embeddings)
+
+    def _see(self, numbers: np.ndarray) -> None:
+        if self.counts["seen"][numbers].any():
+            raise ValueError("An image was added to the index twice; each may be added once.")
+        self.counts["seen"][numbers] = True
+
+    def _count(self, fired: Firings) -> None:
+        latent, n = fired.latent, self.settings.d_sae
+        on_patches = fired.patches > 0
+        self.counts["images"] += np.bincount(latent, minlength=n)
+        self.counts["patch_images"] += np.bincount(latent[on_patches], minlength=n)
+        for name in ("tokens", "patches"):
+            found = np.bincount(latent, weights=getattr(fired, name), minlength=n)
+            self.counts["tokens" if name == "tokens" else "patch_tokens"] += found.astype(np.int64)
+        bins = np.searchsorted(histogram_edges(), fired.maximum, side="right") - 1
+        key = latent.astype(np.int64) * N_BINS + np.clip(bins, 0, N_BINS - 1)
+        self.counts["histogram"] += np.bincount(key, minlength=n * N_BINS)
+        np.maximum.at(self.peaks, latent, fired.maximum)
+        self.sums["mean"].add(latent, fired.mean)
+        if fired.n_patches:
+            self.sums["patch_mean"].add(latent, fired.patch_total / fired.n_patches)
+
+    def _count_classes(self, fired: Firings) -> None:
+        """PatchSAE, equation 5: tokens above tau, by latent and class of the image."""
+        label = fired.labels[fired.image]
+        rows = np.flatnonzero((label >= 0) & (fired.above > 0))
+        key = fired.latent[rows].astype(np.int64) * self.settings.n_classes + label[rows]
+        self.class_tokens.add(key, fired.above[rows])
+
+    def _offer(self, fired: Firings) -> None:
+        def shown(rows: np.ndarray) -> dict[str, np.ndarray]:
+            patches, values = fired.strongest_patches(rows)
+            return {"patches": patches, "values": values}
+
+        def sampled(rows: np.ndarray) -> dict[str, np.ndarray]:
+            return shown(rows) | {"activations": fired.maximum[rows]}
+
+        def labelled(rows: np.ndarray) -> dict[str, np.ndarray]:
+            return {"labels": fired.labels[fired.image[rows]]}
+
+        number, tables = fired.number, self.tables
+        tables["top"].offer(fired.latent, falling(fired.maximum, number), shown)
+        tables["reference"].offer(fired.latent, falling(fired.mean, number), labelled)
+        tables["sample"].offer(fired.latent, by_chance(number), sampled)
+        tables["cofiring"].offer(
+            np.zeros(len(fired.numbers), np.int64),
+            by_chance(fired.numbers),
+            lambda images: {"latents": _strongest_latents(fired, images, self.settings.n_cofiring)},
+        )
+
+    def merge(self, other: "Gathered") -> None:
+        """Add what `other` gathered over other images with the same settings."""
+        if other.settings != self.settings or other.meters.keys() != self.meters.keys():
+            raise ValueError(
+                f"These parts of an index do not fit together: {other.settings} and {self.settings}."
+            )
+        if (self.counts["seen"] & other.counts["seen"]).any():
+            raise ValueError("These parts of an index share images; each image may be in one part.")
+        for name in self.counts:
+            self.counts[name] += other.counts[name]
+        for mine, others in ((self.tables, other.tables), (self.sums, other.sums)):
+            for name in mine:
+                mine[name].merge(others[name])
+        self.class_tokens.merge(other.class_tokens)
+        np.maximum(self.peaks, other.peaks, out=self.peaks)
+        for name, meter in self.meters.items():
+            meter.merge(other.meters[name])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything, as named arrays; the same bits for the same images."""
+        found = {f"counts.{name}": array for name, array in self.counts.items()}
+        parts = {**self.tables, **self.sums, "class_tokens": self.class_tokens}
+        for name, part in parts.items():
+            found |= {f"{name}.{key}": array for key, array in part.state().items()}
+        found["peaks"] = self.peaks
+        for name, meter in self.meters.items():
+            found |= {f"meter.{name}.{key}": row.numpy() for key, row in meter.state().items()}
+        return found
+
+    @classmethod
+    def from_state(cls, settings: Settings, state: dict[str, np.ndarray]) -> "Gathered":
+        """Go on from a state that was gathered with the same settings."""
+        made = cls(settings)
+        parts = {**made.tables, **made.sums, "class_tokens": made.class_tokens}
+        for name, part in parts.items():
+            part.restore(_under(name, state))
+        for name, array in _under("counts", state).items():
+            made.counts[name] = array.copy()
+        made.peaks = state["peaks"].copy()
+        for name in ("latents", "neurons"):
+            if meter := _under(f"meter.{name}", state):
+                tensors = {key: torch.from_numpy(np.array(array)) for key, array in meter.items()}
+                made.meters[name] = MonosemanticityMeter.from_state(tensors)
+        return made
+
+    def fingerprint(self) -> dict[str, object]:
+        """What another part must share to be merged with this one."""
+        return asdict(self.settings) | {"monosemanticity": sorted(self.meters)}
+
+
+def _under(name: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def _strongest_latents(fired: Firings, images: np.ndarray, n: int) -> np.ndarray:
+    """The n latents of largest maximum on some images of a batch: int32 (images, n), -1 for none."""
+    found = np.full((len(images), n), -1, np.int32)
+    bounds = np.searchsorted(fired.image, np.arange(len(fired.numbers) + 1))
+    for row, image in enumerate(images):
+        part = slice(bounds[image], bounds[image + 1])
+        order = np.argsort(-fired.maximum[part], kind="stable")[:n]
+        found[row, : len(order)] = fired.latent[part][order]
+    return found

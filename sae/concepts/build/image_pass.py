@@ -1,0 +1,189 @@
+"""From images to an index's raw facts: backbone, sparse code, and one call to `Gathered` a batch.
+
+Knows data sets by number, backbones and SAEs; knows nothing of files, names or processes. While the model
+works on a batch, the next one is read and framed in the background.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sae.backbones import Backbone
+from sae.backbones.tokens import chosen_tokens
+from sae.concepts.build.firings import Firings, firings_of
+from sae.concepts.build.gathering import Gathered, Settings
+from sae.images import ImageError
+from sae.model import SparseAutoencoder
+
+MAX_UNREADABLE = 0.05
+"""Share of images that may be unreadable (ten always may) before the pass stops."""
+
+
+class Item(NamedTuple):
+    """An image of the data set with its class label and its caption, "" where unknown."""
+
+    image: Image.Image
+    label: str = ""
+    caption: str = ""
+
+
+class Data(Protocol):
+    """What an index is built over: a name, all class names, a length, and images by number."""
+
+    name: str
+    classes: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Item:
+        """ImageError where the image cannot be read."""
+
+
+Embed = Callable[[list[Image.Image]], Tensor]
+"""Images to vectors (n, d) that say how alike images are; any encoder."""
+
+
+class _Read(NamedTuple):
+    """One batch, read from disk."""
+
+    numbers: list[int]
+    items: list[Item]
+    bad: list[int]
+    reason: str
+    inputs: dict[str, Tensor] | None
+
+
+def settings_for(data: Data, sae: SparseAutoencoder, **options: float) -> Settings:
+    """The settings of a pass over `data`; ValueError for an empty data set or too many classes."""
+    if not len(data):
+        raise ValueError(f"{data.name}: it has no images; an index needs at least one.")
+    return Settings(sae.cfg.d_sae, len(data), len(data.classes), **options)
+
+
+def gather(
+    data: Data,
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    gathered: Gathered,
+    batches: Sequence[np.ndarray],
+    *,
+    embed: Embed | None = None,
+    done: Callable[[int], None] = lambda _n: None,
+) -> None:
+    """Add batches of image numbers to `gathered`; after each, `done(number of images)`.
+
+    Images that cannot be opened are counted (`gathered.n_unreadable`); ImageError if they are more
+    than MAX_UNREADABLE of all so far.
+    """
+    for read in _ahead(data, backbone, batches):
+        if read.bad:
+            gathered.skip(np.array(read.bad))
+            _check_unreadable(data, gathered, read.reason)
+        if read.items:
+            fired, neurons = _firings(read, data, backbone, sae, gathered.settings)
+            vectors = embed([item.image for item in read.items]) if embed else None
+            gathered.add(fired, vectors, neurons)
+        done(len(read.numbers) + len(read.bad))
+
+
+def _ahead(data: Data, backbone: Backbone, batches: Sequence[np.ndarray]) -> Iterator[_Read]:
+    """The batches one after another, the next one being read meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
+        waiting = None
+        for numbers in batches:
+            following = reader.submit(_read, data, backbone, numbers)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _read(data: Data, backbone: Backbone, numbers: np.ndarray) -> _Read:
+    kept, items, bad, reason = [], [], [], ""
+    for number in numbers.tolist():
+        try:
+            items.append(data[number])
+            kept.append(number)
+        except ImageError as error:
+            bad.append(number)
+            reason = str(error)
+    inputs = backbone.preprocess([item.image for item in items]) if items else None
+    return _Read(kept, items, bad, reason, inputs)
+
+
+def _check_unreadable(data: Data, gathered: Gathered, reason: str) -> None:
+    bad, n = gathered.n_unreadable, int(gathered.counts["seen"].sum())
+    if bad > max(10, MAX_UNREADABLE * n):
+        raise ImageError(
+            f"{data.name}: {bad} of {n} images could not be read (the last: {reason}) Remove them "
+            "from the data set and start again."
+        )
+
+
+def sparse_codes(
+    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values float32 and latents int64 (images, tokens, n) of the tokens that the SAE reads."""
+    values, indices, _ = _read_code(inputs, backbone, sae)
+    return values, indices
+
+
+@torch.inference_mode()
+def _read_code(
+    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
+) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """The sparse code, and the mean activation over its tokens (images, d_in)."""
+    x = backbone.activations(inputs, sae.cfg.backbone.layer)
+    x = chosen_tokens(x, backbone, sae.cfg.backbone.tokens).to(sae.W_enc)
+    code = sae.encode_sparse(x)
+    return (
+        code.values.float().cpu().numpy(),
+        code.indices.cpu().numpy(),
+        x.mean(1, dtype=torch.float64),
+    )
+
+
+def patch_tokens(backbone: Backbone, policy: str) -> range:
+    """Which of the tokens that a policy chooses are patches."""
+    rows, columns = backbone.patch_grid
+    first = backbone.n_prefix if policy == "all" else 0
+    return range(first, first + (0 if policy == "cls" else rows * columns))
+
+
+def _firings(
+    read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
+) -> tuple[Firings, Tensor]:
+    values, indices, neurons = _read_code(read.inputs, backbone, sae)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{data.name}: some latents are not finite (NaN or infinite); the backbone's dtype "
+            f"{backbone.dtype} may be too narrow. Use float32."
+        )
+    fired = firings_of(
+        values,
+        indices,
+        np.array(read.numbers),
+        np.array([_class_number(data, item.label) for item in read.items]),
+        patches=patch_tokens(backbone, sae.cfg.backbone.tokens),
+        d_sae=sae.cfg.d_sae,
+        tau=settings.tau,
+    )
+    return fired, neurons
+
+
+def _class_number(data: Data, label: str) -> int:
+    if not label:
+        return -1
+    try:
+        return data.classes.index(label)
+    except ValueError:
+        raise ValueError(
+            f"{data.name}: an image has the label {label!r}, which is not among the data set's "
+            f"{len(data.classes)} classes."
+        ) from None

@@ -1,0 +1,128 @@
+"""From what a pass gathered to what an index holds: statistics, exemplars, classes.
+
+Knows `Gathered` and PatchSAE's definitions; knows nothing of images, models or files.
+"""
+
+import numpy as np
+
+from sae.concepts.content import N_DECILES
+from sae.concepts.build.firings import N_PATCHES
+from sae.concepts.build.gathering import N_BINS, Gathered
+from sae.concepts.build.best_rows import NONE, image_numbers, values_of
+from sae.metrics.entropy import exemplar_entropy
+
+
+def statistics_of(gathered: Gathered) -> dict[str, np.ndarray]:
+    """Per latent, float32 (d_sae): what `sae.concepts.index.Concept` says of each.
+
+    Also "histogram": int32 (d_sae, N_BINS), images by maximum activation.
+    """
+    counts, (n_images, n_tokens, n_patches, _) = gathered.counts, gathered.counts["totals"]
+    entropy, label_std = _label_spread(gathered)
+    images = np.maximum(counts["images"], 1)
+    found = {
+        "frequency": counts["images"] / max(n_images, 1),
+        "token_frequency": counts["tokens"] / max(n_tokens, 1),
+        "patch_frequency": counts["patch_tokens"] / max(n_patches, 1),
+        "mean_activation": gathered.sums["mean"].value() / images,
+        "patch_mean_activation": gathered.sums["patch_mean"].value()
+        / np.maximum(counts["patch_images"], 1),
+        "max_activation": gathered.peaks,
+        "entropy": entropy,
+        "label_std": label_std,
+    }
+    if "latents" in gathered.meters:
+        found["monosemanticity"] = gathered.meters["latents"].result().numpy()
+    statistics = {name: array.astype(np.float32) for name, array in found.items()}
+    return statistics | {"histogram": counts["histogram"].reshape(-1, N_BINS).astype(np.int32)}
+
+
+def _label_spread(gathered: Gathered) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy (nats) of the reference images' labels weighted by mean activation, and the standard
+    deviation of their class numbers (PatchSAE, section 3); -1 where fewer than n_reference images
+    fire or one has no label."""
+    state = gathered.tables["reference"].state()
+    ranks, labels = state["ranks"], np.where(state["ranks"] == NONE, -1, state["labels"])
+    if not labels.size or labels.max() < 0:
+        return np.full(len(ranks), -1.0), np.full(len(ranks), -1.0)
+    entropy = exemplar_entropy(labels, values_of(ranks))
+    known = np.isfinite(entropy)
+    return np.where(known, entropy, -1), np.where(known, labels.std(1), -1)
+
+
+def exemplars_of(gathered: Gathered) -> dict[str, np.ndarray]:
+    """The strongest images of each latent, then those drawn by chance, by decile of activation.
+
+    "image_ids" int32 (d_sae, n_top + 10 m), -1 for none; "activations" float32 (same); "counts"
+    uint8 (same): how many patches fire, of "patches" uint16 and "values" float16, end to end.
+    """
+    top, sample = gathered.tables["top"].state(), gathered.tables["sample"].state()
+    ids, activations = image_numbers(sample["ranks"]), sample["activations"]
+    slots = _decile_slots(ids, activations)
+    found = {
+        "ids": np.concatenate([image_numbers(top["ranks"]), _take(ids, slots, -1)], 1),
+        "activations": np.concatenate(
+            [values_of(top["ranks"]), _take(activations, slots, np.float32(0))], 1
+        ),
+    }
+    patches = np.concatenate([top["patches"], _take(sample["patches"], slots, np.uint16(0))], 1)
+    values = np.concatenate([top["values"], _take(sample["values"], slots, np.float16(0))], 1)
+    fires = (values > 0) & (found["ids"] >= 0)[..., None]
+    return {
+        "image_ids": found["ids"].astype(np.int32),
+        "activations": found["activations"].astype(np.float32),
+        "counts": fires.sum(2).astype(np.uint8),
+        "patches": patches[fires],
+        "values": values[fires],
+    }
+
+
+def _decile_slots(ids: np.ndarray, activations: np.ndarray) -> np.ndarray:
+    """Places in a latent's sample, int64 (d_sae, 10 m), decile by decile from the strongest, -1 for
+    none. An image's decile is that of its activation's rank within the sample."""
+    n_latents, n = ids.shape
+    m = n // N_DECILES
+    key = np.where(ids >= 0, -activations.astype(np.float64), np.inf)
+    order = np.lexsort((ids, key), axis=1)
+    filled = (ids >= 0).sum(1)
+    rank = np.broadcast_to(np.arange(n), ids.shape)
+    decile = (rank * N_DECILES) // np.maximum(filled, 1)[:, None]
+    first = -(-(decile * filled[:, None]) // N_DECILES)
+    place = rank - first
+    slots = np.full((n_latents, N_DECILES * m), -1, np.int64)
+    latent, at = np.nonzero((rank < filled[:, None]) & (place < m))
+    slots[latent, decile[latent, at] * m + place[latent, at]] = order[latent, at]
+    return slots
+
+
+def _take(array: np.ndarray, slots: np.ndarray, empty: object) -> np.ndarray:
+    """array[latent, slot], `empty` where the slot is -1."""
+    found = array[np.arange(len(slots))[:, None], np.maximum(slots, 0)]
+    missing = (slots < 0).reshape(*slots.shape, *[1] * (found.ndim - 2))
+    return np.where(missing, empty, found)
+
+
+def classes_of(gathered: Gathered) -> dict[str, np.ndarray]:
+    """Tokens above tau by latent and class (PatchSAE, equation 5), sparse by latent.
+
+    "starts" int64 (d_sae + 1), "ids" uint16 and "tokens" int32 (entries), "images" int64
+    (n_classes): how many images each class has.
+    """
+    settings = gathered.settings
+    keys, tokens = gathered.class_tokens.items()
+    latent, label = np.divmod(keys, max(settings.n_classes, 1))
+    return {
+        "starts": np.searchsorted(latent, np.arange(settings.d_sae + 1)).astype(np.int64),
+        "ids": label.astype(np.uint16),
+        "tokens": np.minimum(tokens, 2**31 - 1).astype(np.int32),
+        "images": gathered.counts["class_images"].copy(),
+    }
+
+
+def exemplar_numbers(exemplars: dict[str, np.ndarray]) -> np.ndarray:
+    """All images that appear as an exemplar, rising, int64."""
+    used = np.unique(exemplars["image_ids"])
+    return used[used >= 0].astype(np.int64)
+
+
+assert N_PATCHES < 256, "the number of an exemplar's firing patches is stored in 8 bits"

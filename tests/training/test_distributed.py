@@ -1,0 +1,83 @@
+"""Two processes with half the batch each follow one process, stop together and go on exactly."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sae.model import SparseAutoencoder
+from tests.training.training_processes import begin, end, printed, train_all
+
+ARCHS = ("topk", "batch_topk", "matryoshka", "jumprelu", "relu")
+SETTINGS: dict[str, Any] = {"steps": 50, "d_sae": 96, "log_every": 1, "dead_after": 512}
+SETTINGS |= {
+    "lr": 2e-3,
+    "aux": 0.1,
+    "ghost": True,
+    "loss": "patchsae",
+    "l1": 0.1,
+    "sweep": f"arch={','.join(ARCHS)}",
+}
+
+
+def log(out: Path, arch: str) -> list[dict[str, float]]:
+    lines = (out / f"arch-{arch}" / "progress.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes, several SAEs at once."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    train_all({**SETTINGS, "out": str(out), "batch_size": 32}, world=2)
+    return out
+
+
+def test_two_processes_follow_one(two: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    train_all({**SETTINGS, "out": str(one), "batch_size": 64})
+    for arch in ARCHS:
+        first, second = ([line["loss"] for line in log(out, arch)] for out in (one, two))
+        assert len(first) == len(second) == 50
+        assert second == pytest.approx(first, rel=1e-4), arch
+        dead, of_two = ([line["dead_fraction"] for line in log(out, arch)] for out in (one, two))
+        assert of_two == pytest.approx(dead, abs=1.01 / 96), f"{arch}: counters are not shared"
+        assert max(dead) > 0, f"{arch}: no latent was ever to be revived"
+        made, expected = (
+            SparseAutoencoder.from_pretrained(out / f"arch-{arch}") for out in (two, one)
+        )
+        thresholds = [sae.cfg.threshold or 0.0 for sae in (made, expected)]
+        assert thresholds[0] == pytest.approx(thresholds[1], rel=1e-3)
+        torch.testing.assert_close(made.b_dec, expected.b_dec, rtol=1e-3, atol=1e-3)
+
+
+def test_one_signal_stops_all_at_the_same_step_and_the_run_goes_on_exactly(
+    two: Path, tmp_path: Path
+) -> None:
+    stopped: dict[str, Any] = {**SETTINGS, "out": str(tmp_path / "run"), "batch_size": 32}
+    processes = begin(stopped, world=2)
+    first = tmp_path / "run" / "arch-topk" / "progress.jsonl"
+    while not first.is_file() and all(process.is_alive() for process in processes):
+        time.sleep(0.005)
+    processes[1].terminate()
+    assert end(processes) == [0, 0], printed(stopped["out"])
+    assert "Go on with the same command and --resume." in printed(stopped["out"])
+    (folder,) = (tmp_path / "run" / "arch-topk" / "checkpoints").iterdir()
+    assert 0 < int(folder.name.removeprefix("step_")) < 50
+    assert len(json.loads((folder / "state.json").read_text())["streams"]) == 2
+    assert end(begin({**stopped, "resume": True})) == [1]
+    assert "made by 2 processes, this run has 1" in printed(stopped["out"])
+    train_all({**stopped, "resume": True}, world=2)
+    for arch in ARCHS:
+        straight, resumed = (
+            SparseAutoencoder.from_pretrained(out / f"arch-{arch}")
+            for out in (two, tmp_path / "run")
+        )
+        assert straight.cfg == resumed.cfg
+        for name, expected in straight.named_parameters():
+            assert torch.equal(resumed.get_parameter(name), expected), (arch, name)
+        steps = [line["step"] for line in log(tmp_path / "run", arch)]
+        assert steps == list(range(1, 51))

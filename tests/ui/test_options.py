@@ -1,0 +1,93 @@
+"""Options of the app and the constants of its page."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sae.ui.options import parse
+from sae.ui.static_files import LENS_SCRIPTS, script, stylesheet, template
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_defaults_and_command_line():
+    options = parse([], {})
+    assert (options.backbone, options.sae, options.host, options.port) == (
+        None,
+        "bundled",
+        "127.0.0.1",
+        None,
+    )
+    options = parse(
+        ["--backbone", "a/b", "--sae", "x", "--device", "cpu", "--port", "7001", "--share"], {}
+    )
+    assert (options.backbone, options.sae, options.device, options.port, options.share) == (
+        "a/b",
+        "x",
+        "cpu",
+        7001,
+        True,
+    )
+
+
+def test_environment_gives_defaults_and_the_command_line_wins():
+    environment = {
+        "PATCHLENS_BACKBONE": "a/b",
+        "PATCHLENS_SAE": "c/d",
+        "PATCHLENS_DEVICE": "cuda",
+        "PATCHLENS_PORT": "8001",
+        "PATCHLENS_SHARE": "1",
+    }
+    options = parse([], environment)
+    assert (options.backbone, options.sae, options.device, options.port, options.share) == (
+        "a/b",
+        "c/d",
+        "cuda",
+        8001,
+        True,
+    )
+    assert parse(["--sae", "e"], environment).sae == "e"
+
+
+def test_a_space_listens_to_everyone():
+    options = parse([], {"SPACE_ID": "someone/patchlens"})
+    assert (options.host, options.port) == ("0.0.0.0", 7860)
+
+
+@pytest.mark.parametrize("arguments", [["--port", "0"], ["--port", "x"], ["--what"]])
+def test_bad_options_end_with_a_usage_line(arguments, capsys):
+    with pytest.raises(SystemExit):
+        parse(arguments, {})
+    assert "usage: app.py" in capsys.readouterr().err
+
+
+def test_a_bad_port_in_the_environment_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse([], {"PATCHLENS_PORT": "seven"})
+    assert "expected a whole number" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_loads_neither_torch_nor_gradio():
+    code = "import sys, runpy\nsys.argv = ['app.py', '--help']\n"
+    code += "try: runpy.run_path('app.py', run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'gradio') if m in sys.modules])"
+    start = time.monotonic()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert out.stdout.strip().endswith("[]")
+    assert "--backbone" in out.stdout
+    assert time.monotonic() - start < 10
+
+
+def test_templates_and_scripts_are_constants_without_placeholders():
+    for name in ("lens.html", "header.html", "about.html"):
+        assert "${" not in template(name)
+    joined = script(*LENS_SCRIPTS, "header.js")
+    assert "${" not in joined
+    assert re.findall(r"\.(?:innerHTML|outerHTML)\b", joined) == ["." + "innerHTML"]
+    assert "http" not in re.sub(r"https://huggingface\.co", "", stylesheet() + joined)

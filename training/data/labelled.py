@@ -1,0 +1,102 @@
+"""The images of --data with their labels and captions, as an index is built over them.
+
+Knows the sources of training/data/sources and the emoji world's words; knows nothing of models or indexes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sae.concepts.build.image_pass import Item
+from training.data.sources import ImageSource, open_whole
+
+INDEX_SEED = 777
+"""Scenes of the bundled index: neither training scenes of the CLIP (seed 0) nor held-out ones."""
+
+
+class World:
+    """`n` scenes of the emoji world; labels are the main object's kind, captions describe all."""
+
+    def __init__(self, n: int) -> None:
+        from sae.world.scenes import kind_names
+
+        if n < 1:
+            raise ValueError(f"--n-images {n}: an index needs at least one.")
+        self.name, self.n, self.classes = f"emoji world, {n} scenes", n, list(kind_names())
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, number: int) -> Item:
+        from sae.world.scenes import compose
+        from training.world.generator import sample_scene
+        from training.world.questions import description, main_object
+
+        scene = sample_scene(np.random.Generator(np.random.PCG64([INDEX_SEED, number])))
+        return Item(Image.fromarray(compose(scene).image), main_object(scene), description(scene))
+
+
+class Labelled:
+    """The images of a source with their labels, or `n` of them drawn by chance, always the same."""
+
+    def __init__(self, source: ImageSource, n_all: int, n: int | None) -> None:
+        if n is not None and n < 1:
+            raise ValueError(f"--n-images {n}: an index needs at least one.")
+        numbers = np.arange(n_all)
+        if n is not None and n < n_all:
+            numbers = np.sort(np.random.default_rng(0).permutation(n_all)[:n])
+        self._source, self._numbers = source, numbers
+        self._labels = [source.label(int(number)).replace("_", " ") for number in numbers]
+        self.classes = sorted(set(self._labels) - {""})
+        self.name = f"{_short(source.name)}, {len(numbers)} images"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> Item:
+        label = self._labels[number]
+        return Item(self._source.load(int(self._numbers[number])), label, label)
+
+
+def open_labelled(data: str, n: int | None) -> "World | Labelled":
+    """The images of 'world', a folder (labels: its sub-folders), tar shards, or a dataset."""
+    if data == "world":
+        return World(6000 if n is None else n)
+    return Labelled(*open_whole(data), n)
+
+
+def _short(name: str) -> str:
+    """A source's name without the path that leads to it on this machine."""
+    path = Path(name)
+    return "/".join(path.resolve().parts[-2:]) if path.exists() else name
+
+
+def world_words() -> dict[str, list[str]]:
+    """Names and the phrases that stand for them: kinds, groups, realms, backgrounds."""
+    from sae.world.backgrounds import BACKGROUNDS
+    from sae.world.scenes import kinds
+    from training.world.captions import noun_phrase, place_phrase
+    from training.world.evaluate import TEMPLATES
+
+    nouns = {word for kind in kinds() for word in (kind.name, kind.group, kind.realm)}
+    words = {noun: [t.format(noun_phrase(noun)) for t in TEMPLATES] for noun in sorted(nouns)}
+    for ground in BACKGROUNDS:
+        words[f"{ground} background"] = [
+            f"{thing} {place_phrase(ground)}"
+            for thing in ("an object", "an animal", "a picture of food")
+        ]
+    return words
+
+
+def vocabulary(data: str, classes: Sequence[str], file: str | None) -> dict[str, list[str]]:
+    """The candidate names with their phrases: of the user's file; else the world's words, or the
+    classes and the common words that come with PatchLens."""
+    from sae.concepts.build.naming import read_words
+    from sae.concepts.text import phrases_of
+
+    if file is None and data == "world":
+        return world_words()
+    words = read_words(file) if file else [*classes, *read_words()]
+    return {word: phrases_of(word) for word in dict.fromkeys(words)}

@@ -1,0 +1,143 @@
+"""WebDataset tar shards as images by number, read in place: nothing is ever extracted to disk.
+
+Knows tar headers (through tarfile) and WebDataset's naming: the files `a/b.jpg`, `a/b.cls`,
+`a/b.json` are one sample with the key `a/b`. One pass over the headers notes where each image
+begins, after which any image is one bounded read at an offset.
+"""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sae.images import ImageError, open_image
+from training.data.sources.folder import SUFFIXES
+from training.data.sources.image_source import Enough, ImageSource
+
+MAX_SHARDS = 100_000
+MAX_IMAGE_BYTES = 256 << 20
+MAX_LABEL_BYTES = 1024
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def is_tar_data(data: str) -> bool:
+    """Whether `data` names tar shards: a .tar file, a brace pattern of them, or their folder."""
+    if data.endswith(".tar"):
+        return True
+    folder = Path(data)
+    return folder.is_dir() and any(folder.glob("*.tar"))
+
+
+def tar_shards(data: str) -> tuple[ImageSource, int]:
+    """All images of the shards, in order, and how many there are."""
+    found = TarImages.open(shard_paths(data))
+    if not len(found.shard):
+        raise FileNotFoundError(
+            f"--data {data}: no images in {len(found.paths)} tar shards; looked for members with "
+            f"the extensions {', '.join(sorted(SUFFIXES))}."
+        )
+    return ImageSource(data, found.load, label=found.label, can_shrink=True), len(found.shard)
+
+
+@dataclass(frozen=True)
+class TarImages:
+    """Where every image lies: `shard`, `offset` and `size` (n,), and its label."""
+
+    paths: tuple[Path, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    labels: tuple[str, ...]
+
+    @classmethod
+    def open(cls, paths: list[Path]) -> "TarImages":
+        """Read the headers of all shards."""
+        rows, labels = [], []
+        for number, path in enumerate(paths):
+            texts: dict[str, str] = {}
+            keys = []
+            for member, text in _members(path):
+                key, kind = _key(member.name)
+                if kind == ".cls":
+                    texts[key] = text
+                elif kind in SUFFIXES:
+                    rows.append((number, member.offset_data, member.size))
+                    keys.append(key)
+            labels += [texts.get(key, "") for key in keys]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        return cls(tuple(paths), table[:, 0], table[:, 1], table[:, 2], tuple(labels))
+
+    def load(self, number: int, enough: Enough | None = None) -> Image.Image:
+        """Image `number`, opened."""
+        path, size = self.paths[self.shard[number]], int(self.size[number])
+        if size > MAX_IMAGE_BYTES:
+            raise ImageError(f"An image in {path.name} has {size} bytes, over {MAX_IMAGE_BYTES}.")
+        try:
+            with path.open("rb") as file:
+                file.seek(int(self.offset[number]))
+                content = file.read(size)
+        except OSError as error:
+            raise ImageError(f"{path} could not be read: {error.strerror}.") from error
+        return open_image(content, enough)
+
+    def label(self, number: int) -> str:
+        """What the sample's .cls member says."""
+        return self.labels[number]
+
+
+def shard_paths(data: str) -> list[Path]:
+    """The files behind a shard, a pattern or a folder; FileNotFoundError if one is not there."""
+    folder = Path(data)
+    paths = sorted(folder.glob("*.tar")) if folder.is_dir() else [Path(p) for p in expand(data)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"--data {data}: there is no shard {path}. Check the pattern.")
+    return paths
+
+
+def expand(pattern: str) -> list[str]:
+    """WebDataset's braces: a-{000..002}.tar is a-000.tar, a-001.tar, a-002.tar."""
+    found = _RANGE.search(pattern)
+    if not found:
+        return [pattern]
+    low, high = found.groups()
+    if not int(low) <= int(high) or int(high) - int(low) >= MAX_SHARDS:
+        raise ValueError(
+            f"--data {pattern}: the range {found[0]} must rise and hold at most {MAX_SHARDS} shards."
+        )
+    heads = [f"{n:0{len(low)}d}" for n in range(int(low), int(high) + 1)]
+    tails = expand(pattern[found.end() :])
+    if len(heads) * len(tails) > MAX_SHARDS:
+        raise ValueError(f"--data {pattern}: more than {MAX_SHARDS} shards.")
+    return [pattern[: found.start()] + head + tail for head in heads for tail in tails]
+
+
+def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """The regular files of a shard; with the text of the small .cls ones."""
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                shard.members = []  # tarfile would keep every header
+                if not member.isreg():
+                    continue
+                text = ""
+                if member.name.endswith(".cls") and member.size <= MAX_LABEL_BYTES:
+                    text = shard.extractfile(member).read().decode("utf-8", "replace").strip()
+                yield member, text
+    except (tarfile.TarError, OSError) as error:
+        raise ValueError(
+            f"{path}: found no whole, uncompressed tar file ({error}); expected a WebDataset "
+            "shard. Unpack .tar.gz to .tar, or download it again."
+        ) from error
+
+
+def _key(name: str) -> tuple[str, str]:
+    """WebDataset's key and extension, parted by the first dot of the file name: x.seg.png is no
+    image but the extension seg.png of x."""
+    folder, _, file = name.rpartition("/")
+    key, dot, kind = file.partition(".")
+    return f"{folder}/{key}", (dot + kind).lower()

@@ -1,0 +1,247 @@
+"""What an activation store says about itself, and whether it fits a run.
+
+Knows manifest.json and plan.json field by field. Knows nothing of shards' content or streams.
+
+    STORE/plan.json                  what is being written: backbone, layer, tokens, data, shards
+    STORE/train_00000.safetensors    rows (n, d) of many images, shuffled within the shard
+    STORE/train_00000.json           its size, counts and sha256, written after it
+    STORE/held_out_00000.safetensors rows of held-out images, image after image
+    STORE/manifest.json              the plan and all counts, written last
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae.backbones import Backbone
+from sae.backbones.tokens import inference_policy, tokens_per_image
+from sae.storage import ArtifactError, read_json, typed_fields, write_json
+from training.data.store.identity import preprocessing_of, weights_sha256
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+FORMAT = 1
+DTYPES = ("float16", "int8")
+SPLITS = ("train", "held_out")
+_TYPES = {int: (int,), str: (str,), dict[str, Any]: (dict,), str | None: (str, type(None))}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store holds; two stores of equal plans are equal."""
+
+    format: int
+    backbone: str
+    revision: str | None
+    family: str
+    weights_sha256: str
+    preprocessing: dict[str, Any]
+    layer: int
+    tokens: str
+    held_out_tokens: str
+    """random:N keeps all tokens of the held-out images: an SAE reads all of them when used."""
+    tokens_per_image: int
+    held_out_tokens_per_image: int
+    d: int
+    dtype: str
+    data: str
+    """Whose activations these are: --data of training/extract.py."""
+    seed: int
+    n_images: int
+    n_held_out: int
+    images_per_shard: int
+
+    def shard_sizes(self, split: str) -> list[int]:
+        """Images of each shard of a split (train or held_out)."""
+        n, most = self.n_images if split == "train" else self.n_held_out, self.images_per_shard
+        return [min(most, n - start) for start in range(0, n, most)]
+
+    def write(self, folder: Path) -> None:
+        """Begin a store, or go on with one; ValueError if another one was begun in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # one look: another process may be about to write the same plan (under a hidden name first)
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+        if PLAN in names:
+            _same(self, read_plan(folder), folder)
+        elif names:
+            raise ValueError(
+                f"--out {folder} is not empty and holds no store; give another folder."
+            )
+        else:
+            write_json(folder / PLAN, dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard's file and what must be in it."""
+
+    file: str
+    sha256: str
+    n_bytes: int
+    n_images: int
+    n_rows: int
+    n_unreadable: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished store."""
+
+    plan: Plan
+    shards: dict[str, list[Shard]]
+    """Of train and held_out."""
+
+
+def plan_for(
+    backbone: Backbone, layer: int, tokens: str, *, images_per_shard: int, **given: Any
+) -> Plan:
+    """The plan of a store of `backbone`; `given`: dtype, data, seed, n_images, n_held_out."""
+    held_out = inference_policy(tokens)
+    return Plan(
+        format=FORMAT,
+        backbone=backbone.id,
+        revision=backbone.revision,
+        family=backbone.family,
+        weights_sha256=weights_sha256(backbone),
+        preprocessing=preprocessing_of(backbone),
+        layer=backbone.resolve_layer(layer),
+        tokens=tokens,
+        held_out_tokens=held_out,
+        tokens_per_image=tokens_per_image(backbone, tokens),
+        held_out_tokens_per_image=tokens_per_image(backbone, held_out),
+        d=backbone.d_model,
+        images_per_shard=images_per_shard,
+        **given,
+    )
+
+
+def read_plan(folder: Path) -> Plan:
+    """plan.json, strictly."""
+    return _plan(folder / PLAN, read_json(folder / PLAN))
+
+
+def read_shard(path: Path) -> Shard:
+    """A shard's description, strictly."""
+    types = {f.name: (f.type,) for f in dataclasses.fields(Shard)}
+    return Shard(**typed_fields(path, read_json(path), types, ""))
+
+
+def finish(folder: Path, plan: Plan) -> bool:
+    """Write manifest.json if every shard is there; returns whether they are."""
+    names = shard_names(plan)
+    if not all((folder / f"{name}.json").is_file() for name in names):
+        return False
+    content = dataclasses.asdict(plan) | {"shards_sha256": _digest(folder, names)}
+    write_json(folder / MANIFEST, content)
+    return True
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """A finished store's description, strictly; ArtifactError names what is missing or damaged."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        plan = read_plan(folder)
+        names = shard_names(plan)
+        there = sum((folder / f"{name}.json").is_file() for name in names)
+        raise ArtifactError(
+            folder,
+            f"{there} of {len(names)} shards",
+            "a finished store",
+            "Run the same training/extract.py command again; it goes on where it stopped.",
+        )
+    content = read_json(path)
+    digest = content.pop("shards_sha256", None)
+    plan = _plan(path, content)
+    names = shard_names(plan)
+    if (found := _digest(folder, names)) != digest:
+        raise ArtifactError(
+            folder,
+            f"shard descriptions with sha256 {found[:12]}…",
+            f"{str(digest)[:12]}…",
+            "A file changed since the store was written: write it again.",
+        )
+    shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+    for name in names:
+        shard = read_shard(folder / f"{name}.json")
+        check_size(folder, shard)
+        shards[name.rpartition("_")[0]].append(shard)
+    return Manifest(plan, shards)
+
+
+def check_size(folder: Path, shard: Shard) -> None:
+    """ArtifactError unless the shard's file is as long as its description says."""
+    path = folder / shard.file
+    found = path.stat().st_size if path.is_file() else 0
+    if found != shard.n_bytes:
+        again = "Delete it and its .json and manifest.json, and run training/extract.py again."
+        raise ArtifactError(path, f"{found} bytes", f"{shard.n_bytes}", again)
+
+
+def check_fits(
+    plan: Plan, folder: Path, backbone: Backbone, layer: int, tokens: str, *, held_out: bool = False
+) -> None:
+    """Raise ValueError if a store does not hold what a run reads, naming the first difference."""
+    now = {
+        "--tokens": (tokens, plan.held_out_tokens if held_out else plan.tokens),
+        "--layer": (backbone.resolve_layer(layer), plan.layer),
+        "--backbone-revision": (backbone.revision, plan.revision),
+        "preprocessing": (preprocessing_of(backbone), plan.preprocessing),
+    }
+    other = "or write another store with training/extract.py"
+    if backbone.d_model != plan.d or weights_sha256(backbone) != plan.weights_sha256:
+        raise ValueError(
+            f"--data {folder}: the store was made with the weights of {plan.backbone} "
+            f"(width {plan.d}), got {backbone.id} (width {backbone.d_model}) with others; give "
+            f"--backbone {plan.backbone}, {other}."
+        )
+    for what, (got, expected) in now.items():
+        if got != expected:
+            got, expected = _difference(got, expected)
+            raise ValueError(
+                f"--data {folder}: the store was made with {what} {expected}, got {got}; give the "
+                f"same, {other}."
+            )
+
+
+def shard_names(plan: Plan) -> list[str]:
+    """All shards' names, without suffix."""
+    return [f"{split}_{k:05d}" for split in SPLITS for k in range(len(plan.shard_sizes(split)))]
+
+
+def _plan(path: Path, content: dict[str, Any]) -> Plan:
+    if content.get("format") != FORMAT:
+        raise ArtifactError(
+            path, f"store format {content.get('format')}", str(FORMAT), "Update PatchLens."
+        )
+    types = {f.name: _TYPES[f.type] for f in dataclasses.fields(Plan)}
+    return Plan(**typed_fields(path, content, types, ""))
+
+
+def _same(now: Plan, then: Plan, folder: Path) -> None:
+    for field in dataclasses.fields(Plan):
+        got, expected = getattr(now, field.name), getattr(then, field.name)
+        if got != expected:
+            got, expected = _difference(got, expected)
+            raise ValueError(
+                f"--out {folder}: a store with {field.name} {expected} was begun there, got {got}. "
+                "Give the same options to go on, or another --out."
+            )
+
+
+def _difference(got: Any, expected: Any) -> tuple[Any, Any]:
+    """Of two objects, the first entries that differ."""
+    if not isinstance(got, dict):
+        return got, expected
+    key = next(k for k in {**expected, **got} if got.get(k) != expected.get(k))
+    return f"{key} {got.get(key)}", f"{key} {expected.get(key)}"
+
+
+def _digest(folder: Path, names: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            raise ArtifactError(path, "no such file", "a shard's description", "Write it again.")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

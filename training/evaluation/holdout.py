@@ -1,0 +1,142 @@
+"""Which images an SAE never saw in training, so that figures on them are held-out figures.
+
+Knows what training.json says of an SAE's data, and how folders and stores lie to each other. Knows
+nothing of figures.
+"""
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae.hub import local_folder
+from sae.storage import read_json
+from training.data.sources import open_source, open_whole
+from training.data.sources.tar_shards import is_tar_data, shard_paths
+from training.data.store import is_store
+from training.data.store.manifest import read_plan
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What an SAE was trained on."""
+
+    data: str = ""
+    """Whose images: --data of its training, or of the store that it was trained from; "" if it does
+    not say."""
+    given: str = ""
+    """--data of its training: the store, where there was one."""
+    held_out: int = 512
+    """How many images its training held out, at most."""
+    how: dict[str, Any] = field(default_factory=lambda: {"seed": 0})
+    """What else open_source has to know."""
+
+    @classmethod
+    def of(cls, sae: str) -> "TrainingData":
+        """What the training.json of an artifact says."""
+        try:
+            record = read_json(local_folder(sae, files=("training.json",)) / "training.json")
+        except (ValueError, OSError):
+            return cls()
+        options, origin = (_object(record.get(name)) for name in ("options", "origin"))
+        how = {"seed": record.get("seed", 0), "streaming": bool(options.get("streaming"))}
+        given = str(options.get("data", ""))
+        if origin:
+            return cls(str(origin.get("data", "")), given, int(origin.get("held_out", 0)), how)
+        data, held_out = behind(given)
+        return cls(data, given, held_out or int(options.get("eval_images", 512)), how)
+
+    def source(self) -> Any:
+        """The training images; rather their activations, if these are stored: they cost no forward.
+        Raises what open_source raises."""
+        data = self.given if is_store(self.given) else self.data
+        return open_source(data, n_eval=self.held_out, **self.how)[0]
+
+
+def what_is_held_out(sae: str, data: str, n_images: int) -> tuple[Any, Any, str]:
+    """Images to fit baselines on, at most `n_images` held-out ones, and why they are held out.
+
+    The data that the SAE was trained on gives the images that its training held out. Other data is
+    held out as a whole; a folder inside or around the training folder is refused with a ValueError,
+    because it may share images, and so is a store that holds out other images than training did.
+    """
+    trained = TrainingData.of(sae)
+    origin, stored = behind(data)
+    if data == "world" or _same(origin, trained.data):
+        n = n_images if data == "world" else min(n_images, trained.held_out)
+        if stored > trained.held_out:
+            raise ValueError(
+                f"--data {data}: the store holds out {stored} images, the SAE's training only "
+                f"{trained.held_out}, so it saw some of them; give --data {trained.data}."
+            )
+        source, held_out = open_source(data, n_eval=n, **trained.how)
+        return source, held_out, f"{held_out.name}: never used in training"
+    if _overlap(origin, trained.data):
+        raise ValueError(
+            f"--data {data} and the training data {trained.data} lie within each other, so images "
+            f"may be shared; give --data {trained.data} for its own held-out images, or another "
+            "folder."
+        )
+    return _other(data, n_images, trained)
+
+
+def behind(data: str) -> tuple[str, int]:
+    """The images that a store was made from and how many it holds out; other data and 0."""
+    if not is_store(data):
+        return data, 0
+    plan = read_plan(Path(data))
+    return plan.data, plan.n_held_out
+
+
+def _other(data: str, n_images: int, trained: TrainingData) -> tuple[Any, Any, str]:
+    """Data that the SAE was not trained on, as far as it can be known."""
+    if is_store(data):
+        source, held_out = open_source(data, seed=0, n_eval=n_images)
+    else:
+        whole, n = open_whole(data)
+        some = np.sort(np.random.default_rng(0).permutation(n)[:n_images])
+        source = held_out = replace(whole, numbers=some, name=f"{data}, {len(some)} images")
+    why = "the SAE does not say what it was trained on, so take care that it never saw them"
+    if trained.data:
+        why = f"not what the SAE was trained on ({trained.data})"
+        try:
+            source = trained.source()
+        except (ValueError, OSError):
+            why = (
+                f"the training data {trained.data} is not at hand, so take care they are not in it"
+            )
+    return source, held_out, f"{held_out.name}: {why}"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _same(data: str, other: str) -> bool:
+    return bool(other) and _parts(data) == _parts(other)
+
+
+def _overlap(data: str, other: str) -> bool:
+    """Whether one may hold images of the other; two slices of a dataset's split are taken on trust."""
+    if not other:
+        return False
+    return any(_within(one, two) for one in _parts(data) for two in _parts(other))
+
+
+def _within(one: Path | str, two: Path | str) -> bool:
+    if isinstance(one, Path) and isinstance(two, Path):
+        return one.is_relative_to(two) or two.is_relative_to(one)
+    return one == two or str(two).startswith(f"{one}[") or str(one).startswith(f"{two}[")
+
+
+def _parts(data: str) -> frozenset[Path | str]:
+    """What a --data consists of: files or a folder, splits of a dataset, or just its name."""
+    if data.startswith("hf:"):
+        name, _, splits = data.removeprefix("hf:").partition(":")
+        return frozenset(f"hf:{name}:{split}" for split in (splits or "train").split("+"))
+    if is_tar_data(data):
+        with contextlib.suppress(OSError, ValueError):  # the shards of training may be elsewhere
+            return frozenset(path.resolve() for path in shard_paths(data))
+    return frozenset([Path(data).resolve() if Path(data).exists() else data])

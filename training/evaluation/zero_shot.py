@@ -1,0 +1,114 @@
+"""Zero-shot accuracy when activations are replaced by an SAE's reconstructions.
+
+Knows class prompts and the backbone's edits. Knows nothing of training.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sae.backbones import Backbone
+from sae.model import SparseAutoencoder
+from sae.world.scenes import kind_names
+from training.data.sources import ImageSource
+from training.evaluation.measure import image_batches
+
+Reconstruct = Callable[[Tensor], Tensor]
+"""Activations `(*, d_in)` in, the same after a bottleneck out."""
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
+
+MOST_LABELS = 20_000
+"""Images outside the measured ones whose labels are looked up."""
+
+
+def zero_shot(
+    sae: SparseAutoencoder,
+    backbone: Backbone,
+    held_out: ImageSource,
+    *,
+    image_batch: int,
+    others: ImageSource | None = None,
+    baselines: Mapping[str, Reconstruct] | None = None,
+) -> dict[str, Any]:
+    """Accuracy on the images that have a label: as they are, and reconstructed at the SAE's layer.
+
+    "original" leaves activations alone; "all" replaces every token that the SAE reads; "cls" the CLS
+    token alone; the same by each of `baselines`. The classes are the labels that occur, also in
+    `others`. ValueError if the backbone has no text, or there are fewer than two classes.
+    """
+    if not backbone.has_text:
+        raise ValueError(f"{backbone.id} has no text tower")
+    labels = {int(n): held_out.label(int(n)) for n in held_out.numbers}
+    world = held_out.name.startswith("emoji world")
+    classes = kind_names() if world else _labels(labels.values(), others)
+    if len(classes) < 2:
+        raise ValueError(f"{held_out.name} have no labels")
+    text = class_features(backbone, classes, world=world)
+    n_right: dict[tuple[str, str], int] = {}
+    n_images = 0
+    for images, numbers in image_batches(held_out, image_batch):
+        kept = [i for i, number in enumerate(numbers) if labels[number]]
+        if not kept:
+            continue
+        truth = torch.tensor([classes.index(labels[numbers[i]]) for i in kept])
+        inputs = backbone.preprocess([images[i] for i in kept])
+        n_images += len(kept)
+        for name, features in _versions(sae, backbone, inputs, baselines or {}):
+            right = (features @ text.T).argmax(1).cpu() == truth
+            n_right[name] = n_right.get(name, 0) + int(right.sum())
+    found: dict[str, dict[str, float]] = {}
+    for (by, part), n in n_right.items():
+        found.setdefault(by, {})[part] = n / max(1, n_images)
+    accuracy = found.pop("sae")
+    by_baseline = {"baselines": found} if found else {}
+    return {"accuracy": accuracy, **by_baseline, "n_classes": len(classes), "n_images": n_images}
+
+
+def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
+    numbers = () if others is None or others.numbers is None else others.numbers[:MOST_LABELS]
+    return sorted({*known, *(others.label(int(n)) for n in numbers)} - {""})
+
+
+def class_features(backbone: Backbone, classes: list[str], *, world: bool = False) -> Tensor:
+    """Unit text features `(classes, d_proj)`, the mean over prompts."""
+    if world:
+        from training.world.captions import noun_phrase
+        from training.world.evaluate import TEMPLATES as WORLD
+
+        prompts = [[t.format(noun_phrase(name)) for t in WORLD] for name in classes]
+    else:
+        words = [name.replace("_", " ") for name in classes]
+        prompts = [[t.format(name) for t in TEMPLATES] for name in words]
+    rows = [backbone.text_features(texts).mean(0) for texts in prompts]
+    return F.normalize(torch.stack(rows), dim=-1)
+
+
+def _versions(
+    sae: SparseAutoencoder,
+    backbone: Backbone,
+    inputs: dict[str, Tensor],
+    baselines: Mapping[str, Reconstruct],
+) -> Iterator[tuple[tuple[str, str], Tensor]]:
+    """Image features with each kind of replacement: (by what, of what), features."""
+    where = sae.cfg.backbone
+    rows, columns = backbone.patch_grid
+    patches = slice(backbone.n_prefix, backbone.n_prefix + rows * columns)
+    parts = {"all": slice(None), "patches": patches, "cls": slice(0, 1)}
+    wanted = {where.tokens: parts[where.tokens]}
+    if backbone.has_cls and where.tokens == "all":
+        wanted["cls"] = parts["cls"]
+    yield ("sae", "original"), backbone.image_features(inputs)
+    for by, reconstruct in {"sae": sae, **baselines}.items():
+        for name, part in wanted.items():
+
+            def replaced(h: Tensor, part: slice = part, new: Reconstruct = reconstruct) -> Tensor:
+                h = h.clone()
+                h[:, part] = new(h[:, part]).to(h.dtype)
+                return h
+
+            with torch.no_grad(), backbone.edit(where.layer, replaced):
+                features = backbone.image_features(inputs)
+            yield (by, name), features

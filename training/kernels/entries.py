@@ -1,0 +1,66 @@
+"""Where the active latents of a batch are.
+
+Knows positions only; the values that stand there are passed beside it.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Entries:
+    """Positions of the active latents of a batch, token by token.
+
+    `latents (n)` int64; those of token t are entries `starts[t]` to `starts[t + 1]`, with
+    `starts (n_tokens + 1)` int64.
+    """
+
+    def __init__(self, latents: Tensor, starts: Tensor, d_sae: int) -> None:
+        self.latents, self.starts, self.d_sae = latents, starts, d_sae
+        self.n_tokens = len(starts) - 1
+        self._tokens: Tensor | None = None
+        self._by_latent: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def from_indices(cls, indices: Tensor, d_sae: int) -> "Entries":
+        """The entries of top-k indices `(tokens, k)`."""
+        n_tokens, k = indices.shape
+        numbers = torch.arange(n_tokens + 1, device=indices.device)
+        made = cls(indices.reshape(-1), numbers * k, d_sae)
+        made._tokens = numbers[:-1].repeat_interleave(k)
+        return made
+
+    @classmethod
+    def from_tokens(cls, tokens: Tensor, latents: Tensor, n_tokens: int, d_sae: int) -> "Entries":
+        """Entries whose `tokens (n)`, int64, are in ascending order."""
+        made = cls(latents, _starts(tokens, n_tokens), d_sae)
+        made._tokens = tokens
+        return made
+
+    def where(self, mask: Tensor) -> "Entries":
+        """Those entries for which `mask (n)` is true."""
+        return self.from_tokens(self.tokens[mask], self.latents[mask], self.n_tokens, self.d_sae)
+
+    @property
+    def tokens(self) -> Tensor:
+        """The token of each entry, `(n)` int64."""
+        if self._tokens is None:
+            numbers = torch.arange(self.n_tokens, device=self.starts.device)
+            counts = self.starts.diff()
+            self._tokens = numbers.repeat_interleave(counts, output_size=len(self.latents))
+        return self._tokens
+
+    @property
+    def by_latent(self) -> tuple[Tensor, Tensor]:
+        """Entries in order of their latents, `(n)`, and where each latent's start, `(d_sae + 1)`."""
+        if self._by_latent is None:
+            from training import kernels
+
+            self._by_latent = kernels.chosen(self.starts, torch.float32).by_latent(
+                self.latents, self.d_sae
+            )
+        return self._by_latent
+
+
+def _starts(groups: Tensor, n_groups: int) -> Tensor:
+    counts = torch.bincount(groups, minlength=n_groups)
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))

@@ -1,0 +1,156 @@
+"""A run's state on disk: written whole, found again, never pickled.
+
+    OUT/checkpoints/step_00000100/state.safetensors   weights, Adam's moments, counters
+    OUT/checkpoints/step_00000100/state.json          step, stream positions, config, sha256
+
+Knows files and named tensors. Knows nothing of what they mean to the loop. There is no state of a
+random generator: every random choice follows from the seed and the position.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sae.storage import ArtifactError, read_json, sha256, write_json
+from training.loop.config import NOT_THE_RUN, TrainConfig, flag
+
+STATE, TENSORS = "state.json", "state.safetensors"
+
+
+class NotSaved(OSError):
+    """Something could not be written; what was saved before is whole."""
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    folder: Path
+    state: dict[str, Any]
+    """JSON values: step, positions and the like."""
+    tensors: dict[str, Tensor]
+    """Everything else, by name, on the CPU."""
+
+
+def save(
+    out: Path, step: int, config: TrainConfig, state: Mapping[str, Any], tensors: Mapping
+) -> Path:
+    """Write a checkpoint under another name, then rename it; returns its folder.
+
+    A whole one of the same step stays: it says the same, and there is no moment without it.
+    """
+    folder = out / "checkpoints" / f"step_{step:08d}"
+    if folder.is_dir() and _is_whole(folder):
+        return folder
+    unfinished = folder.with_name(f".{folder.name}")
+    try:
+        with writing(folder):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(stored, unfinished / TENSORS)
+            digest = sha256(unfinished / TENSORS)
+            content = {**state, "step": step, "config": asdict(config)}
+            write_json(unfinished / STATE, {**content, "sha256": {TENSORS: digest}})
+            for name in (TENSORS, STATE, "."):
+                _flush(unfinished / name)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+            _flush(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def prune(out: Path, keep: int) -> None:
+    """Delete all checkpoints but the newest `keep`, and what a killed run left half-written."""
+    left = (out / "checkpoints").glob(".step_*")
+    for old in [*_folders(out)[: -max(1, keep)], *left]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Turns a failure to write `what` into NotSaved, which says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise NotSaved(
+            f"could not write {what}: {error} What was saved before is whole. Is the disk full? "
+            "Free space, then go on with the same command and --resume."
+        ) from error
+
+
+def newest(runs: Sequence[tuple[Path, TrainConfig]]) -> tuple[list[Checkpoint], list[str]]:
+    """The newest step at which every run (folder, config) has a whole checkpoint.
+
+    Returns their checkpoints, and what was wrong with newer ones. ValueError if there is none, or
+    if one belongs to a run with other settings.
+    """
+    damaged: list[str] = []
+    names = set.intersection(*({folder.name for folder in _folders(out)} for out, _ in runs))
+    for name in sorted(names, reverse=True):
+        try:
+            found = [_read(out / "checkpoints" / name) for out, _ in runs]
+        except (OSError, ValueError, SafetensorError) as error:
+            damaged.append(f"{name} is damaged and was left out: {error}")
+            continue
+        for checkpoint, (_, config) in zip(found, runs, strict=True):
+            _check_config(checkpoint, config)
+        return found, damaged
+    reasons = " ".join(["", *damaged])
+    raise ValueError(
+        f"--resume: no checkpoint in {runs[0][0] / 'checkpoints'}.{reasons} Start without "
+        "--resume, and with --checkpoint-every N."
+    )
+
+
+def _folders(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("step_*"))
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, so that a rename never comes before its bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(folder: Path) -> Checkpoint:
+    state = read_json(folder / STATE)
+    path = folder / TENSORS
+    hashes = state.get("sha256")
+    expected = hashes.get(TENSORS) if isinstance(hashes, dict) else None
+    if (found := sha256(path)) != expected:
+        raise ArtifactError(path, f"sha256 {found}", f"{expected}", "An older one is tried.")
+    return Checkpoint(folder, state, load_file(path))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
+
+
+def _check_config(checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """The settings that shape a run must be those of the checkpoint."""
+    now = json.loads(json.dumps(asdict(config)))
+    then = checkpoint.state.get("config", {})
+    for name in sorted(now.keys() - NOT_THE_RUN):
+        if now[name] != then.get(name):
+            raise ValueError(
+                f"--resume: --{flag(name)} is {now[name]}, but {checkpoint.folder} was made with "
+                f"{then.get(name)}. Give the same options, or train into another --out."
+            )

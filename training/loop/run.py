@@ -1,0 +1,199 @@
+"""One training run: a stream of activations and the SAEs that learn from it, in step.
+
+Knows what has to be saved to go on exactly, and how the processes agree to stop. Knows nothing of
+the command line, progress bars, evaluation or the Hub.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sae.backbones import Backbone
+from sae.backbones.tokens import inference_policy, tokens_per_image
+from sae.config import BackboneRef
+from training.data.sources import ImageSource
+from training.data.streams import Stopped, Stream, open_stream
+from training.loop import checkpoints
+from training.loop.config import TrainConfig
+from training.loop.distributed import ranks_of
+from training.loop.interrupt import StopRequest
+from training.loop.objective import StepOutput
+from training.loop.trainer import Progress, Trainee
+
+
+class Run:
+    """A run at some step. Make one, `start` or `restore` it, then `step` through `batches`.
+
+    `members`: configs of the SAEs that learn from the stream of `config`, each with its own `out`;
+    by default one SAE, that of `config`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        backbone: Backbone,
+        source: ImageSource,
+        stop: StopRequest,
+        members: Sequence[TrainConfig] | None = None,
+    ) -> None:
+        self.config, self.accelerator, self.backbone = config, accelerator, backbone
+        self.stop, self.ranks = stop, ranks_of(accelerator)
+        self.n_processes, self.device = accelerator.num_processes, accelerator.device
+        self.layer = backbone.resolve_layer(config.layer)
+        where = (inference_policy(config.tokens), backbone.revision, backbone.family)
+        self.where = BackboneRef(backbone.id, self.layer, *where)
+        self.stream = self._open_stream(source)
+        self.saes = [Trainee(c, backbone.d_model, accelerator) for c in members or [config]]
+        self.n_steps, self.seconds, self.stopped = 0, 0.0, False
+        self._since = time.monotonic()
+
+    def _open_stream(self, source: ImageSource) -> Stream:
+        return open_stream(
+            self.config,
+            self.backbone,
+            self.layer,
+            source,
+            rank=self.accelerator.process_index,
+            world=self.n_processes,
+            should_stop=lambda: self.stop.requested,
+        )
+
+    def start(self) -> bool:
+        """Set every SAE up from the first buffer; False if the run was stopped before that."""
+        buffer = self._agreed(self.stream.first_buffer)
+        if buffer is None:
+            return False
+        for sae in self.saes:
+            sae.start(buffer, tokens_per_image(self.backbone, self.config.tokens))
+            sae.prepare()
+        return True
+
+    def restore(self) -> list[str]:
+        """Go on from the newest checkpoint that all SAEs have; returns what was amiss."""
+        found, messages = checkpoints.newest([(sae.out, sae.config) for sae in self.saes])
+        state = found[0].state
+        if state["n_processes"] != self.n_processes:
+            raise ValueError(
+                f"--resume: {found[0].folder} was made by {state['n_processes']} processes, "
+                f"this run has {self.n_processes}; launch as many."
+            )
+        for sae, checkpoint in zip(self.saes, found, strict=True):
+            if (width := len(checkpoint.tensors["weights.b_dec"])) != self.backbone.d_model:
+                raise ValueError(
+                    f"--resume: {checkpoint.folder} is of width {width}, but {self.backbone.id} "
+                    f"has activations of width {self.backbone.d_model}; give the same --backbone."
+                )
+            sae.load(checkpoint.tensors, checkpoint.state["scale"])
+            sae.prepare()
+        self.n_steps, self.seconds = state["step"], state["seconds"]
+        self.stream.position = state["streams"][self.accelerator.process_index]
+        if self.accelerator.is_main_process:
+            self._write_artifacts()  # a run that was killed may have left one half-written
+        return messages
+
+    def save(self) -> list[Path]:
+        """Write a checkpoint and the artifact of every SAE; returns the checkpoints' folders.
+
+        All processes must call it, the main one writes. NaN or infinity among what would be saved
+        is a ValueError, a failure to write checkpoints.NotSaved; both leave the old ones as they are.
+        """
+        streams = self.ranks.every(self.stream.position)
+        for sae in self.saes:
+            if not sae.is_finite():
+                raise self._not_finite("a weight", "NaN or infinite")
+        if not self.accelerator.is_main_process:
+            return []
+        common = {"seconds": self.elapsed, "n_processes": self.n_processes, "streams": streams}
+        folders = [
+            checkpoints.save(
+                sae.out, self.n_steps, sae.config, {**common, "scale": sae.scale}, sae.tensors()
+            )
+            for sae in self.saes
+        ]
+        for sae in self.saes:
+            checkpoints.prune(sae.out, self.config.keep_checkpoints)
+        self._write_artifacts()
+        return folders
+
+    def batches(self) -> Iterator[Tensor]:
+        """Raw activations `(tokens, d)` for this process, until all processes agree to stop."""
+        stream = iter(self.stream)
+        while True:
+            before = self.stream.position
+            x = self._agreed(lambda: next(stream))
+            if x is None:
+                self.stream.position = before
+                return
+            yield x
+
+    def step(self, x: Tensor) -> list[StepOutput]:
+        """One optimiser step of every SAE on `x`, the batch last dealt."""
+        outs = [sae.step(x, self.n_steps, self.stream.cls) for sae in self.saes]
+        self.n_steps += 1
+        return outs
+
+    def progress(self, x: Tensor, outs: Sequence[StepOutput]) -> list[Progress]:
+        """Figures of the step that was made on `x`; a loss or weight that is not finite is a
+        ValueError."""
+        mean = self.ranks.mean(x.mean(0))
+        spread = self.ranks.total((x - mean).square().sum())
+        found = [
+            sae.progress(out, len(x), spread) for sae, out in zip(self.saes, outs, strict=True)
+        ]
+        for sae, figures in zip(self.saes, found, strict=True):
+            if not abs(figures.loss) < float("inf"):
+                raise self._not_finite("the loss", str(figures.loss))
+            if not all(bool(p.sum().isfinite()) for p in sae.weights.parameters()):
+                raise self._not_finite("a weight", "NaN or infinite")
+        return found
+
+    def n_unreadable(self) -> int:
+        """Images that could not be read so far, of all processes, which must all ask."""
+        return sum(self.ranks.every(self.stream.n_unreadable))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resumption included."""
+        return self.seconds + time.monotonic() - self._since
+
+    def _agreed(self, read: Callable[[], Tensor]) -> Tensor | None:
+        """What `read` gives; None on all processes if one of them was asked to stop.
+
+        A process that cannot read brings the others to an end too, so that none waits for it.
+        """
+        value: Tensor | None = None
+        stop, failure = False, None
+        try:
+            value = read()
+        except Stopped:
+            stop = True
+        except (ValueError, OSError) as error:
+            failure = error
+        stop = stop or self.stop.requested
+        if self.ranks.n > 1:
+            flags = torch.tensor([stop, failure is not None], dtype=torch.int32, device=self.device)
+            stop, fails = (bool(n) for n in self.ranks.total(flags).tolist())
+            if fails and failure is None:
+                failure = ValueError("another process of this run failed; its message says why.")
+        if failure is not None:
+            raise failure
+        if stop:
+            self.stopped = True
+            return None
+        return value
+
+    def _write_artifacts(self) -> None:
+        for sae in self.saes:
+            with checkpoints.writing(sae.out):
+                sae.to_sae(self.where).save_pretrained(sae.out)
+
+    def _not_finite(self, what: str, value: str) -> ValueError:
+        return ValueError(
+            f"{what} became {value} by step {self.n_steps}; what was saved before is as it was. "
+            "Lower --lr and start again in another --out."
+        )
