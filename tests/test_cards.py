@@ -200,7 +200,7 @@ def test_templates_ship_with_the_package() -> None:
     setup = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "hub_cards" in setup["packages"]["find"]["include"]
     assert "*.md" in setup["package-data"]["hub_cards"]
-    assert "presets.toml" in setup["package-data"]["sae"]
+    assert "interop/presets.toml" in setup["package-data"]["sae"]
     assert {p.name for p in cards.TEMPLATES.glob("*.md")} == {
         "sae.md",
         "index.md",
