@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError, read_json, replacing, write_json
-from training.leaderboard.table import Row
 
 OPTIONS = "options.json"
+Row = dict[str, float]
+"""Figures by name, of one family of units and one seed."""
 
 
 class OutOfTime(Exception):

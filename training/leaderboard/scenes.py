@@ -1,24 +1,136 @@
-"""Activations of emoji scenes, computed once and shared by everything that is scored or trained.
+"""The scenes that everything is scored on: their activations, and what is true of them.
 
-Knows a backbone and the scene generator. Knows nothing of SAEs.
+Knows a backbone, the scene generator and masks. Knows nothing of SAEs. A factor is one value of a family:
+
+    kind         120 object kinds             realm   animal, food, …
+    group        18 wider groups              size    small, large
+    background   12                           style   the drawing styles of the scenes
+
+An image has a factor if an object shows at least one pixel with it (or it is its background). A patch has
+it if objects with it cover at least half of the patch, or if at least half of it is that background.
 """
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy import sparse
 from torch import Tensor
 from tqdm import tqdm
 
 from sae.backbones import Backbone
-from sae.world.scenes import SIZE, compose
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import (
+    OBJECT_SIZES,
+    SIZE,
+    TRAINING_STYLES,
+    Scene,
+    compose,
+    kind_names,
+    kinds,
+    patch_labels,
+)
 from training.leaderboard.kept import Kept
-from training.world.factors import Factors, factors_of
 from training.world.generator import scenes
 
 BATCH = 32
+FAMILIES = ("kind", "group", "realm", "background", "size", "style")
+COVERED = 0.5
+
+
+class Instance(NamedTuple):
+    """An object that can be seen in a scene."""
+
+    scene: int
+    kind: int
+    """Number of its kind among `kind_names()`."""
+    mask: np.ndarray
+    """bool (SIZE, SIZE): its visible pixels."""
+
+
+class Factors(NamedTuple):
+    """Truth about scenes."""
+
+    names: tuple[tuple[str, str], ...]
+    """(family, value) of each factor."""
+    image: sparse.csr_array
+    """bool `(n_scenes, n_factors)`."""
+    patch: sparse.csr_array
+    """bool `(n_scenes × patches, n_factors)`, patches row by row."""
+    instances: list[Instance]
+
+    def paths(self, n_scenes: int) -> list[tuple[str, ...]]:
+        """(realm, group, kind) of the object of which most is seen in each scene; () without one."""
+        best: list[tuple[int, tuple[str, ...]]] = [(0, ())] * n_scenes
+        for scene, number, mask in self.instances:
+            kind, area = kinds()[number], int(mask.sum())
+            if area > best[scene][0]:
+                best[scene] = area, (kind.realm, kind.group, kind.name)
+        return [path for _, path in best]
+
+    def family(self, name: str) -> np.ndarray:
+        """`(n_factors,)` bool: the factors of a family."""
+        return np.array([family == name for family, _ in self.names])
+
+
+def factor_names(styles: Sequence[str] = TRAINING_STYLES) -> tuple[tuple[str, str], ...]:
+    """(family, value) of all factors, family by family."""
+    values = {
+        "kind": kind_names(),
+        "group": dict.fromkeys(kind.group for kind in kinds()),
+        "realm": dict.fromkeys(kind.realm for kind in kinds()),
+        "background": BACKGROUNDS,
+        "size": OBJECT_SIZES,
+        "style": styles,
+    }
+    return tuple((family, value) for family in FAMILIES for value in values[family])
+
+
+def factors_of(
+    scenes: Sequence[Scene], patch: int, *, styles: Sequence[str] = TRAINING_STYLES
+) -> Factors:
+    """The truth about `scenes` for patches of `patch` pixels."""
+    names = factor_names(styles)
+    number = {name: place for place, name in enumerate(names)}
+    by_name = {kind.name: (place, kind) for place, kind in enumerate(kinds())}
+    instances: list[Instance] = []
+    in_image: list[tuple[int, int]] = []
+    in_patch: list[tuple[np.ndarray, np.ndarray]] = []
+    n_patches = 0
+    for place, scene in enumerate(scenes):
+        masks = compose(scene).masks
+        n_patches = (masks.shape[1] // patch) * (masks.shape[2] // patch)
+        cover = patch_labels(masks, patch).reshape(len(masks), n_patches)
+        of_factor: dict[int, np.ndarray] = {}
+        for item, mask, share in zip(scene.objects, masks, cover, strict=True):
+            if not mask.any():
+                continue
+            kind_number, kind = by_name[item.kind]
+            instances.append(Instance(place, kind_number, mask))
+            has = [("kind", kind.name), ("group", kind.group), ("realm", kind.realm)]
+            for name in (*has, ("size", item.size), ("style", item.style)):
+                factor = number[name]
+                of_factor[factor] = of_factor.get(factor, 0) + share
+        background = number["background", scene.background]
+        of_factor[background] = 1 - cover.sum(0) if len(cover) else np.ones(n_patches)
+        for factor, share in of_factor.items():
+            in_image.append((place, factor))
+            rows = np.flatnonzero(share >= COVERED) + place * n_patches
+            in_patch.append((rows, np.full(len(rows), factor)))
+    rows, columns = (np.concatenate(part) for part in zip(*in_patch, strict=True))
+    return Factors(
+        names,
+        _labels(*np.array(in_image).T, (len(scenes), len(names))),
+        _labels(rows, columns, (len(scenes) * n_patches, len(names))),
+        instances,
+    )
+
+
+def _labels(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    return sparse.csr_array((np.ones(len(rows), bool), (rows, columns)), shape=shape)
 
 
 class Half(NamedTuple):

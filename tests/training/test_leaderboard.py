@@ -11,13 +11,18 @@ from sae.metrics.hierarchy import lca_depth
 from sae.storage import ArtifactError
 from sae.world.scenes import Scene, SceneObject, compose, kinds
 from tests.tiny_saes import tiny_sae
+from tests.training.training_parts import backbone
+from training.leaderboard.board import (
+    agreement,
+    markdown,
+    merge,
+    reconstruction_of,
+    reference,
+    train_small,
+)
 from training.leaderboard.kept import Kept, OutOfTime
-from training.leaderboard.scenes import Half, two_halves
-from training.leaderboard.score import depth_of, score_units
-from training.leaderboard.small_saes import agreement, reconstruction_of, reference, train_small
-from training.leaderboard.table import markdown, merge
-from training.leaderboard.units import Latents, Linear, Values
-from training.world.factors import FAMILIES, factor_names, factors_of
+from training.leaderboard.scenes import FAMILIES, Half, factor_names, factors_of, two_halves
+from training.leaderboard.score import Latents, Linear, Values, depth_of, score_units
 from training.world.generator import scenes
 
 KINDS = kinds()
@@ -28,6 +33,12 @@ PAIR = Scene(
         SceneObject(KINDS[1].name, "twemoji", 40, 40, "small"),
     ),
 )
+
+
+@pytest.fixture(scope="module")
+def tiny_clip():
+    """A random CLIP of 4 × 4 patches."""
+    return backbone()
 
 
 def some_scenes(n: int) -> list[Scene]:
