@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig
 from sae.storage import (
     ArtifactError,
@@ -47,8 +48,8 @@ def parameter_shapes(cfg: SAEConfig) -> dict[str, tuple[int, ...]]:
         "W_dec": (cfg.d_sae, cfg.d_in),
         "b_dec": (cfg.d_in,),
     }
-    if cfg.architecture == "jumprelu":
-        shapes["threshold"] = (cfg.d_sae,)
+    for name in architecture(cfg.architecture).vectors:
+        shapes[name] = (cfg.d_sae,)
     return shapes
 
 
@@ -103,14 +104,15 @@ def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:
 def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any] | None:
     """The SAE in SAELens 6's words: batch_topk and matryoshka become its jumprelu.
 
-    None for a topk that keeps negative values without ranking by size: SAELens has no such SAE.
+    None where SAELens has no such SAE: its architecture has no word for it, or it keeps negative
+    values without ranking by size.
     """
-    if cfg.negative == "keep":
+    word = architecture(cfg.architecture).saelens
+    if word is None or cfg.negative == "keep":
         return None
-    words = {"relu": "standard", "topk": "abstopk" if cfg.negative == "rank" else "topk"}
     norms = {"constant_norm": "constant_norm_rescale"}
     content: dict[str, Any] = {
-        "architecture": words.get(cfg.architecture, "jumprelu"),
+        "architecture": f"abs{word}" if cfg.negative == "rank" else word,
         "d_in": cfg.d_in,
         "d_sae": cfg.d_sae,
         "dtype": str(dtype).removeprefix("torch."),
@@ -126,7 +128,7 @@ def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any] | None:
             "patchlens_backbone": dataclasses.asdict(cfg.backbone),
         },
     }
-    if cfg.architecture == "topk":
+    if word == "topk":
         content |= {"k": cfg.k, "rescale_acts_by_decoder_norm": False}
     return content
 

@@ -1,27 +1,24 @@
 """What is needed to run a sparse autoencoder, and nothing about how it was trained.
 
-Knows the architectures, which fields each of them needs, and which backbone the activations come
-from. Knows nothing of tensors, files or training.
+Knows which fields an SAE has and which backbone the activations come from; what each architecture
+needs of them is in the table of `sae.architectures`. Knows nothing of tensors, files or training.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Architecture = Literal["relu", "topk", "batch_topk", "matryoshka", "jumprelu"]
+from sae.architectures import architecture
+
 TokenPolicy = Literal["all", "patches", "cls"]
 Negative = Literal["zero", "keep", "rank"]
 InputNorm = Literal["none", "layer_norm", "constant_norm"]
 
-ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 TOKEN_POLICIES: tuple[str, ...] = get_args(TokenPolicy)
 NEGATIVES: tuple[str, ...] = get_args(Negative)
 INPUT_NORMS: tuple[str, ...] = get_args(InputNorm)
 FORMAT = 1
 """The newest artifact format this library reads, and the one it writes."""
-
-_USES_K = ("topk", "batch_topk", "matryoshka")
-_USES_THRESHOLD = ("batch_topk", "matryoshka")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class BackboneRef:
 
 @dataclass(frozen=True)
 class SAEConfig:
-    """Shape and activation function of an SAE.
+    """Shape and activation function of an SAE; `sae.architectures` says which needs what.
 
     `k` is the number of active latents per token (topk: exactly at most; batch_topk and matryoshka:
     on average in training). `threshold` is the scalar that batch_topk and matryoshka use at
@@ -62,7 +59,7 @@ class SAEConfig:
     unbiased std, "constant_norm" x * sqrt(d_in) / ||x||.
     """
 
-    architecture: Architecture
+    architecture: str
     d_in: int
     d_sae: int
     backbone: BackboneRef
@@ -74,10 +71,7 @@ class SAEConfig:
     input_norm: InputNorm = "none"
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}."
-            )
+        architecture(self.architecture)
         if self.format != FORMAT:
             raise ValueError(
                 f"format is {self.format}, this version of PatchLens reads format {FORMAT}; "
@@ -91,7 +85,7 @@ class SAEConfig:
         self._check_options()
 
     def _check_k(self) -> None:
-        if self.architecture not in _USES_K:
+        if architecture(self.architecture).k is None:
             if self.k is not None:
                 raise ValueError(f"k means nothing for {self.architecture}, got {self.k}; drop it.")
         elif self.k is None or not 1 <= self.k <= self.d_sae:
@@ -100,7 +94,7 @@ class SAEConfig:
             )
 
     def _check_threshold(self) -> None:
-        if self.architecture not in _USES_THRESHOLD:
+        if architecture(self.architecture).threshold != "scalar":
             if self.threshold is not None:
                 raise ValueError(
                     f"a scalar threshold means nothing for {self.architecture}, "
@@ -113,12 +107,13 @@ class SAEConfig:
 
     def _check_groups(self) -> None:
         sizes = self.group_sizes
-        if self.architecture != "matryoshka":
+        if not architecture(self.architecture).groups:
             if sizes is not None:
                 raise ValueError(f"group_sizes mean nothing for {self.architecture}; drop them.")
         elif not sizes or min(sizes) < 1 or sum(sizes) != self.d_sae:
             raise ValueError(
-                f"matryoshka needs positive group_sizes summing to d_sae={self.d_sae}, got {sizes}."
+                f"{self.architecture} needs positive group_sizes summing to d_sae={self.d_sae}, "
+                f"got {sizes}."
             )
 
     def _check_options(self) -> None:
@@ -127,7 +122,7 @@ class SAEConfig:
                 f"negative must be one of {NEGATIVES} and input_norm one of {INPUT_NORMS}, got "
                 f"{self.negative!r} and {self.input_norm!r}."
             )
-        if self.negative != "zero" and self.architecture != "topk":
+        if self.negative != "zero" and not architecture(self.architecture).signs:
             raise ValueError(
                 f"negative={self.negative!r} means nothing for {self.architecture}; drop it."
             )

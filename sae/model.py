@@ -14,17 +14,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sae import artifact, hub, interop
+from sae import artifact, hub
+from sae.architectures import Architecture, architecture
 from sae.config import BackboneRef, SAEConfig
-from sae.interop import presets
-from sae.sparse import (
-    SparseLatents,
-    decode_sparse,
-    keep_above,
-    largest_above,
-    largest_k,
-    tokens_per_chunk,
-)
+from sae.sparse import SparseLatents, decode_sparse, tokens_per_chunk
 
 __all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
 
@@ -32,7 +25,7 @@ __all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
 class SparseAutoencoder(nn.Module):
     """latents = act((x - b_dec) @ W_enc + b_enc);  x_hat = latents @ W_dec + b_dec.
 
-    `act` by architecture, with h the pre-activations:
+    `act` by architecture (`sae.architectures`), with h the pre-activations:
         relu                      max(h, 0)
         topk                      max(h, 0) where h is among the k largest of its token, else 0
                                   (cfg.negative: or h itself; or by |h|)
@@ -56,11 +49,7 @@ class SparseAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Dense latents `(*batch, d_sae)` of activations `(*batch, d_in)`."""
         h = self._preactivations(self._flat(x))
-        if self.cfg.architecture == "topk":
-            values, indices = self._active(h, None)
-            latents = torch.zeros_like(h).scatter_add(-1, indices, values)
-        else:
-            latents = keep_above(h, self._threshold())
+        latents = self.architecture.latents(h, self.cfg, self.vectors)
         return latents.reshape(*x.shape[:-1], self.cfg.d_sae)
 
     def encode_sparse(self, x: Tensor, max_active: int | None = None) -> SparseLatents:
@@ -75,8 +64,14 @@ class SparseAutoencoder(nn.Module):
             raise ValueError(f"max_active must be at least 1, got {max_active}.")
         flat = self._flat(x)
         chunks = flat.split(tokens_per_chunk(self.cfg.d_sae))
-        found = [self._active(self._preactivations(chunk), max_active) for chunk in chunks]
-        values, indices = SparseLatents.join(found)
+        values, indices = SparseLatents.join(
+            [
+                self.architecture.sparse_latents(
+                    self._preactivations(chunk), self.cfg, self.vectors, max_active
+                )
+                for chunk in chunks
+            ]
+        )
         shape = (*x.shape[:-1], values.shape[-1])
         return SparseLatents(values.reshape(shape), indices.reshape(shape))
 
@@ -108,7 +103,7 @@ class SparseAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of activations `(*batch, d_in)`: `decode(encode(x))`."""
-        if self.cfg.architecture in ("topk", "batch_topk", "matryoshka"):
+        if self.architecture.sparse:
             return self.decode(self.encode_sparse(x), like=x)
         return self.decode(self.encode(x), like=x)
 
@@ -133,6 +128,8 @@ class SparseAutoencoder(nn.Module):
         repository that cannot be had raises `sae.hub.HubError`. Both name the next step.
         """
         access = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        from sae.interop import presets
+
         if presets.is_preset(id_or_dir) and subfolder is None:
             found = presets.load(id_or_dir, **access)
             _warn(id_or_dir, found.reading.assumed)
@@ -161,6 +158,8 @@ class SparseAutoencoder(nn.Module):
         `sae.storage.ArtifactError` for files that are damaged, unknown or not expressible, and
         ValueError where something has to be given.
         """
+        from sae import interop
+
         hints = interop.Hints(format, backbone, layer, tokens, k)
         found = interop.read(source, hints)
         _warn(source, found.reading.assumed)
@@ -206,6 +205,16 @@ class SparseAutoencoder(nn.Module):
                 commit_message=commit_message,
             )
 
+    @property
+    def architecture(self) -> Architecture:
+        """What the table of `sae.architectures` says of cfg.architecture."""
+        return architecture(self.cfg.architecture)
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        """The parameters `(d_sae)` that this architecture has besides b_enc, by name."""
+        return {name: getattr(self, name) for name in self.architecture.vectors}
+
     def extra_repr(self) -> str:
         cfg = self.cfg
         return f"{cfg.architecture}, d_in={cfg.d_in}, d_sae={cfg.d_sae}, k={cfg.k}"
@@ -231,22 +240,6 @@ class SparseAutoencoder(nn.Module):
             std, mean = torch.std_mean(x, dim=-1, keepdim=True)
             return mean, std
         return 0.0, x.norm(dim=-1, keepdim=True) / self.cfg.d_in**0.5
-
-    def _threshold(self) -> Tensor | float:
-        """Zero, a positive scalar, or a positive vector `(d_sae,)`."""
-        if self.cfg.architecture == "jumprelu":
-            return self.threshold.clamp(min=0)
-        return max(self.cfg.threshold or 0.0, 0.0)
-
-    def _active(self, h: Tensor, max_active: int | None) -> SparseLatents:
-        if self.cfg.architecture == "topk":
-            k = min(self.cfg.k, max_active or self.cfg.k)
-            if self.cfg.negative == "zero":
-                return largest_k(h, k)
-            sizes = h.abs() if self.cfg.negative == "rank" else h
-            indices = sizes.topk(k, dim=-1).indices
-            return SparseLatents(h.gather(-1, indices), indices)
-        return largest_above(h, self._threshold(), max_active)
 
 
 def _warn(source: str | Path, assumed: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "storage",
-    "config",
     "sparse",
+    "architectures",
+    "config",
     "images",
     "cards",
     "hub",

@@ -2,7 +2,8 @@
 
 import torch
 
-from sae.config import ARCHITECTURES, BackboneRef, SAEConfig
+from sae.architectures import ARCHITECTURES
+from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 
 __all__ = ["ARCHITECTURES", "tiny_sae"]
@@ -10,12 +11,11 @@ __all__ = ["ARCHITECTURES", "tiny_sae"]
 
 def tiny_sae(architecture: str, *, seed: int = 0) -> SparseAutoencoder:
     """An SAE of random weights, some latents of which fire on random inputs."""
-    fields: dict = {}
-    if architecture in ("topk", "batch_topk", "matryoshka"):
-        fields["k"] = 5
-    if architecture in ("batch_topk", "matryoshka"):
+    row = ARCHITECTURES[architecture]
+    fields: dict = {} if row.k is None else {"k": 5}
+    if row.threshold == "scalar":
         fields["threshold"] = 3.7
-    if architecture == "matryoshka":
+    if row.groups:
         fields["group_sizes"] = (4, 10, 26)
     backbone = BackboneRef("bundled", 4, revision="abc", family="clip")
     sae = SparseAutoencoder(SAEConfig(architecture, 16, 40, backbone, **fields))
@@ -23,6 +23,6 @@ def tiny_sae(architecture: str, *, seed: int = 0) -> SparseAutoencoder:
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        if architecture == "jumprelu":
+        if row.threshold == "latent":
             sae.threshold.abs_().mul_(3)
     return sae.eval()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig
 
 _COLUMNS = 4096
@@ -105,9 +106,10 @@ def fold(recipe: Recipe, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, Te
     fields: dict[str, Any] = {"k": recipe.k, "group_sizes": recipe.group_sizes}
     tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
     activation = "jumprelu" if recipe.activation == "gated" else recipe.activation
-    if activation == "jumprelu":
+    kind = architecture(activation).threshold
+    if kind == "latent":
         tensors["threshold"] = torch.as_tensor(threshold).expand(b_enc.shape).clone()
-    elif activation in ("batch_topk", "matryoshka"):
+    elif kind == "scalar":
         fields["threshold"] = float(torch.as_tensor(threshold))
     cfg = SAEConfig(
         activation,

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sae.architectures import architecture
 from sae.config import SAEConfig
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, same, take, tensors_of
@@ -82,13 +83,13 @@ def write(folder: Path, cfg: SAEConfig, tensors: dict[str, Tensor]) -> None:
 
     b_dec's part of encoding moves into the bias. ValueError for what visaebench cannot run.
     """
-    kinds = {"topk": "topk", "batch_topk": "batchtopk", "matryoshka": "batchtopk"}
-    kind = kinds.get(cfg.architecture, "jumprelu")
-    if cfg.negative != "zero" or cfg.input_norm != "none":
+    row = architecture(cfg.architecture)
+    if cfg.negative != "zero" or cfg.input_norm != "none" or row.saelens is None:
         raise ValueError(
             f"visaebench has no SAE with negative={cfg.negative!r} and input_norm="
-            f"{cfg.input_norm!r}; it can be written as artifact format 1 only."
+            f"{cfg.input_norm!r} ({cfg.architecture}); it can be written as artifact format 1 only."
         )
+    kind = {"token": "topk", "batch": "batchtopk", None: "jumprelu"}[row.k]
     shift = tensors["b_dec"].double() @ tensors["W_enc"].double()
     stored = {
         "encoder.weight": tensors["W_enc"].t().contiguous(),

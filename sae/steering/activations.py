@@ -45,13 +45,12 @@ class Activations:
     def latents(self, numbers: Sequence[int]) -> Tensor:
         """Activations (rows, tokens, len(numbers)) of a few latents."""
         cfg, sae = self.sae.cfg, self.sae
-        if self._code is None and cfg.architecture != "topk" and cfg.input_norm == "none":
+        if self._code is None and sae.architecture.elementwise and cfg.input_norm == "none":
             chosen = torch.as_tensor(list(numbers), device=sae.W_enc.device)
             x = self.x.to(sae.W_enc) - sae.b_dec
             h = x @ sae.W_enc[:, chosen] + sae.b_enc[chosen]
-            bound = sae.threshold[chosen] if cfg.architecture == "jumprelu" else cfg.threshold or 0
-            bound = torch.as_tensor(bound, device=h.device).clamp(min=0)
-            return torch.where(h > bound, h, 0.0)
+            vectors = {name: vector[chosen] for name, vector in sae.vectors.items()}
+            return sae.architecture.latents(h, cfg, vectors)
         values, indices = self.code
         return torch.stack([(values * (indices == n)).sum(-1) for n in numbers], dim=-1)
 

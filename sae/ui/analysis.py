@@ -15,8 +15,6 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder, SparseLatents
 from sae.views.code import MAX_PER_PLACE, Code, quantise
 
-SPARSE_ARCHITECTURES = ("topk", "batch_topk", "matryoshka")
-
 
 class Analysis(NamedTuple):
     """What one picture says, place by place (patches row-major, then the summary token)."""
@@ -69,7 +67,7 @@ class Analyst:
 
     def _encode(self, x: torch.Tensor) -> tuple[SparseLatents, torch.Tensor]:
         """The strongest latents of every place, and the reconstruction from all of them."""
-        if self.sae.cfg.architecture in SPARSE_ARCHITECTURES:
+        if self.sae.architecture.sparse:
             latents = self.sae.encode_sparse(x)
             x_hat = self.sae.decode(latents, like=x)
             kept = SparseLatents(*(part[..., :MAX_PER_PLACE] for part in latents))

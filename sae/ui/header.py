@@ -11,14 +11,6 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.ui.static_files import script, template
 
-WORDS = {
-    "relu": "ReLU",
-    "topk": "top-k",
-    "batch_topk": "batch top-k",
-    "matryoshka": "Matryoshka",
-    "jumprelu": "JumpReLU",
-}
-
 
 class Header(gr.HTML):
     """Constant template; the facts arrive as the value."""
@@ -44,7 +36,7 @@ def facts(
     figures = [
         ("Backbone", name, f"{backbone.family}, width {backbone.d_model}"),
         ("Layer", f"{layer + 1} of {backbone.n_layers}", "the layer whose activations are read"),
-        ("SAE", WORDS.get(cfg.architecture, cfg.architecture), "how the SAE chooses concepts"),
+        ("SAE", sae.architecture.label, "how the SAE chooses concepts"),
         ("Concepts", f"{cfg.d_sae:,}", "latents of the SAE"),
     ]
     fvu, l0 = _figure(metrics, "fvu"), _figure(metrics, "l0")

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from sae.config import ARCHITECTURES, BackboneRef, SAEConfig
+from sae.architectures import ARCHITECTURES
+from sae.config import BackboneRef, SAEConfig
 from tests.training.training_parts import config
 from training.loop.initialisation import geometric_median
 from training.loop.parameters import TrainableSAE, group_sizes

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from sae.config import ARCHITECTURES
+from sae.architectures import ARCHITECTURES
 from sae.hub import HubError
 from sae.images import ImageError
 from sae.model import SparseAutoencoder

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
-from sae.config import ARCHITECTURES
+from sae.architectures import ARCHITECTURES
 from training.leaderboard.board import Board, markdown, measured
 from training.leaderboard.kept import Kept, OutOfTime
 from training.world.generator import HELD_OUT_SEED

@@ -8,8 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from sae.architectures import ARCHITECTURES
 from sae.backbones.tokens import n_random
-from sae.config import ARCHITECTURES
 
 INITS = ("tied", "uniform", "independent")
 CENTRES = ("median", "batch_median", "image_median", "mean", "zero")
