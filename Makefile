@@ -1,6 +1,6 @@
 # make demo: the app.   make test: the tests.   Both set up .venv first, once.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench world screenshots space space-check clean
+.PHONY: help demo test test-fast lint bench world screenshots space space-check wheel-check clean
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,12 +16,12 @@ $(PY):
 	@echo "[setup] making a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: requirements.txt | $(PY)
-	@echo "[setup] installing requirements.txt (about 6 GB with torch; one to three minutes) ..."
-	@$(PIP) -r requirements.txt
+$(VENV)/.demo: requirements.txt pyproject.toml | $(PY)
+	@echo "[setup] installing requirements.txt and what training needs (about 6 GB with torch; one to three minutes) ..."
+	@$(PIP) -e '.[train]'
 	@touch $@ && echo "[setup] done"
 
-$(VENV)/.dev: $(VENV)/.demo pyproject.toml
+$(VENV)/.dev: $(VENV)/.demo
 	@echo "[setup] installing test tools ..."
 	@$(PIP) -e '.[dev]'
 	@touch $@ && echo "[setup] done"
@@ -34,7 +34,10 @@ test: $(VENV)/.dev  ## run all tests
 	@echo "[test] browser tests run where a Chromium is found (Debian: apt-get install chromium)"
 	@$(THREADS) $(PY) -m pytest $(ARGS)
 
-lint: $(VENV)/.dev  ## check style
+test-fast: $(VENV)/.dev  ## run the tests that take no time, while working: under a minute on two cores
+	@$(THREADS) $(PY) -m pytest -m "not slow" $(ARGS)
+
+lint: $(VENV)/.dev  ## check style, names and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 bench: $(VENV)/.dev  ## measure: app latency, full-size path, scenes per second, concepts against the truth
@@ -51,7 +54,11 @@ space: $(VENV)/.demo  ## a folder for a Gradio Space: make space OUT=DIR
 	@$(PY) training/publish.py space $(OUT) $(ARGS)
 
 space-check: $(VENV)/.dev  ## assemble a Space, install its own requirements afresh, start it, ask it
-	@PATCHLENS_CLEAN_SPACE=1 $(PY) -m pytest tests/test_space.py -n 0 -k environment_of_its_own $(ARGS)
+	@rm -rf build/clean
+	@PATCHLENS_CLEAN=build/clean $(PY) -m pytest tests/test_space.py -n 0 -k environment_of_its_own $(ARGS)
+
+wheel-check: $(VENV)/.dev  ## build the wheel, install it in an environment of its own, use it from elsewhere
+	@PATCHLENS_CLEAN=build/clean $(PY) -m pytest tests/test_wheel.py -n 0 $(ARGS)
 
 clean:  ## remove the environment and caches
 	@rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""PatchLens as a Gradio Space: the page of `page.py`, with its analysis on a ZeroGPU where there is one.
+"""PatchLens as a Gradio Space: its page, with the analysis on a ZeroGPU where there is one.
 
 Assembled by `make space`. Everything is loaded on the CPU, which is enough for the bundled models.
 On ZeroGPU hardware the `spaces` package runs a decorated function in a process of its own that has a
@@ -21,10 +21,14 @@ if spaces is not None:
     os.environ["PATCHLENS_DEVICE"] = "cpu"
 
 import torch  # noqa: E402
-from page import demo, options  # noqa: E402
 
 from sae.ui import launch_settings  # noqa: E402
+from sae.ui.__main__ import build  # noqa: E402
 from sae.ui.analysis import Analyst  # noqa: E402
+from sae.ui.options import parse  # noqa: E402
+
+options = parse([])
+demo = build(options)
 
 if spaces is not None:
     _as_before, _analysts = Analyst.analyse, {}

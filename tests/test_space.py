@@ -56,7 +56,6 @@ def test_the_folder_is_what_a_space_accepts(space: Path) -> None:
         "README.md",
         "requirements.txt",
         "app.py",
-        "page.py",
         "sae",
         "LICENSE",
         "NOTICE",
@@ -78,7 +77,7 @@ def test_the_folder_is_what_a_space_accepts(space: Path) -> None:
     lines = (space / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[\w.\-]+==[\w.]+", line) for line in lines)
     assert f"gradio=={front['sdk_version']}" in lines
-    assert not any(line.startswith(("accelerate", "datasets")) for line in lines)
+    assert not any(line.startswith(("accelerate", "datasets", "numba")) for line in lines)
     assert not list(space.rglob("__pycache__"))
     assert (space / "sae" / "bundled" / "sae" / "sae_weights.safetensors").is_file()
     assert sum(p.stat().st_size for p in space.rglob("*") if p.is_file()) < 60 << 20
@@ -110,7 +109,7 @@ def test_zero_gpu_runs_what_computes(space: Path, monkeypatch: pytest.MonkeyPatc
         return decorate
 
     monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
-    monkeypatch.setitem(sys.modules, "page", types.SimpleNamespace(demo=None, options=None))
+    monkeypatch.setattr("sae.ui.__main__.build", lambda _: None)
     monkeypatch.setattr(Analyst, "analyse", Analyst.analyse)
     exec(compile((space / "app.py").read_text(), "app.py", "exec"), {"__name__": "space"})
     from sae import Backbone, SparseAutoencoder

@@ -5,7 +5,6 @@ import os
 import runpy
 import shutil
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def opened(out: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the Space's app.py asks the page to open."""
     monkeypatch.delenv("PATCHLENS_SAE", raising=False)
     monkeypatch.setitem(sys.modules, "spaces", None)
-    monkeypatch.setitem(sys.modules, "page", types.SimpleNamespace(demo=None, options=None))
+    monkeypatch.setattr("sae.ui.__main__.build", lambda _: None)
     runpy.run_path(str(out / "app.py"))
     return os.environ.pop("PATCHLENS_SAE", "bundled")
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -24,8 +24,6 @@ from sae.storage import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("LICENSE", "NOTICE")
-NOT_IN_A_SPACE = ("accelerate", "datasets")
-"""Packages of requirements.txt that only training uses."""
 ZERO_GPU_CHOOSES = {"torch": ">=2.11", "torchvision": ""}
 """Versions that a ZeroGPU Space leaves open: it runs those that its platform was built for."""
 PYTHON = "3.11"
@@ -39,17 +37,16 @@ def space(out: Path, sae: str = "bundled", *, zero_gpu: bool = False) -> list[st
     SAE whose backbone the Space could not get, and for a folder that holds anything but an earlier
     Space; HubError if the Hub does not tell the commit.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "page.py").is_file():
+    if out.exists() and any(out.iterdir()) and not (out / "sae" / "ui").is_dir():
         raise ValueError(f"{out} is not empty and no Space; give another folder.")
     pinned = _pinned(sae)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("sae", ARTIFACT):
         shutil.rmtree(out / name, ignore_errors=True)
     junk = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    shutil.copytree(ROOT / "sae", out / "sae", ignore=junk)
-    shutil.copyfile(ROOT / "app.py", out / "page.py")
+    shutil.copytree(Path(hub.__file__).parent, out / "sae", ignore=junk)
     for name in COPIED:
-        shutil.copyfile(ROOT / name, out / name)
+        _write(out / name, _own_text(name, f"licenses/{name}"))
     app = (cards.TEMPLATES / "space_app.py").read_text(encoding="utf-8")
     if pinned == ARTIFACT:
         for name in hub.pushed_files(sae):
@@ -57,7 +54,7 @@ def space(out: Path, sae: str = "bundled", *, zero_gpu: bool = False) -> list[st
             shutil.copyfile(Path(sae) / name, out / ARTIFACT / name)
     _write(out / "app.py", app.replace('SAE = "bundled"\n', f"SAE = {json.dumps(pinned)}\n"))
     open_versions = ZERO_GPU_CHOOSES if zero_gpu else {}
-    _write(out / "requirements.txt", requirements(ROOT / "requirements.txt", open_versions))
+    _write(out / "requirements.txt", requirements(open_versions))
     words = {"title": "PatchLens", "gradio": version("gradio"), "python": PYTHON}
     words["sae"] = Path(sae).resolve().name if pinned == ARTIFACT else pinned
     _write(out / "README.md", cards.template("space.md").render(words))
@@ -87,13 +84,14 @@ def _pinned(sae: str) -> str:
     return ARTIFACT
 
 
-def requirements(path: Path, open_versions: Mapping[str, str]) -> str:
-    """The lines of a requirements.txt that a Space needs, each pinned to what is installed here,
-    but for those whose versions are given."""
+def requirements(open_versions: Mapping[str, str]) -> str:
+    """What the page needs, a line each, pinned to what is installed here, but for those whose
+    versions are given."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        found = re.match(r"([A-Za-z0-9_.\-]+)", line)
-        if found is None or found[1] in NOT_IN_A_SPACE:
+    for line in _own_text("requirements.txt", "METADATA").splitlines():
+        line = line.removeprefix("Requires-Dist: ")
+        found = re.match(r"([A-Za-z0-9_.\-]+)[<>=]=?[^;:]*$", line)
+        if found is None:
             continue
         if found[1] in open_versions:
             lines.append(found[1] + open_versions[found[1]])
@@ -103,6 +101,14 @@ def requirements(path: Path, open_versions: Mapping[str, str]) -> str:
         except PackageNotFoundError as error:
             raise ValueError(f"{found[1]} is not installed; run `make test` once first.") from error
     return "\n".join(lines) + "\n"
+
+
+def _own_text(name: str, installed: str) -> str:
+    """A file of the repository's root, or of the installed package's metadata."""
+    path = ROOT / name
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    return distribution("patchlens").read_text(installed) or ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

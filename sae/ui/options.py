@@ -59,7 +59,6 @@ class Loaded(NamedTuple):
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Options:
     """Options of a command line; PATCHLENS_* variables give the defaults."""
     parser = argparse.ArgumentParser(
-        prog="app.py",
         description="PatchLens: see which concepts a vision transformer finds in each patch.",
         epilog="Every option has a variable, PATCHLENS_BACKBONE … PATCHLENS_SHARE, for Spaces.",
     )

@@ -59,7 +59,8 @@ def test_a_space_listens_to_everyone():
 
 
 @pytest.mark.parametrize("arguments", [["--port", "0"], ["--port", "x"], ["--what"]])
-def test_bad_options_end_with_a_usage_line(arguments, capsys):
+def test_bad_options_end_with_a_usage_line(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["app.py"])
     with pytest.raises(SystemExit):
         parse(arguments, {})
     assert "usage: app.py" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""The command `patchlens`. The library is `sae`, what trains and measures is `training`."""

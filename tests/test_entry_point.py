@@ -1,0 +1,82 @@
+"""The command `patchlens`: it lists its commands at once, and each of them is the module's own `main`."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from patchlens.__main__ import COMMANDS, main
+from sae.world.scenes import Scene, SceneObject, compose
+
+QUICK = """
+import sys
+from patchlens.__main__ import main
+main(["--help"])
+heavy = [name for name in ("torch", "sae", "training", "numpy", "argparse") if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", QUICK], capture_output=True, text=True, check=True)
+    told = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert told == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_shows_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert said.startswith("usage: ")
+    assert "--help" in said
+
+
+def test_an_unknown_command_is_refused_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["trian"]) == 2
+    assert "no command 'trian'; expected one of demo, steer" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.import_module
+
+    def without_accelerate(name: str) -> object:
+        if name == "training.extract":
+            raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+        return real(name)
+
+    monkeypatch.setattr("patchlens.__main__.import_module", without_accelerate)
+    assert main(["extract"]) == 1
+    said = capsys.readouterr().err
+    assert "patchlens extract needs accelerate" in said
+    assert "pip install 'patchlens[train]'" in said
+
+
+def test_steer_tells_both_captions(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene("sand", (SceneObject("tiger", x=40),))
+    Image.fromarray(compose(scene).image).save(tmp_path / "photo.png")
+    assert main(["steer", str(tmp_path / "photo.png"), "--edit", "12=0", "--edit", "7=3"]) == 0
+    said = capsys.readouterr().out
+    assert "edit        latent 12" in said
+    assert "as it is    a tiger" in said
+    assert "steered     a" in said
+    assert main(["steer", str(tmp_path / "none.png"), "--edit", "1=1"]) == 1
+    assert "There is no file" in capsys.readouterr().err
+
+
+def test_an_edit_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["steer", "photo.png", "--edit", "tiger"])
+    assert "expected LATENT=STRENGTH" in capsys.readouterr().err
