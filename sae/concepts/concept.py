@@ -1,10 +1,23 @@
-"""What is known of one latent, as plain values. Knows words only; nothing of files or arrays."""
+"""What is known of one latent: plain values, and how they are read from the arrays of a stored index.
+
+Knows `IndexContent`; knows nothing of files, models or how an index is searched.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
+from sae.concepts.content import N_DECILES, IndexContent
+
 LEVELS = ("top", "middle", "low")
 """Exemplars are the strongest images, those around the median, and the weakest that still fire."""
+MIDDLE, LOW = (4, 5), (8, 9)
+"""Deciles, counted from the strongest, that stand for the levels "middle" and "low"."""
+_GREY_TILE = bytes.fromhex(
+    "52494646240000005745425056503820180000005001009d012a0100010001402625a40004740000e4400000"
+)
+"""One grey pixel, as WebP."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +108,100 @@ class Hit:
     """The larger the better; what it measures depends on `by`. Scores of one search compare."""
     by: str
     """"name", "meaning", "image", "region", "decoder", "cofiring" or a statistic's name."""
+
+
+def latent_number(latent: int, n: int) -> int:
+    """A latent's number as it is used; IndexError if an index of n latents has no such latent."""
+    if not 0 <= latent < n:
+        raise IndexError(f"Latent {latent}: this index has latents 0 to {n - 1}.")
+    return int(latent)
+
+
+class ExemplarTable:
+    """Reads exemplars and thumbnails; latents are taken as checked."""
+
+    def __init__(self, content: IndexContent) -> None:
+        self._table, self._images = content.exemplars, content.images
+        self._captions, self._n_top = content.captions, content.header["n_top"]
+        counts = content.exemplars["counts"]
+        self._ends = np.cumsum(counts, dtype=np.int64).reshape(counts.shape)
+        self._row = {int(number): row for row, number in enumerate(content.images["image_ids"])}
+
+    def level(self, latent: int, level: str) -> list[Exemplar]:
+        """The exemplars of one level; none of them is among the top ones unless that is asked."""
+        top = self._shown(latent, range(self._n_top))
+        if level == "top":
+            return top
+        shown, deciles = {exemplar.image_id for exemplar in top}, self.deciles(latent)
+        rows = [e for number in (MIDDLE if level == "middle" else LOW) for e in deciles[number]]
+        return [exemplar for exemplar in rows if exemplar.image_id not in shown]
+
+    def deciles(self, latent: int) -> list[list[Exemplar]]:
+        """Ten lists, from the strongest tenth to the weakest."""
+        each = (self._table["image_ids"].shape[1] - self._n_top) // N_DECILES
+        first = [self._n_top + number * each for number in range(N_DECILES)]
+        return [self._shown(latent, range(start, start + each)) for start in first]
+
+    def thumbnail(self, image_id: int) -> bytes:
+        """WebP; a grey tile if there is none, KeyError if the image is no exemplar."""
+        row = self._row[image_id]
+        start, stop = self._images["offsets"][row : row + 2]
+        return self._images["webp"][start:stop].tobytes() or _GREY_TILE
+
+    def _shown(self, latent: int, slots: range) -> list[Exemplar]:
+        table, found = self._table, []
+        for slot in slots:
+            number = int(table["image_ids"][latent, slot])
+            if number < 0:
+                break
+            stop = self._ends[latent, slot]
+            part = slice(stop - table["counts"][latent, slot], stop)
+            found.append(
+                Exemplar(
+                    image_id=number,
+                    activation=float(table["activations"][latent, slot]),
+                    label=self._captions[self._row[number]],
+                    patches=table["patches"][part].tolist(),
+                    values=table["values"][part].astype(np.float32).tolist(),
+                )
+            )
+        return found
+
+
+class ClassTable:
+    """PatchSAE's equation 5: tokens above tau by class and latent. Latents are taken as checked."""
+
+    def __init__(self, content: IndexContent) -> None:
+        self._table, self._images = content.classes, content.images
+        self._names, self._d_sae = content.class_names, content.header["d_sae"]
+
+    def largest(self, latent: int, k: int) -> list[ClassCount]:
+        """The k classes with most tokens, falling; [] without labels."""
+        part = slice(*self._table["starts"][latent : latent + 2])
+        tokens, ids = self._table["tokens"][part], self._table["ids"][part]
+        total = max(int(tokens.sum()), 1)
+        return [
+            ClassCount(self._names[ids[at]], int(tokens[at]), float(tokens[at] / total))
+            for at in np.argsort(-tokens, kind="stable")[:k]
+        ]
+
+    def counts(self) -> np.ndarray:
+        """All tokens, int64 (n_classes, d_sae)."""
+        latent = np.repeat(np.arange(self._d_sae), np.diff(self._table["starts"]))
+        counts = np.zeros((len(self._names), self._d_sae), np.int64)
+        counts[self._table["ids"], latent] = self._table["tokens"]
+        return counts
+
+    def shares(self) -> np.ndarray:
+        """Share of the labelled images that each class has, float64 (n_classes)."""
+        images = self._table["images"]
+        return images / max(int(images.sum()), 1)
+
+    def of_images(self, image_ids: np.ndarray) -> np.ndarray:
+        """Class numbers int32 of exemplar images, -1 where there is no image or no label."""
+        known = self._images["image_ids"]
+        if not len(known):
+            return np.full(image_ids.shape, -1, np.int32)
+        rows = np.minimum(np.searchsorted(known, np.maximum(image_ids, 0)), len(known) - 1)
+        labels = self._images["labels"][rows]
+        return np.where(known[rows] == image_ids, labels, -1).astype(np.int32)

@@ -1,29 +1,35 @@
 """ConceptIndex: what each latent stands for over a data set, as stored beside an SAE.
 
 Knows the index's content and how to answer "what is latent 12?" and "which latents are like this?". Knows
-nothing of models but the text tower that a search by meaning asks; `sae.concepts.build.image_pass` and its
-neighbours make an index, `sae.concepts.files` says how it lies on disk.
+nothing of models but the text tower that a search by meaning asks; `sae.concepts.build` makes an index,
+`sae.concepts.content` says how it lies on disk.
 """
 
+import base64
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae.artifact import CONFIG, WEIGHTS
-from sae.concepts import files
-from sae.concepts.build.gathering import histogram_edges
-from sae.concepts.checks import AGAIN, check
-from sae.concepts.class_table import ClassTable
-from sae.concepts.concept import LEVELS, ClassCount, Concept, Exemplar, Hit, Neighbour
-from sae.concepts.content import STATISTICS, IndexContent
-from sae.concepts.described import Described
-from sae.concepts.exemplar_table import ExemplarTable
+from sae.concepts.concept import (
+    LEVELS,
+    ClassCount,
+    ClassTable,
+    Concept,
+    Exemplar,
+    ExemplarTable,
+    Hit,
+    Neighbour,
+    latent_number,
+)
+from sae.concepts.content import AGAIN, FILES, FOLDER, STATISTICS, IndexContent, check, read, write
 from sae.concepts.search import Searcher
-from sae.concepts.table import index_frame, index_html
+from sae.concepts.statistics import histogram_edges
 from sae.hub import HubError, local_folder, push_folder
 from sae.interop import presets
 from sae.storage import ArtifactError, read_json
@@ -40,9 +46,12 @@ DENSE_TOKEN_FREQUENCY = 0.1
 """A latent that fires on more than this share of tokens is called dense ("always on")."""
 RARE_IMAGES = 10
 """A latent that fires on fewer images than this, but not on none, is called rare."""
+_N_SHOWN = 12
+_N_PICTURES = 5
+_STYLE = "style='height:56px;margin:1px;border-radius:3px'"
 
 
-class ConceptIndex(Described):
+class ConceptIndex:
     """Every concept of one SAE over one data set. Arrays have one entry per latent (d_sae).
 
     frequency, token_frequency, mean_activation, max_activation, entropy: float32; dead, rare, dense:
@@ -50,7 +59,7 @@ class ConceptIndex(Described):
     """
 
     def __init__(self, content: IndexContent) -> None:
-        self._content = content
+        self._content, self._header = content, content.header
         self.statistics: dict[str, np.ndarray] = {
             name: array for name, array in content.statistics.items() if name != "histogram"
         }
@@ -86,9 +95,9 @@ class ConceptIndex(Described):
         id_or_dir = presets.artifact_of(id_or_dir)
         access = {"revision": revision, "subfolder": subfolder, "token": token}
         access["local_files_only"] = local_files_only
-        wanted = [f"{files.FOLDER}/{name}" for name in files.FILES]
+        wanted = [f"{FOLDER}/{name}" for name in FILES]
         folder = local_folder(id_or_dir, files=wanted, **access)
-        index = cls(files.read(folder / files.FOLDER))
+        index = cls(read(folder / FOLDER))
         try:
             beside = local_folder(id_or_dir, files=[CONFIG], **access) / CONFIG
         except HubError:
@@ -103,7 +112,7 @@ class ConceptIndex(Described):
         own = self.sae_sha256
         if own and sha256 and own != sha256:
             raise ArtifactError(
-                (folder or Path()) / files.FOLDER / "index.json",
+                (folder or Path()) / FOLDER / "index.json",
                 f"the concept index describes SAE weights {own[:12]}",
                 f"those of the SAE, {sha256[:12]}",
                 AGAIN,
@@ -111,9 +120,9 @@ class ConceptIndex(Described):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the index into `folder`/concepts, beside the SAE it belongs to."""
-        target = Path(folder) / files.FOLDER
+        target = Path(folder) / FOLDER
         check(target, self._content)
-        files.write(target, self._content)
+        write(target, self._content)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save, render the card and upload into a repository of its own; returns the commit's
@@ -122,6 +131,67 @@ class ConceptIndex(Described):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return push_folder(folder, repo_id, **options)
+
+    @property
+    def n_images(self) -> int:
+        """Images that the statistics were gathered over."""
+        return self._header["n_images"]
+
+    @property
+    def n_unreadable(self) -> int:
+        """Images of the data set that could not be opened, and are in no statistic."""
+        return self._header["n_unreadable"]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the statistics were gathered over."""
+        return self._header["n_tokens"]
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return self._header["data"]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid."""
+        rows, columns = self._header["grid"]
+        return rows, columns
+
+    @property
+    def sae_sha256(self) -> str:
+        """Hash of the SAE weights that this index describes."""
+        return self._header["sae_sha256"]
+
+    @property
+    def text_tower(self) -> dict[str, str | None] | None:
+        """Id and revision of the backbone whose text a search by meaning uses; None for none."""
+        return self._header["text_tower"]
+
+    @property
+    def embedder(self) -> str | None:
+        """The image encoder that the statistic "monosemanticity" was measured with; None for none."""
+        return self._header["embedder"]
+
+    @property
+    def neuron_monosemanticity(self) -> dict[str, float] | None:
+        """ "mean" and "best" of the backbone's raw neurons over the same images; None for none."""
+        return self._header.get("neuron_monosemanticity")
+
+    @property
+    def has_thumbnails(self) -> bool:
+        """Whether pictures of the exemplars were kept."""
+        return len(self._content.images["webp"]) > 0
+
+    @property
+    def class_names(self) -> list[str]:
+        """The data set's classes; empty if it has no labels."""
+        return self._content.class_names
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """Unit vectors float16 (d_sae, d) of the exemplars' lit regions; d is 0 without text."""
+        return self._content.embeddings["latents"]
 
     def __len__(self) -> int:
         return len(self.frequency)
@@ -242,17 +312,55 @@ class ConceptIndex(Described):
         return ConceptIndex(self._content._replace(statistics=self._content.statistics | added))
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """One row a latent: name, flags and every statistic."""
-        return index_frame(self)
+        """One row a latent, by its number: name, where it is from, flags, every statistic."""
+        import pandas
+
+        columns = {
+            "name": self.names,
+            "name_source": self.name_sources,
+            "name_score": self.name_scores,
+            "name_confidence": self.name_confidences,
+            "dead": self.dead,
+            "rare": self.rare,
+            "dense": self.dense,
+            **self.statistics,
+        }
+        return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="latent"))
 
     def __repr__(self) -> str:
         named = sum(map(bool, self.names))
         return f"ConceptIndex({len(self):,} latents, {named:,} named, over {self.data})"
 
     def _repr_html_(self) -> str:
-        return index_html(self)
+        """A short table of the surest names with their strongest images."""
+        flags = ", ".join(
+            f"{int(flag.sum()):,} {word}"
+            for word, flag in (("dead", self.dead), ("rare", self.rare), ("dense", self.dense))
+        )
+        head = (
+            f"<p><b>ConceptIndex</b>: {len(self):,} latents ({flags}), {sum(map(bool, self.names)):,} "
+            f"named, over {escape(self.data)}: {self.n_images:,} images, {self.n_tokens:,} tokens.</p>"
+        )
+        by_surety = np.lexsort((-self.frequency, -self.name_confidences))
+        shown = [int(latent) for latent in by_surety[:_N_SHOWN] if not self.dead[latent]]
+        rows = "".join(_row(self, latent) for latent in shown)
+        cells = (
+            "<th>latent</th><th>name</th><th>confidence</th><th>frequency</th><th>exemplars</th>"
+        )
+        return f"{head}<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>"
 
     def _latent(self, latent: int) -> int:
-        if not 0 <= latent < len(self):
-            raise IndexError(f"Latent {latent}: this index has latents 0 to {len(self) - 1}.")
-        return int(latent)
+        return latent_number(latent, len(self))
+
+
+def _row(index: ConceptIndex, latent: int) -> str:
+    pictures = "".join(
+        f"<img {_STYLE} title='{escape(exemplar.label)}' src='data:image/webp;base64,"
+        f"{base64.b64encode(index.thumbnail(exemplar.image_id)).decode()}'>"
+        for exemplar in index.exemplars(latent)[:_N_PICTURES]
+    )
+    return (
+        f"<tr><td>{latent}</td><td>{escape(index.names[latent])}</td>"
+        f"<td>{index.name_confidences[latent]:.2f}</td><td>{index.frequency[latent]:.4f}</td>"
+        f"<td>{pictures}</td></tr>"
+    )

@@ -6,34 +6,174 @@ latents: one matrix times vector, or one look at each different name.
 """
 
 import threading
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.concepts.build.image_pass import sparse_codes
-from sae.concepts.concept import Hit
-from sae.concepts.embedded import Embedded
-from sae.concepts.lit_regions import region_features
-from sae.concepts.name_search import NameSearch
+from sae.concepts.concept import Hit, Neighbour, latent_number
+from sae.concepts.regions import region_features, sparse_codes
 from sae.concepts.text import directions, phrases_of
 
 if TYPE_CHECKING:
-    from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
 
 MAX_TEXT = 400
 """Characters of a query at most."""
+_ALIKE = 0.1
+"""Share of letter triples in common from which a name counts as spelt alike."""
 _loading = threading.Lock()
+
+
+class Searchable(Protocol):
+    """What of an index is searched."""
+
+    names: list[str]
+    name_scores: np.ndarray
+    name_confidences: np.ndarray
+    statistics: dict[str, np.ndarray]
+    max_activation: np.ndarray
+    dead: np.ndarray
+    dense: np.ndarray
+
+    @property
+    def text_tower(self) -> dict[str, str | None] | None: ...
+
+    @property
+    def embeddings(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def neighbours(self, latent: int, k: int, *, by: str) -> list[Neighbour]: ...
+
+
+class NameSearch:
+    """Looks at each different name once; entries of one name come in falling order of `weights`."""
+
+    LITERAL = 0.7
+    """Score from which a name holds the text itself."""
+
+    def __init__(self, names: Sequence[str], weights: np.ndarray) -> None:
+        owners: dict[str, list[int]] = {}
+        for number, name in enumerate(names):
+            if name:
+                owners.setdefault(normal(name), []).append(number)
+        self._names = list(owners)
+        self._owners = [
+            sorted(rows, key=lambda row: (-weights[row], row)) for rows in owners.values()
+        ]
+
+    def find(self, text: str, k: int) -> list[tuple[int, float]]:
+        """(entry, score) of at most k entries, best first: 1 the name itself, 0.9 its beginning, 0.8
+        the beginning of one of its words, 0.7 inside, below that names spelt alike."""
+        wanted = normal(text)
+        scored = [
+            (score, number)
+            for number, name in enumerate(self._names)
+            if (score := _literal(wanted, name))
+        ]
+        if not scored:
+            scored = self._alike(wanted)
+        scored.sort(key=lambda pair: (-pair[0], len(self._names[pair[1]]), self._names[pair[1]]))
+        found: list[tuple[int, float]] = []
+        for score, number in scored:
+            found += [(row, score) for row in self._owners[number][: k - len(found)]]
+            if len(found) >= k:
+                break
+        return found
+
+    def _alike(self, wanted: str) -> list[tuple[float, int]]:
+        """Dice's coefficient of letter triples, below LITERAL."""
+        triples = _triples(wanted)
+        rows = [self._by_triple[triple] for triple in triples if triple in self._by_triple]
+        if not rows:
+            return []
+        shared = np.bincount(np.concatenate(rows), minlength=len(self._names))
+        dice = 2 * shared / (len(triples) + self._n_triples)
+        near = np.flatnonzero(dice >= _ALIKE)
+        return [(float(self.LITERAL * dice[number] * 0.99), int(number)) for number in near]
+
+    @cached_property
+    def _n_triples(self) -> np.ndarray:
+        return np.array([len(_triples(name)) for name in self._names])
+
+    @cached_property
+    def _by_triple(self) -> dict[str, np.ndarray]:
+        found: dict[str, list[int]] = {}
+        for number, name in enumerate(self._names):
+            for triple in _triples(name):
+                found.setdefault(triple, []).append(number)
+        return {triple: np.array(rows) for triple, rows in found.items()}
+
+
+def normal(text: str) -> str:
+    """A text as names are compared: composed, case folded, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _literal(wanted: str, name: str) -> float:
+    place = name.find(wanted)
+    if place < 0:
+        return 0.0
+    if place == 0:
+        return 1.0 if len(name) == len(wanted) else 0.9
+    return 0.8 if f" {wanted}" in name else 0.7
+
+
+def _triples(name: str) -> set[str]:
+    """Letter triples of every word, its ends marked."""
+    words = [f"^{word}$" for word in name.split()]
+    return {word[at : at + 3] for word in words for at in range(max(1, len(word) - 2))}
+
+
+class Embedded:
+    """Embeddings (n, d), unit rows or zero rows for none. What is missing scores -inf.
+
+    Cosines less the mean of all latents are had from the embeddings as they are: no centred copy.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows.astype(np.float32)
+
+    def prepare(self) -> None:
+        """Find out, once, what every search needs: which rows there are and where they lie."""
+        self._there, self._centre, self._lengths  # noqa: B018
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """Products with a direction (d), float32 (n)."""
+        return np.where(self._there, self.rows @ direction, -np.inf)
+
+    def centred_cosines(self, feature: np.ndarray) -> np.ndarray:
+        """Cosines with a feature (d), both less the mean of all latents, (n)."""
+        centred = feature - self._centre
+        length = max(float(np.linalg.norm(centred)), 1e-12)
+        along = self.rows @ centred - self._centre @ centred
+        return np.where(self._there, along / (self._lengths * length), -np.inf)
+
+    @cached_property
+    def _there(self) -> np.ndarray:
+        return self.rows.any(1)
+
+    @cached_property
+    def _centre(self) -> np.ndarray:
+        return self.rows[self._there].mean(0) if self._there.any() else self.rows.sum(0)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """Distance of every row from the mean of all."""
+        squares = np.einsum("nd,nd->n", self.rows, self.rows)
+        squares += self._centre @ self._centre - 2 * (self.rows @ self._centre)
+        return np.sqrt(np.maximum(squares, 1e-12))
 
 
 class Searcher:
     """Every way to search one index. Safe to share between threads; nothing is changed by a search."""
 
-    def __init__(self, index: "ConceptIndex") -> None:
+    def __init__(self, index: Searchable) -> None:
         self._index = index
         self._names = NameSearch(index.names, index.name_confidences)
 
@@ -165,7 +305,7 @@ class Searcher:
         if by != "meaning":
             rows = self._index.neighbours(latent, k, by=by)
             return [Hit(row.latent, row.name, row.score, by) for row in rows]
-        own = self._embedded.rows[self._index._latent(latent)]
+        own = self._embedded.rows[latent_number(latent, len(self._index))]
         if not own.any():
             return []
         scores = self._embedded.centred_cosines(own)

@@ -4,13 +4,23 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sae.concepts.build.best_rows import Table, by_chance, falling, image_numbers, values_of
-from sae.concepts.build.counts import ExactSum, SparseCounts
-from sae.concepts.build.firings import firings_of
-from sae.concepts.build.gathering import Gathered, Settings
-from sae.concepts.build.neighbours import cofiring_neighbours, decoder_neighbours
+from sae.concepts.build.accumulators import (
+    ExactSum,
+    SparseCounts,
+    Table,
+    by_chance,
+    falling,
+    image_numbers,
+    values_of,
+)
+from sae.concepts.build.gathering import Gathered, Settings, firings_of
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
-from sae.concepts.build.summary import exemplars_of, statistics_of
+from sae.concepts.build.summary import (
+    cofiring_neighbours,
+    decoder_neighbours,
+    exemplars_of,
+    statistics_of,
+)
 from sae.metrics.monosemanticity import monosemanticity
 from sae.storage import ArtifactError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sae.concepts.files import FILES
+from sae.concepts.content import FILES
 from sae.concepts.index import ConceptIndex
 from sae.storage import ArtifactError
 from tests.training.index_parts import make_world, words

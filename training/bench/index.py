@@ -23,13 +23,17 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.concepts.build.assembly import N_NEIGHBOURS
-from sae.concepts.build.firings import Firings, firings_of
-from sae.concepts.build.gathering import Gathered, Settings
+from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
 from sae.concepts.build.naming import read_words
-from sae.concepts.build.neighbours import cofiring_neighbours, decoder_neighbours
-from sae.concepts.build.summary import classes_of, exemplar_numbers, exemplars_of, statistics_of
-from sae.concepts.content import IndexContent
-from sae.concepts.files import FORMAT
+from sae.concepts.build.summary import (
+    classes_of,
+    cofiring_neighbours,
+    decoder_neighbours,
+    exemplar_numbers,
+    exemplars_of,
+    statistics_of,
+)
+from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
 
 TOKENS, GRID, K, POOL, CLASSES = 197, (14, 14), 16, 256, 1000

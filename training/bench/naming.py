@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
-from sae.concepts.build.image_pass import patch_tokens, sparse_codes
+from sae.concepts.build.image_pass import patch_tokens
 from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.index import ConceptIndex
+from sae.concepts.regions import sparse_codes
 from sae.concepts.text import phrases_of
 from sae.model import SparseAutoencoder
 from sae.world.backgrounds import BACKGROUNDS

@@ -10,15 +10,19 @@ import torch
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.concepts.build.image_pass import Data, Embed, gather, settings_for
-from sae.concepts.content import IndexContent
-from sae.concepts.files import FORMAT
 from sae.concepts.build.gathering import Gathered
+from sae.concepts.build.image_pass import Data, Embed, gather, settings_for
+from sae.concepts.build.second_look import LitFeatures, look_again, regions_of, with_decoder
+from sae.concepts.build.summary import (
+    classes_of,
+    cofiring_neighbours,
+    decoder_neighbours,
+    exemplar_numbers,
+    exemplars_of,
+    statistics_of,
+)
+from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
-from sae.concepts.lit_regions import LitFeatures, regions_of, with_decoder
-from sae.concepts.build.neighbours import cofiring_neighbours, decoder_neighbours
-from sae.concepts.build.pictures import look_again
-from sae.concepts.build.summary import classes_of, exemplar_numbers, exemplars_of, statistics_of
 from sae.model import SparseAutoencoder
 
 N_NEIGHBOURS = 12

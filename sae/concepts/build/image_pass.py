@@ -14,9 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import chosen_tokens
-from sae.concepts.build.firings import Firings, firings_of
-from sae.concepts.build.gathering import Gathered, Settings
+from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
+from sae.concepts.regions import read_code
 from sae.images import ImageError
 from sae.model import SparseAutoencoder
 
@@ -126,29 +125,6 @@ def _check_unreadable(data: Data, gathered: Gathered, reason: str) -> None:
         )
 
 
-def sparse_codes(
-    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values float32 and latents int64 (images, tokens, n) of the tokens that the SAE reads."""
-    values, indices, _ = _read_code(inputs, backbone, sae)
-    return values, indices
-
-
-@torch.inference_mode()
-def _read_code(
-    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """The sparse code, and the mean activation over its tokens (images, d_in)."""
-    x = backbone.activations(inputs, sae.cfg.backbone.layer)
-    x = chosen_tokens(x, backbone, sae.cfg.backbone.tokens).to(sae.W_enc)
-    code = sae.encode_sparse(x)
-    return (
-        code.values.float().cpu().numpy(),
-        code.indices.cpu().numpy(),
-        x.mean(1, dtype=torch.float64),
-    )
-
-
 def patch_tokens(backbone: Backbone, policy: str) -> range:
     """Which of the tokens that a policy chooses are patches."""
     rows, columns = backbone.patch_grid
@@ -159,7 +135,7 @@ def patch_tokens(backbone: Backbone, policy: str) -> range:
 def _firings(
     read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
 ) -> tuple[Firings, Tensor]:
-    values, indices, neurons = _read_code(read.inputs, backbone, sae)
+    values, indices, neurons = read_code(read.inputs, backbone, sae)
     if not np.isfinite(values).all():
         raise ValueError(
             f"{data.name}: some latents are not finite (NaN or infinite); the backbone's dtype "
