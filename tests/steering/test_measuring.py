@@ -1,6 +1,7 @@
 """What the benchmark counts: pairs, regions, outcomes and the choice of latents."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,13 +9,20 @@ import torch
 
 from sae.steering.steerability import Steerability
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
-from tests.steering.parts import CAT
+from tests.steering.parts import CAT, random_sae
 from training.steerability import WORDS, read_words, summary, world_words
 from training.steering import protocol
-from training.steering.guesses import candidate_lines, dose_lines
 from training.steering.paper_score import exemplar_features, paper_scores, text_features
-from training.steering.protocol import add_direction, measure, set_latents
-from training.steering.selection import Selection, patches_under, select
+from training.steering.protocol import (
+    KindLatents,
+    add_direction,
+    candidate_lines,
+    choose_latents,
+    dose_lines,
+    measure,
+    patches_under,
+    set_latents,
+)
 from training.world.generator import images
 
 KIND = kind_names().index("cat")
@@ -25,10 +33,10 @@ def pairs_of(steerer, n: int) -> list[protocol.Pair]:
     return [pair for pair in found if pair.kind == KIND][:n]
 
 
-def fixed(latents: list[int]) -> Selection:
+def fixed(latents: list[int]) -> KindLatents:
     rows = [latents] * len(kind_names())
     zeros = torch.zeros(len(rows), 128)
-    return Selection(rows, np.ones(len(rows)), zeros, zeros, torch.zeros(128))
+    return KindLatents(rows, np.ones(len(rows)), zeros, zeros, torch.zeros(128))
 
 
 def test_objects_cover_the_patches_of_their_masks():
@@ -73,10 +81,36 @@ def test_suppression_asks_about_both_objects_of_a_picture(steerer):
 
 def test_selection_scores_latents_by_auroc(steerer):
     with np.errstate(all="ignore"):
-        selection = select(steerer, 150, n_latents=3)
+        selection = choose_latents(steerer, 150, n_latents=3)
     assert np.shape(selection.latents) == (120, 3)
     assert np.nanmedian(selection.auroc) > 0.9
     assert selection.diff_mean.shape == selection.diff_mean_masks.shape == (120, 128)
+
+
+@pytest.mark.parametrize("n_prefix", [0, 1, 5])
+def test_the_mask_baseline_reads_the_patches_of_any_tower(n_prefix):
+    """A tower with no CLS token, and one with registers too: the prefix is never under an object."""
+
+    class Tower:
+        patch_grid = (12, 12)
+
+        def activations(self, pictures, _layer):
+            rows = torch.cat([torch.full((n_prefix,), 1e6), torch.arange(144.0)])
+            return rows.expand(len(pictures), -1)[..., None].repeat(1, 1, 8)
+
+    Tower.n_prefix = n_prefix
+    steerer = SimpleNamespace(backbone=Tower(), layer=-2, sae=random_sae(8, 0))
+    with np.errstate(all="ignore"):
+        chosen = choose_latents(steerer, 20, n_latents=1)
+    _, scenes = images(protocol.SELECTION_SEED, 20)
+    under: dict[str, list[float]] = {}
+    for scene in scenes:
+        for item in scene.objects:
+            rows = np.flatnonzero(patches_under(item, (12, 12)))
+            under.setdefault(item.kind, []).extend(rows.tolist())
+    for kind, rows in under.items():
+        found = (chosen.diff_mean_masks + chosen.mean)[kind_names().index(kind)]
+        assert found.tolist() == pytest.approx([np.mean(rows)] * 8, rel=1e-3, abs=0.5)
 
 
 def test_the_papers_score_is_a_cosine_of_words_and_exemplars(steerer):

@@ -1,11 +1,14 @@
-"""Insertion and suppression on the world, counted by words that appear, go and stay.
+"""Steering measured on the emoji world: which latent stands for a kind, and what it does to captions.
 
-Knows scenes, steering and words. A pair is a picture and an object kind. Insertion: the picture
-shows one other object; the caption shall name the kind, and still the other. Suppression: the
-picture shows two objects, both named as it is; the caption shall lose the one and keep the other.
+Knows scenes, steering and words; draws nothing. Latents are chosen on scenes that are held out from all
+training and are not those that steering is measured on; DiffMean, the baseline, gets the same labels: which
+kinds an image shows, and nothing of where. A pair is a picture and an object kind. Insertion: the picture
+shows one other object; the caption shall name the kind, and still the other. Suppression: the picture shows
+two objects, both named as it is; the caption shall lose the one and keep the other. Guesses: what would make
+the model name a kind that the picture does not show, and the doses at which captions flip.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,17 +16,93 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sae.backbones import Backbone
 from sae.backbones.vlm_generate import write
-from sae.steering import Edit, Prepared, Scope, Steerer
-from sae.world.scenes import Scene, kind_names
-from training.steering.selection import Selection, patches_under
+from sae.metrics.auroc import auroc
+from sae.steering import Edit, Prepared, Scope, Steerer, SteerRequest
+from sae.steering.candidates import Candidate, candidates
+from sae.steering.doses import DoseResponse, dose_response
+from sae.world.scenes import OBJECT_SIZES, SIZE, Scene, SceneObject, kind_names
 from training.world.generator import HELD_OUT_SEED, images
 
+SELECTION_SEED = HELD_OUT_SEED + 9000
+INSERTION_SEED = HELD_OUT_SEED + 9500
+SUPPRESSION_SEED = HELD_OUT_SEED + 9700
 PROMPT = "describe the image"
 MAX_NEW_TOKENS = 20
 ENOUGH = 0.8
-INSERTION_SEED = HELD_OUT_SEED + 9500
-SUPPRESSION_SEED = HELD_OUT_SEED + 9700
+DOSE = 2.0
+LADDER = (0.5, 1.0, 1.5, 2.0, 3.0)
+"""Multiples of the maximum, on every token."""
+
+
+@dataclass(frozen=True)
+class KindLatents:
+    """Per kind, in the order of `kind_names()`."""
+
+    latents: list[list[int]]
+    """Latents by image-level AUROC, best first."""
+    auroc: np.ndarray
+    """That of the best latent."""
+    diff_mean: Tensor
+    """(kinds, d): mean activation of images with the kind minus that of images without, over all
+    tokens of an image."""
+    diff_mean_masks: Tensor
+    """(kinds, d): the same from the patches that the object covers, minus the mean token: told the
+    objects' masks, which neither method gets otherwise."""
+    mean: Tensor
+    """(d): the mean token."""
+
+
+@torch.no_grad()
+def choose_latents(steerer: Steerer, n_scenes: int, *, n_latents: int = 8) -> KindLatents:
+    """Score every latent (mean over tokens, PatchSAE's image-level activation) for every kind."""
+    backbone, names = steerer.backbone, kind_names()
+    pictures, scenes = images(SELECTION_SEED, n_scenes)
+    labels = np.array([[name in {o.kind for o in s.objects} for name in names] for s in scenes])
+    scores, means, covered, mean = _read(backbone, steerer, pictures, scenes)
+    table = auroc(scores, labels)
+    best = np.argsort(-np.nan_to_num(table), axis=0)[:n_latents]
+    shown = torch.from_numpy(labels)
+    diff = torch.stack(
+        [means[shown[:, k]].mean(0) - means[~shown[:, k]].mean(0) for k in range(len(names))]
+    )
+    return KindLatents(
+        best.T.tolist(), table[best[0], np.arange(len(names))], diff, covered - mean, mean
+    )
+
+
+def _read(
+    backbone: Backbone, steerer: Steerer, pictures: np.ndarray, scenes: list[Scene]
+) -> tuple[np.ndarray, Tensor, Tensor, Tensor]:
+    sae, names = steerer.sae, {name: n for n, name in enumerate(kind_names())}
+    scores, means = [], []
+    covered, count = torch.zeros(len(names), sae.cfg.d_in), torch.zeros(len(names), 1)
+    for start in range(0, len(pictures), 64):
+        batch = [Image.fromarray(picture) for picture in pictures[start : start + 64]]
+        x = backbone.activations(batch, steerer.layer)
+        code = sae.encode_sparse(x)
+        row = torch.zeros(len(batch), sae.cfg.d_sae)
+        scores.append(
+            row.scatter_add(1, code.indices.flatten(1), code.values.flatten(1)) / x.shape[1]
+        )
+        means.append(x.mean(1))
+        for h, scene in zip(x, scenes[start : start + 64], strict=True):
+            for item in scene.objects:
+                covering = np.flatnonzero(patches_under(item, backbone.patch_grid))
+                under = h[torch.from_numpy(covering) + backbone.n_prefix]
+                covered[names[item.kind]] += under.sum(0)
+                count[names[item.kind]] += len(under)
+    rows = torch.cat(means)
+    return torch.cat(scores).numpy(), rows, covered / count.clamp(min=1), rows.mean(0)
+
+
+def patches_under(item: SceneObject, grid: tuple[int, int], *, shrink: float = 0.8) -> np.ndarray:
+    """Bool (patches): those whose middle lies in the object's square, a little shrunk."""
+    half = OBJECT_SIZES[item.size] / 2 * shrink
+    rows, columns = ((np.arange(n) + 0.5) * SIZE / n for n in grid)
+    inside = (np.abs(rows[:, None] - item.y) < half) & (np.abs(columns[None] - item.x) < half)
+    return inside.reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -67,14 +146,14 @@ def insertion_pairs(steerer: Steerer, per_kind: int, *, size: int = 5, seed: int
     rng = np.random.default_rng(seed)
     pictures, scenes = images(seed, 200, n_objects=1)
     prepared = _prepared(steerer, pictures)
-    found = []
+    pairs = []
     for kind, name in enumerate(kind_names()):
         others = [n for n, scene in enumerate(scenes) if scene.objects[0].kind != name]
         for number in rng.choice(others, per_kind, replace=False):
             scene = scenes[number]
             region = free_region(scene, steerer.backbone.patch_grid, size, rng)
-            found.append(Pair(prepared[number], kind, scene.objects[0].kind, region))
-    return found
+            pairs.append(Pair(prepared[number], kind, scene.objects[0].kind, region))
+    return pairs
 
 
 def suppression_pairs(steerer: Steerer, n_scenes: int, *, seed: int) -> list[Pair]:
@@ -83,12 +162,12 @@ def suppression_pairs(steerer: Steerer, n_scenes: int, *, seed: int) -> list[Pai
     prepared = _prepared(steerer, pictures)
     told = captions(steerer, [p.kept.hidden for p in prepared], prepared[0])
     numbers = {name: number for number, name in enumerate(kind_names())}
-    found = []
+    pairs = []
     for scene, one, text in zip(scenes, prepared, told, strict=True):
         names = [item.kind for item in scene.objects]
         if all(name in text.split() for name in names):
-            found += [Pair(one, numbers[names[i]], names[1 - i], ()) for i in (0, 1)]
-    return found
+            pairs += [Pair(one, numbers[names[i]], names[1 - i], ()) for i in (0, 1)]
+    return pairs
 
 
 def measure(steerer: Steerer, pairs: Sequence[Pair], change: Change, *, insert: bool) -> Outcome:
@@ -123,7 +202,7 @@ def captions(
     return told
 
 
-def set_latents(selection: Selection, dose: float, where: str, *, n: int = 1) -> Change:
+def set_latents(chosen: KindLatents, dose: float, where: str, *, n: int = 1) -> Change:
     """Insertion with the kind's best latent at `dose` times its maximum.
 
     where: "all" tokens; "region": the free patches; "replace": there, and every other latent to 0.
@@ -131,7 +210,7 @@ def set_latents(selection: Selection, dose: float, where: str, *, n: int = 1) ->
 
     def change(pair: Pair) -> Tensor:
         scope = Scope() if where == "all" else Scope("region", patches=pair.region)
-        latents = selection.latents[pair.kind][:n]
+        latents = chosen.latents[pair.kind][:n]
         edits = [Edit(latent, "set", dose, scope=scope) for latent in latents]
         if where == "replace":
             edits += [Edit(latents[0], "only", scope=scope)]
@@ -140,13 +219,13 @@ def set_latents(selection: Selection, dose: float, where: str, *, n: int = 1) ->
     return change
 
 
-def lower_latents(selection: Selection, dose: float, *, n: int = 1) -> Change:
+def lower_latents(chosen: KindLatents, dose: float, *, n: int = 1) -> Change:
     """Suppression: the kind's best latents at `dose` (0 or less) times their maximum, on the tokens
     on which they fire."""
 
     def change(pair: Pair) -> Tensor:
         scope = Scope(above=0.0)
-        latents = selection.latents[pair.kind][:n]
+        latents = chosen.latents[pair.kind][:n]
         return pair.prepared.activations.edited(
             [Edit(j, "set", dose, scope=scope) for j in latents]
         )
@@ -159,25 +238,25 @@ def add_direction(directions: Tensor, mean: Tensor, dose: float, where: str) -> 
     ("replace") to the mean token in the region's place."""
 
     def change(pair: Pair) -> Tensor:
-        found = pair.prepared.activations
+        activations = pair.prepared.activations
         scope = Scope() if where == "all" else Scope("region", patches=pair.region)
-        here = found.reach(scope)[..., None]
-        start = mean - found.x if where == "replace" else 0.0
-        return found.plus(here * (start + dose * directions[pair.kind]))
+        here = activations.reach(scope)[..., None]
+        start = mean - activations.x if where == "replace" else 0.0
+        return activations.plus(here * (start + dose * directions[pair.kind]))
 
     return change
 
 
 def best_by_steering(
-    steerer: Steerer, selection: Selection, dose: float, where: str, *, seed: int, n: int = 4
-) -> Selection:
-    """The selection with each kind's latents reordered: of the first `n` by AUROC, the one comes
+    steerer: Steerer, chosen: KindLatents, dose: float, where: str, *, seed: int, n: int = 4
+) -> KindLatents:
+    """The same with each kind's latents reordered: of the first `n` by AUROC, the one comes
     first whose insertion does best on `n` selection pictures (named, and the other word kept)."""
     pairs = insertion_pairs(steerer, n, seed=seed)
     names = kind_names()
     good = np.zeros((len(names), n))
     for place in range(n):
-        only = replace(selection, latents=[row[place:] for row in selection.latents])
+        only = replace(chosen, latents=[row[place:] for row in chosen.latents])
         change = set_latents(only, dose, where)
         texts = captions(steerer, [change(pair) for pair in pairs], pairs[0].prepared)
         for pair, text in zip(pairs, texts, strict=True):
@@ -186,9 +265,9 @@ def best_by_steering(
     first = good.argmax(1)
     ordered = [
         [row[best], *row[:best], *row[best + 1 :]]
-        for row, best in zip(selection.latents, first.tolist(), strict=True)
+        for row, best in zip(chosen.latents, first.tolist(), strict=True)
     ]
-    return replace(selection, latents=ordered)
+    return replace(chosen, latents=ordered)
 
 
 def free_region(
@@ -209,3 +288,62 @@ def free_region(
 @torch.no_grad()
 def _prepared(steerer: Steerer, pictures: np.ndarray) -> list[Prepared]:
     return [steerer.prepare(Image.fromarray(picture), PROMPT) for picture in pictures]
+
+
+def candidate_lines(steerer: Steerer, pairs: Sequence[Pair], n: int = 8) -> Iterator[str]:
+    """One line a figure: the first `n` by gradient, verified, for each pair."""
+    names = kind_names()
+    by_pair = [
+        candidates(steerer, p.prepared, names[p.kind], answer_start="a", dose=DOSE, n=n)
+        for p in pairs
+    ]
+    guessed = [max(rows, key=lambda row: row.predicted) for rows in by_pair]
+    best = [rows[0] for rows in by_pair]
+    yield f"the model would say the word (median p)       before {_p(best, 'before'):.4f}"
+    yield f"with the gradient's first guess, run          {_p(guessed, 'after'):.3f}"
+    yield f"with the best of {n} that were run              {_p(best, 'after'):.3f}"
+    carry = np.mean([row.name == names[p.kind] for row, p in zip(best, pairs, strict=True)])
+    yield f"that best concept carries the word as its name {carry:6.1%}"
+    ranks = [_rank_correlation(rows) for rows in by_pair]
+    yield f"predicted against actual, rank correlation    {np.mean(ranks):.2f} within the first {n}"
+    signs = np.mean([row.actual > 0 for rows in by_pair for row in rows])
+    yield f"guesses that do raise the word's logit        {signs:6.1%}"
+
+
+def dose_lines(steerer: Steerer, pairs: Sequence[Pair], latents: Sequence[int]) -> Iterator[str]:
+    """One line a figure: a ladder of each pair's concept on every token."""
+    names = kind_names()
+    ladders = [
+        dose_response(
+            steerer,
+            pair.prepared,
+            SteerRequest(PROMPT, (Edit(latent, "set", 1.0),), max_new_tokens=16),
+            LADDER,
+            word=names[pair.kind],
+            refine=True,
+        )
+        for pair, latent in zip(pairs, latents, strict=True)
+    ]
+    flips = [response.flip for response in ladders if response.flip is not None]
+    middle = f", median {np.median(flips):.2f} × max" if flips else ""
+    share = len(flips) / len(ladders)
+    yield f"captions that flip on the ladder up to {LADDER[-1]:g} ×   {share:6.1%}{middle}"
+    yield f"ladders on which p(word) never falls          {np.mean([r.monotonic for r in ladders]):6.1%}"
+    for place, dose in enumerate(LADDER):
+        yield (
+            f"{dose:4g} × max: p(word) {_mean(ladders, place, 'p_word'):.3f}  similarity to the word "
+            f"{_mean(ladders, place, 'similarity'):.3f}  fluency {_mean(ladders, place, 'fluency'):.3f}"
+        )
+
+
+def _p(rows: Sequence[Candidate], when: str) -> float:
+    return float(np.median([getattr(row, when) for row in rows]))
+
+
+def _mean(ladders: Sequence[DoseResponse], place: int, name: str) -> float:
+    return float(np.mean([getattr(response.doses[place], name) for response in ladders]))
+
+
+def _rank_correlation(rows: Sequence[Candidate]) -> float:
+    ranks = [np.argsort(np.argsort([getattr(r, n) for r in rows])) for n in ("predicted", "actual")]
+    return float(np.corrcoef(*ranks)[0, 1])
