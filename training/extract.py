@@ -22,7 +22,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import check_policy, n_random, tokens_per_image
+from sae.backbones.tokens import TokenView, n_random
 from training.data.image_feed import ImageFeed
 from training.data.sources import ImageSource, open_source
 from training.data.store import is_store, open_store
@@ -62,7 +62,7 @@ def extract(options: argparse.Namespace, rank: int, world: int, device: torch.de
     backbone = Backbone.from_pretrained(
         options.backbone, revision=options.backbone_revision, device=device
     )
-    check_policy(backbone, options.tokens)
+    TokenView(backbone, options.tokens)  # refuses what the backbone does not have
     plan = plan_of(options, backbone, sources)
     plan.write(out)
     losses: list[float] = []
@@ -109,7 +109,7 @@ def plan_of(
     training, held_out = sources[0].first(options.images), sources[1]
     if training.numbers is None:
         raise ValueError(f"--data {options.data} has no end; say how much of it with --images N.")
-    n_images, per_image = len(training.numbers), tokens_per_image(backbone, options.tokens)
+    n_images, per_image = len(training.numbers), TokenView(backbone, options.tokens).n_trained
     return plan_for(
         backbone,
         options.layer,

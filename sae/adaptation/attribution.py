@@ -78,14 +78,14 @@ def attribute(
         gradient, score, start, gap = _exact(lens, reading, direction)
     else:
         gradient, score, start, gap = _integrated(lens, reading, direction, prompts, steps)
-    read = gradient[lens.tokens]
+    read = gradient[lens.view.span]
     per_token = token_shares(lens, reading, read)
     values, indices = reading.latents
     total = image_sums(per_token[None], indices, lens.sae.cfg.d_sae)[0]
     active = indices[values > 0].unique()
     shares = total[active]
     order = shares.abs().argsort(descending=True, stable=True)
-    error = reading.hidden[0, lens.tokens] - lens.sae.decode(reading.latents)[0]
+    error = reading.hidden[0, lens.view.span] - lens.sae.decode(reading.latents)[0]
     return Attribution(
         score=score + offset,
         start=start + offset,
@@ -128,8 +128,7 @@ def _exact(
     gradient = torch.zeros_like(hidden[0])
     gradient[0] = along[0]
     score = float(hidden[0, 0].double() @ along[0].double()) + float(constant)
-    reads_cls = lens.tokens == slice(None) or lens.tokens.start == 0
-    origin = lens.sae.b_dec if reads_cls else hidden[0, 0]
+    origin = lens.sae.b_dec if lens.view.reads_cls else hidden[0, 0]
     start = float(origin.double() @ along[0].double()) + float(constant)
     return gradient, score, start, 0.0
 
@@ -142,7 +141,7 @@ def _integrated(
     steps: int,
 ) -> tuple[Tensor, float, float, float]:
     hidden = reading.hidden.detach()
-    empty = lens.put(hidden, lens.sae.b_dec.detach().expand_as(hidden[:, lens.tokens]))
+    empty = lens.view.put(hidden, lens.sae.b_dec.detach().expand_as(lens.view.read(hidden)))
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     at = torch.as_tensor((nodes + 1) / 2, dtype=hidden.dtype, device=hidden.device)
     share = torch.as_tensor(weights / 2, dtype=hidden.dtype, device=hidden.device)

@@ -229,8 +229,7 @@ class Comparison:
             classes,
             sides,
             [],
-            self.parts.backbone.patch_grid,
-            self.parts.backbone.n_prefix,
+            self.lens.view,
             direction,
         )
         shell.concepts.extend(self._rows(shell))

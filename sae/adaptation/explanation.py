@@ -13,6 +13,7 @@ from torch import Tensor
 from sae.adaptation.attribution import Attribution
 from sae.adaptation.classifier import Classifier
 from sae.adaptation.lens import Reading
+from sae.backbones.tokens import TokenView
 from sae.sparse import SparseLatents
 
 USES = 0.05
@@ -59,7 +60,8 @@ class ConceptRow:
     shares: tuple[float, float]
     """Its share in the first and the second head's score; 0 where it is not active."""
     activations: tuple[float, float]
-    """Its largest activation on any patch for each head's vision tower."""
+    """Its largest activation on any patch for each head's vision tower; on CLS where that is all
+    the SAE reads."""
     used_by: str
     """"both", "first", "second", or "neither" (active, but hardly in the score)."""
 
@@ -75,29 +77,30 @@ class Explanation:
     sides: tuple[Side, Side]
     concepts: list[ConceptRow]
     """Every active concept, by the larger absolute share of its two."""
-    grid: tuple[int, int]
-    n_prefix: int
+    view: TokenView
+    """Which tokens the SAE reads, and where they lie."""
     direction: Tensor | None = None
     """(d_proj): what is measured in unit features where the score is a match with words."""
 
     def patch_codes(self, side: int) -> SparseLatents:
-        """Values and latents (patches, n) of one side, without CLS and prompts, for maps."""
+        """Values and latents (patches, n) of one side, without prompts; without CLS, unless it is all
+        that the SAE reads."""
         values, indices = self.sides[side].reading.latents
-        rows, columns = self.grid
-        first = self.n_prefix if values.shape[1] >= self.n_prefix + rows * columns else 0
-        part = slice(first, first + rows * columns)
+        part = self.view.patches if self.view.reads_patches else slice(None)
         return SparseLatents(values[0, part], indices[0, part])
 
     def maps(self, latent: int) -> Tensor:
         """Activations of one concept over the patches in both heads: float32 (2, rows, columns).
 
-        Draw both on one scale, from 0 to their common maximum.
+        Draw both on one scale, from 0 to their common maximum. An SAE that reads CLS alone says
+        nothing of places: its maps are 0 everywhere.
         """
-        found = []
-        for side in (0, 1):
+        maps = torch.zeros(2, *self.view.patch_grid)
+        for side in (0, 1) if self.view.reads_patches else ():
             values, indices = self.patch_codes(side)
-            found.append(torch.where(indices == latent, values, 0).sum(-1).view(self.grid))
-        return torch.stack(found).float()
+            on = torch.where(indices == latent, values, 0).sum(-1)
+            maps[side] = on.view(self.view.patch_grid)
+        return maps
 
     def changed(self, used_by: str) -> list[ConceptRow]:
         """The concepts that "both", only the "first" or only the "second" head uses."""

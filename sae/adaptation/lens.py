@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sae.backbones.base import Images
 from sae.backbones.prompting import ClipParts, VisionPrompts
+from sae.backbones.tokens import TokenView
 from sae.model import SparseAutoencoder
 from sae.sparse import SparseLatents, decode_sparse
 
@@ -49,28 +50,18 @@ class ConceptLens:
             )
         self.parts, self.sae = parts, sae
         self.layer = parts.backbone.resolve_layer(sae.cfg.backbone.layer)
-        rows, columns = parts.backbone.patch_grid
-        self.n_prefix, self.n_patches = parts.backbone.n_prefix, rows * columns
+        self.view = TokenView(parts.backbone, sae.cfg.backbone.tokens)
 
     @property
     def linear(self) -> bool:
         """Whether no block lies behind the hooked layer, so that attribution is exact."""
         return self.layer == self.parts.n_vision_layers - 1
 
-    @property
-    def tokens(self) -> slice:
-        """The tokens that the SAE reads: all, prompts included, or patches or CLS alone."""
-        if self.sae.cfg.backbone.tokens == "cls":
-            return slice(0, 1)
-        if self.sae.cfg.backbone.tokens == "patches":
-            return slice(self.n_prefix, self.n_prefix + self.n_patches)
-        return slice(None)
-
     @torch.no_grad()
     def read(self, images: Images, prompts: VisionPrompts | None = None) -> Reading:
         """Activations of the hooked layer and their latents."""
         hidden = self.parts.activations(images, self.layer, prompts)
-        return Reading(hidden, self.sae.encode_sparse(hidden[:, self.tokens]))
+        return Reading(hidden, self.sae.encode_sparse(self.view.read(hidden)))
 
     @torch.no_grad()
     def features(
@@ -78,14 +69,6 @@ class ConceptLens:
     ) -> Tensor:
         """Image features (B, d_proj) from activations of the hooked layer; see ClipParts.finish."""
         return self.parts.finish(hidden, self.layer, prompts, cls_only=cls_only)
-
-    def put(self, hidden: Tensor, read: Tensor) -> Tensor:
-        """`hidden` with the tokens that the SAE reads replaced by `read`."""
-        if self.tokens == slice(None):
-            return read.to(hidden.dtype)
-        changed = hidden.clone()
-        changed[:, self.tokens] = read.to(hidden.dtype)
-        return changed
 
     @torch.no_grad()
     def edited(
@@ -105,15 +88,15 @@ class ConceptLens:
             if not off.any():
                 return reading.hidden
             removed = decode_sparse(SparseLatents(off, indices), self.sae.W_dec)
-            return self.put(reading.hidden, reading.hidden[:, self.tokens] - removed)
+            return self.view.put(reading.hidden, self.view.read(reading.hidden) - removed)
         rest = SparseLatents(values.masked_fill(~kept, 0), indices)
         shift = scalar if error == "scalar" else 0.0
-        return self.put(reading.hidden, self.sae.decode(rest) + shift)
+        return self.view.put(reading.hidden, self.sae.decode(rest) + shift)
 
     @torch.no_grad()
     def mean_error(self, reading: Reading) -> float:
         """The scalar of the error term: the mean of x - x_hat over images, tokens and widths."""
-        return float((reading.hidden[:, self.tokens] - self.sae.decode(reading.latents)).mean())
+        return float((self.view.read(reading.hidden) - self.sae.decode(reading.latents)).mean())
 
 
 def chosen(keep: Tensor, indices: Tensor) -> Tensor:

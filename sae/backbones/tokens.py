@@ -1,25 +1,125 @@
-"""Token policies: which positions of a backbone's activations an SAE reads.
+"""Which tokens of an image an SAE reads, where they lie and what each of them is: the one home.
 
     all        every position, CLS and registers included
     patches    the spatial positions
     cls        the CLS token
     random:N   training only: N different positions of each image, drawn among all
 
-Knows policies and the order prefix, patches, rest. Knows nothing of SAEs or training. An SAE that
-was trained on random:N reads all tokens at inference, and its artifact says so
-(`inference_policy`). Pach et al. draw with replacement (2 of 577: one image in 577 gives a token
-twice); here the N positions differ, so no token weighs more than another.
+An image's tokens are CLS (where there is one), registers, the grid row by row, and whatever else
+the model appends (prompts). The positions of a convolutional map are a grid with nothing before it.
+Knows policies and that order. Knows nothing of SAEs or training. An SAE that was trained on
+random:N reads all tokens at inference, and its artifact says so (`inference_policy`). Pach et al.
+draw with replacement (2 of 577: one image in 577 gives a token twice); here the N positions differ,
+so no token weighs more than another.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sae.backbones.base import Backbone
+from sae.config import TOKEN_POLICIES
 
-WHOLE_POLICIES = ("all", "patches", "cls")
+
+class HasTokens(Protocol):
+    """What gives an image a row of tokens: a Backbone, a vision tower's PatchLayout, a TokenView."""
+
+    id: str
+    patch_grid: tuple[int, int]
+    """Rows and columns of the spatial positions."""
+    n_prefix: int
+    """Tokens before them: CLS and registers."""
+    has_cls: bool
+    """Whether the first token is a CLS token."""
+
+
+class TokenView:
+    """The tokens that an SAE of one policy reads of a backbone's activations (images, tokens, d).
+
+    `span` and `image` count positions of the activations; `patches` and `cls` count positions among
+    the tokens that are read. Raises ValueError for what is no policy and for a policy that asks for
+    more than the backbone has.
+    """
+
+    def __init__(self, backbone: HasTokens, policy: str) -> None:
+        self.id, self.patch_grid = backbone.id, backbone.patch_grid
+        self.n_prefix, self.has_cls = backbone.n_prefix, backbone.has_cls
+        self.policy = inference_policy(policy)
+        self.n_patches = self.patch_grid[0] * self.patch_grid[1]
+        self.n_drawn = n_random(policy)
+        """N of a policy random:N, else None."""
+        n_image = self.n_prefix + self.n_patches
+        if self.policy == "cls" and not self.has_cls:
+            raise ValueError(
+                f"--tokens cls: {self.id} has no CLS token; use --tokens all or patches."
+            )
+        if self.n_drawn and self.n_drawn > n_image:
+            raise ValueError(
+                f"--tokens {policy}: {self.id} has {n_image} tokens an image; give at most that "
+                "many."
+            )
+
+    @property
+    def image(self) -> slice:
+        """An image's own tokens: CLS, registers and patches, without prompts behind them."""
+        return slice(0, self.n_prefix + self.n_patches)
+
+    @property
+    def span(self) -> slice:
+        """The tokens that are read; with policy all everything, prompts behind the image too."""
+        if self.policy == "cls":
+            return slice(0, 1)
+        if self.policy == "patches":
+            return slice(self.n_prefix, self.n_prefix + self.n_patches)
+        return slice(None)
+
+    @property
+    def n_read(self) -> int:
+        """How many of an image's own tokens are read."""
+        return {"cls": 1, "patches": self.n_patches}.get(self.policy, self.image.stop)
+
+    @property
+    def n_trained(self) -> int:
+        """How many tokens of an image a training takes: N of random:N, else all that are read."""
+        return self.n_drawn or self.n_read
+
+    @property
+    def patches(self) -> slice:
+        """Where the patches, row by row, are among the tokens read; empty if none is read."""
+        first = self.n_prefix if self.policy == "all" else 0
+        return slice(first, first + self.n_patches if self.policy != "cls" else first)
+
+    @property
+    def reads_patches(self) -> bool:
+        """Whether what is read has places in the picture."""
+        return self.policy != "cls"
+
+    @property
+    def reads_cls(self) -> bool:
+        """Whether the first token that is read is the CLS token."""
+        return self.has_cls and self.policy != "patches"
+
+    def kinds(self, n_read: int | None = None) -> tuple[str, ...]:
+        """ "cls", "register" or "patch" for each token read; what lies behind the image (for
+        `n_read` tokens, more than its own) counts as a register."""
+        n_cls = min(self.n_prefix, int(self.has_cls))
+        before = ("cls",) * n_cls + ("register",) * (self.n_prefix - n_cls)
+        own = (before + ("patch",) * self.n_patches)[self.span]
+        return own + ("register",) * ((n_read or len(own)) - len(own))
+
+    def read(self, activations: Tensor) -> Tensor:
+        """The tokens `(images, read, d)` of `activations (images, tokens, d)` (random:N: all)."""
+        return activations if self.policy == "all" else activations[:, self.span]
+
+    def put(self, activations: Tensor, read: Tensor) -> Tensor:
+        """`activations (images, tokens, d)` with the tokens read replaced; its dtype, a new tensor."""
+        if self.policy == "all":
+            return read.to(activations.dtype)
+        changed = activations.clone()
+        changed[:, self.span] = read.to(activations.dtype)
+        return changed
 
 
 def n_random(policy: str) -> int | None:
@@ -27,9 +127,9 @@ def n_random(policy: str) -> int | None:
     name, colon, number = policy.partition(":")
     if name == "random" and colon and number.isascii() and number.isdigit() and int(number) > 0:
         return int(number)
-    if policy not in WHOLE_POLICIES:
+    if policy not in TOKEN_POLICIES:
         raise ValueError(
-            f"--tokens: invalid choice: {policy!r} (choose from {', '.join(WHOLE_POLICIES)}, "
+            f"--tokens: invalid choice: {policy!r} (choose from {', '.join(TOKEN_POLICIES)}, "
             "random:N with N at least 1)"
         )
     return None
@@ -38,38 +138,6 @@ def n_random(policy: str) -> int | None:
 def inference_policy(policy: str) -> str:
     """What an SAE trained with `policy` reads when it is used: random:N becomes all."""
     return policy if n_random(policy) is None else "all"
-
-
-def chosen_tokens(activations: Tensor, backbone: Backbone, policy: str) -> Tensor:
-    """The tokens `(images, tokens, d)` that an SAE of this policy reads (random:N: all of them)."""
-    policy = inference_policy(policy)
-    if policy == "all":
-        return activations
-    if policy == "cls":
-        check_policy(backbone, policy)
-        return activations[:, :1]
-    rows, columns = backbone.patch_grid
-    return activations[:, backbone.n_prefix : backbone.n_prefix + rows * columns]
-
-
-def tokens_per_image(backbone: Backbone, policy: str) -> int:
-    """How many tokens of an image a training with this policy takes."""
-    rows, columns = backbone.patch_grid
-    sizes = {"cls": 1, "patches": rows * columns, "all": backbone.n_prefix + rows * columns}
-    return n_random(policy) or sizes[policy]
-
-
-def check_policy(backbone: Backbone, policy: str) -> None:
-    """Raise ValueError if the backbone cannot give what the policy asks for."""
-    n = n_random(policy)
-    if policy == "cls" and not backbone.has_cls:
-        raise ValueError(
-            f"--tokens cls: {backbone.id} has no CLS token; use --tokens all or patches."
-        )
-    if n and n > (there := tokens_per_image(backbone, "all")):
-        raise ValueError(
-            f"--tokens {policy}: {backbone.id} has {there} tokens an image; give at most that many."
-        )
 
 
 def random_positions(seeds: Sequence[tuple[int, ...]], n: int, n_tokens: int) -> Tensor:

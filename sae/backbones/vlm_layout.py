@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sae.backbones.tokens import TokenView
+
 INSIDE = 0.5
 """A patch counts as part of the picture if at least this share of it is."""
 
@@ -25,11 +27,12 @@ class PatchLayout:
 
     centres: Tensor
     """(rows, patches, 2): x and y of each patch's middle as fractions of the picture; NaN: padding."""
-    grid: tuple[int, int]
+    patch_grid: tuple[int, int]
     """Rows and columns of patches in one row of the tower (one tile)."""
     n_prefix: int
     """Tokens before the patches: CLS and registers."""
     has_cls: bool
+    id: str = "this vision tower"
 
     @cached_property
     def overview(self) -> int:
@@ -42,11 +45,11 @@ class PatchLayout:
     def order(self) -> Tensor:
         """(patches,): which patch of the overview is number 0, 1, … row by row."""
         centres = torch.nan_to_num(self.centres[self.overview], nan=2.0)
-        row = (centres[:, 1] * self.grid[0]).floor()
+        row = (centres[:, 1] * self.patch_grid[0]).floor()
         rank = np.lexsort((centres[:, 0].numpy(), row.numpy()))
         plain = np.arange(len(rank))
         # Row by row already: almost every tower. Only packed ones number patches otherwise.
-        return torch.from_numpy(plain if _row_major(centres, self.grid) else rank)
+        return torch.from_numpy(plain if _row_major(centres, self.patch_grid) else rank)
 
     def tokens_in_box(self, box: Sequence[float]) -> Tensor:
         """Bool (rows, tokens): patches whose middle lies in (left, top, right, bottom), fractions.
@@ -82,14 +85,13 @@ class PatchLayout:
             chosen |= (edges <= self._half_patch()).all(-1).any(-1)
         return self._with_prefix(chosen)
 
-    def all_patches(self) -> Tensor:
-        """Bool (rows, tokens): every patch, padding too, and no CLS."""
-        return self._with_prefix(torch.ones(self.centres.shape[:2], dtype=torch.bool))
+    def read_by(self, policy: str) -> Tensor:
+        """Bool (rows, tokens): what an SAE of this policy reads; ValueError for no CLS token.
 
-    def cls(self) -> Tensor:
-        """Bool (rows, tokens): the first token of every row."""
-        chosen = torch.zeros_like(self.all_patches())
-        chosen[:, 0] = self.has_cls
+        "patches" is every patch, padding too, "cls" the first token of every row.
+        """
+        chosen = torch.zeros(len(self.centres), self.n_prefix + self.centres.shape[1]).bool()
+        chosen[:, TokenView(self, policy).span] = True
         return chosen
 
     def _half_patch(self) -> Tensor:
@@ -99,7 +101,7 @@ class PatchLayout:
         extent = known.amax(0) - known.amin(0)
         half = [
             float(extent[axis]) / (n - 1) / 2 if n > 1 else 1.0
-            for axis, n in enumerate((self.grid[1], self.grid[0]))
+            for axis, n in enumerate((self.patch_grid[1], self.patch_grid[0]))
         ]
         return torch.tensor(half)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import chosen_tokens
+from sae.backbones.tokens import TokenView
 from sae.model import SparseAutoencoder
 
 MARGIN = 1
@@ -37,7 +37,7 @@ def read_code(
 ) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """`sparse_codes`, and the mean activation over the tokens, float64 (images, d_in)."""
     x = backbone.activations(inputs, sae.cfg.backbone.layer)
-    x = chosen_tokens(x, backbone, sae.cfg.backbone.tokens).to(sae.W_enc)
+    x = TokenView(backbone, sae.cfg.backbone.tokens).read(x).to(sae.W_enc)
     code = sae.encode_sparse(x)
     return (
         code.values.float().cpu().numpy(),

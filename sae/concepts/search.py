@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.concepts.concept import Hit, Neighbour, latent_number
 from sae.concepts.regions import region_features, sparse_codes
 from sae.concepts.text import directions, phrases_of
@@ -295,9 +296,10 @@ class Searcher:
     ) -> list[Hit]:
         """`firing` of a picture: it is run through the backbone and the SAE first."""
         values, latents = sparse_codes([image], backbone, sae)
-        policy, (rows, columns) = sae.cfg.backbone.tokens, backbone.patch_grid
-        first = backbone.n_prefix if policy == "all" else 0
-        part = slice(first, first + rows * columns)
+        view = TokenView(backbone, sae.cfg.backbone.tokens)
+        if patches is not None and not view.reads_patches:
+            raise ValueError("This SAE reads the CLS token alone, so no region can be asked for.")
+        part = view.patches if view.reads_patches else slice(None)
         return self.firing(values[0, part], latents[0, part], k, patches=patches)
 
     def near(self, latent: int, k: int = 5, *, by: str = "decoder") -> list[Hit]:

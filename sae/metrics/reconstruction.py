@@ -27,16 +27,10 @@ class Reconstruction(NamedTuple):
     """Tokens measured."""
 
 
-def token_kinds(n_prefix: int, n_patches: int, *, has_cls: bool = True) -> tuple[str, ...]:
-    """The kind of each position of an image: "cls", "register" …, "patch" …"""
-    n_cls = min(n_prefix, int(has_cls))
-    return ("cls",) * n_cls + ("register",) * (n_prefix - n_cls) + ("patch",) * n_patches
-
-
 class ReconstructionMeter:
     """Accumulates `Reconstruction` over batches of activations `(*batch, d_in)`.
 
-    With `kinds`, one word per token of an image (see `token_kinds`), activations are
+    With `kinds`, one word per token of an image (`TokenView.kinds`), activations are
     `(*batch, tokens, d_in)` and the figures can be had by kind as well: one CLS token is lost
     among a hundred patches. Variance is taken around the running mean, so a large common offset of
     the activations costs no precision.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from sae.backbones.tokens import inference_policy
 from sae.backbones.vlm_layout import PatchLayout
 from sae.model import SparseAutoencoder
 from sae.sparse import SparseLatents, decode_sparse
@@ -148,32 +149,26 @@ class Activations:
         if scope.where == "all":
             return torch.ones(self.x.shape[:2], dtype=torch.bool)
         layout = self.layout()
-        if scope.where == "patches":
-            return layout.all_patches()
-        if scope.where == "cls":
-            if not layout.has_cls:
-                raise ValueError(
-                    "this vision tower has no CLS token; choose all tokens or a region"
-                )
-            return layout.cls()
+        if scope.where == "cls" and not layout.has_cls:
+            raise ValueError("this vision tower has no CLS token; choose all tokens or a region")
+        if scope.where in ("patches", "cls"):
+            return layout.read_by(scope.where)
         if scope.box is not None:
             return layout.tokens_in_box(scope.box)
-        n_patches = layout.grid[0] * layout.grid[1]
+        n_patches = layout.patch_grid[0] * layout.patch_grid[1]
         if max(scope.patches) >= n_patches:
             raise ValueError(
                 f"region: patch {max(scope.patches)} lies outside the picture, whose grid of "
-                f"{layout.grid[0]} × {layout.grid[1]} has patches 0 to {n_patches - 1}"
+                f"{layout.patch_grid[0]} × {layout.patch_grid[1]} has patches 0 to {n_patches - 1}"
             )
         return layout.tokens_of_patches(scope.patches)
 
     def _trained_on(self) -> Tensor:
         """The tokens that the SAE was trained on: others have no latents."""
-        policy = self.sae.cfg.backbone.tokens
-        if policy not in ("patches", "cls"):
+        policy = inference_policy(self.sae.cfg.backbone.tokens)
+        if policy == "all":  # the layout need not be known
             return torch.ones(self.x.shape[:2], dtype=torch.bool, device=self.sae.W_dec.device)
-        layout = self.layout()
-        chosen = layout.cls() if policy == "cls" else layout.all_patches()
-        return chosen.to(self.sae.W_dec.device)
+        return self.layout().read_by(policy).to(self.sae.W_dec.device)
 
 
 def _numbers(numbers: Sequence[int], like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.model import SparseAutoencoder, SparseLatents
 from sae.views.code import MAX_PER_PLACE, Code, quantise
 
@@ -35,10 +36,9 @@ class Analyst:
         check_match(backbone, sae)
         self.backbone = backbone
         self.sae = sae
-        self.grid: tuple[int, int] = tuple(backbone.patch_grid)
-        self.n_patches = self.grid[0] * self.grid[1]
-        self.has_summary = backbone.has_cls and sae.cfg.backbone.tokens in ("all", "cls")
-        self.summary_only = self.has_summary and sae.cfg.backbone.tokens == "cls"
+        view = TokenView(backbone, sae.cfg.backbone.tokens)
+        self.grid, self.n_patches = view.patch_grid, view.n_patches
+        self.has_summary, self.summary_only = view.reads_cls, not view.reads_patches
         self._one_at_a_time = threading.Lock()
 
     def analyse(self, image: Image.Image) -> Analysis:
@@ -61,7 +61,7 @@ class Analyst:
         """Activations (n_places, d_in): patches first, the summary token last."""
         backbone, weight = self.backbone, self.sae.W_enc
         tokens = backbone.activations([image], self.sae.cfg.backbone.layer)[0]
-        patches = tokens[backbone.n_prefix : backbone.n_prefix + self.n_patches]
+        patches = tokens[TokenView(backbone, "patches").span]
         places = torch.cat([patches, tokens[:1]]) if self.has_summary else patches
         return places.to(device=weight.device, dtype=weight.dtype)
 

@@ -146,7 +146,7 @@ class CompareDesk:
         return {
             **shown,
             "n_concepts": len(found.concepts),
-            "grid": list(found.grid),
+            "grid": list(found.view.patch_grid),
             "box": [left / width, top / height, right / width, bottom / height],
             "maps": {"codes": to_base64(codes.astype(np.uint8)), "scale": scale.tolist()},
             "icons": icons,

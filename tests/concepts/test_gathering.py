@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
-
 from sae.concepts.build.accumulators import (
     ExactSum,
     SparseCounts,
@@ -13,6 +11,8 @@ from sae.concepts.build.accumulators import (
     image_numbers,
     values_of,
 )
+from scipy import sparse
+
 from sae.concepts.build.gathering import Gathered, Settings, firings_of
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.build.summary import (

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from sae.metrics.reconstruction import ReconstructionMeter, token_kinds
+from sae.backbones.tokens import TokenView
+from sae.metrics.reconstruction import ReconstructionMeter
+from tests.backbones.towers import Tower
 from tests.tiny_saes import tiny_sae
 
-KINDS = token_kinds(2, 4)
+KINDS = TokenView(Tower((2, 2), 2, has_cls=True), "all").kinds()
 
 
 def activations(n: int = 20) -> torch.Tensor:
@@ -17,8 +19,6 @@ def activations(n: int = 20) -> torch.Tensor:
 
 def test_kinds_are_named_by_position():
     assert KINDS == ("cls", "register", "patch", "patch", "patch", "patch")
-    assert token_kinds(1, 2, has_cls=False) == ("register", "patch", "patch")
-    assert token_kinds(0, 1) == ("patch",)
 
 
 @pytest.mark.parametrize("architecture", ["topk", "relu", "batch_topk"])

@@ -34,7 +34,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 def test_a_centre_crop_leaves_the_sides_out():
     found = layout("llava", (96, 64))
     assert close(found.centres[0], grid(4, 4, (1 / 6, 0, 5 / 6, 1)))
-    assert (found.grid, found.n_prefix, found.has_cls) == ((4, 4), 1, True)
+    assert (found.patch_grid, found.n_prefix, found.has_cls) == ((4, 4), 1, True)
 
 
 def test_a_region_that_is_cropped_away_is_refused():
@@ -73,7 +73,7 @@ def test_padding_belongs_to_no_region():
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_packed_patches_are_told_apart_whatever_their_order(name):
     found = layout(name, (96, 64))
-    rows, columns = found.grid
+    rows, columns = found.patch_grid
     assert (rows, columns) == (6, 8)
     assert close(found.centres[0][found.order], grid(columns, rows))
     assert sorted(found.order.tolist()) == list(range(48))

@@ -5,13 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sae.backbones.tokens import (
-    chosen_tokens,
-    inference_policy,
-    n_random,
-    random_positions,
-    tokens_per_image,
-)
+from sae.backbones.tokens import TokenView, random_positions
 from tests.training.training_parts import backbone, picture, pictures
 from training.data.feeds import Group
 from training.data.image_feed import ImageFeed
@@ -33,10 +27,10 @@ def rows(made: ImageFeed, places: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize(("policy", "n"), [("all", 17), ("patches", 16), ("cls", 1)])
 def test_token_policies(policy: str, n: int) -> None:
     activations = MODEL.activations([picture(0), picture(1)], 1)
-    chosen = chosen_tokens(activations, MODEL, policy)
+    view = TokenView(MODEL, policy)
+    chosen = view.read(activations)
     assert chosen.shape == (2, n, 32)
-    assert tokens_per_image(MODEL, policy) == feed(policy).rows_per_place == n
-    assert inference_policy(policy) == policy
+    assert view.n_trained == feed(policy).rows_per_place == n
     start = 1 if policy == "patches" else 0
     assert torch.equal(chosen, activations[:, start : start + n])
     assert torch.equal(rows(feed(policy), [0, 1]), chosen.flatten(0, 1))
@@ -52,22 +46,6 @@ def test_random_tokens_follow_from_the_seed_and_the_image_alone() -> None:
     other = rows(feed("random:3"), [7, 1]).view(2, 3, 32)
     torch.testing.assert_close(other[1], found[1])
     assert not torch.equal(rows(feed("random:3", seed=1), [1]), found[1])
-    many = random_positions([(0, n) for n in range(3000)], 2, 17)
-    assert many.flatten().bincount(minlength=17).min() > 250
-
-
-def test_random_tokens_are_for_training_only() -> None:
-    assert (n_random("random:2"), n_random("all")) == (2, None)
-    assert inference_policy("random:2") == "all"
-    assert tokens_per_image(MODEL, "random:2") == 2
-    activations = MODEL.activations([picture(0)], 1)
-    assert torch.equal(chosen_tokens(activations, MODEL, "random:2"), activations)
-
-
-@pytest.mark.parametrize("policy", ["some", "random", "random:", "random:0", "random:-1", "all:2"])
-def test_what_is_no_policy_is_refused(policy: str) -> None:
-    with pytest.raises(ValueError, match=r"--tokens: invalid choice.*all, patches, cls, random:N"):
-        n_random(policy)
 
 
 def test_what_a_backbone_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,5 +54,3 @@ def test_what_a_backbone_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(MODEL, "has_cls", False)
     with pytest.raises(ValueError, match="local has no CLS token; use --tokens all or patches"):
         feed("cls")
-    with pytest.raises(ValueError, match="local has no CLS token"):
-        chosen_tokens(torch.zeros(1, 4, 2), MODEL, "cls")

@@ -5,11 +5,13 @@ import pytest
 import torch
 from scipy import sparse
 
+from sae.backbones.tokens import TokenView
 from sae.metrics.baselines import neurons
 from sae.metrics.exemplars import top_images
 from sae.metrics.hierarchy import lca_depth
 from sae.storage import ArtifactError
 from sae.world.scenes import Scene, SceneObject, compose, kinds
+from tests.backbones.towers import Tower
 from tests.tiny_saes import tiny_sae
 from tests.training.training_parts import backbone
 from training.leaderboard.board import (
@@ -26,6 +28,7 @@ from training.leaderboard.score import Latents, Linear, Values, depth_of, score_
 from training.world.generator import scenes
 
 KINDS = kinds()
+TOKENS = TokenView(Tower((12, 12), 1, has_cls=True), "all")
 PAIR = Scene(
     "grass",
     (
@@ -71,7 +74,7 @@ def test_factors_of_a_scene_are_what_it_says():
 
 def half(n: int, d: int = 16, seed: int = 0) -> Half:
     x = torch.randn(n, 145, d, generator=torch.Generator().manual_seed(seed))
-    return Half(x, factors_of(some_scenes(n), 8), 1, (12, 12))
+    return Half(x, factors_of(some_scenes(n), 8), TOKENS)
 
 
 @pytest.mark.parametrize("architecture", ["topk", "relu"])
@@ -111,7 +114,7 @@ class Oracle:
 def test_the_truth_itself_scores_full_marks_and_noise_does_not():
     stream = some_scenes(240)
     halves = tuple(
-        Half(torch.randn(120, 145, 4, generator=torch.Generator().manual_seed(i)), f, 1, (12, 12))
+        Half(torch.randn(120, 145, 4, generator=torch.Generator().manual_seed(i)), f, TOKENS)
         for i, f in enumerate(factors_of(part, 8) for part in (stream[:120], stream[120:]))
     )
     best = score_units(Oracle(), halves)

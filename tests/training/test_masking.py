@@ -50,7 +50,7 @@ def test_edits_equal_the_dense_formula(parts, classifier, error, tokens):
     lens = small_lens(parts, tokens=tokens)
     reading = lens.read(pictures(2), classifier.prompts)
     keep = torch.rand(2, 64, generator=torch.Generator().manual_seed(0)) < 0.5
-    x = reading.hidden[:, lens.tokens]
+    x = lens.view.read(reading.hidden)
     latents = lens.sae.encode(x)
     expected = lens.sae.decode(latents * keep[:, None])
     if error == "per_token":
@@ -58,7 +58,7 @@ def test_edits_equal_the_dense_formula(parts, classifier, error, tokens):
     if error == "scalar":
         expected = expected + 0.25
     whole = reading.hidden.clone()
-    whole[:, lens.tokens] = expected
+    whole[:, lens.view.span] = expected
     found = lens.edited(reading, keep, error, 0.25)
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
     # and so do nested sums at the k that splits the same way

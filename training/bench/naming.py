@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
-from sae.concepts.build.image_pass import patch_tokens
+from sae.backbones.tokens import TokenView
 from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.index import ConceptIndex
 from sae.concepts.regions import sparse_codes
@@ -69,7 +69,7 @@ def shares(
     """For every floor of FLOORS: share of each latent's activation on each factor, float64 (d_sae,
     factors), over patches where it exceeds that share of its maximum `peaks`; NaN if it never does."""
     names, _ = factors()
-    grid, part = backbone.patch_grid[0], patch_tokens(backbone, sae.cfg.backbone.tokens)
+    grid, part = backbone.patch_grid[0], TokenView(backbone, sae.cfg.backbone.tokens).patches
     mass = {floor: np.zeros((sae.cfg.d_sae, len(names))) for floor in FLOORS}
     total = {floor: np.zeros(sae.cfg.d_sae) for floor in FLOORS}
     stream = scenes(seed)

@@ -15,14 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import (
-    at_positions,
-    check_policy,
-    chosen_tokens,
-    n_random,
-    random_positions,
-    tokens_per_image,
-)
+from sae.backbones.tokens import TokenView, at_positions, random_positions
 from sae.images import ImageError
 from training.data.feeds import Group, Rows
 from training.data.prefetch import ahead, in_thread
@@ -113,9 +106,9 @@ class ImageFeed:
         world: int = 1,
         substitutes: bool = True,
     ) -> None:
-        check_policy(backbone, tokens)
+        self.view = TokenView(backbone, tokens)
         self.layer = backbone.resolve_layer(layer)
-        self.backbone, self.tokens, self.workers = backbone, tokens, workers
+        self.backbone, self.workers = backbone, workers
         self.rank, self.world, self.group = rank, world, image_batch
         self.source = source
         if isinstance(source, ImageSource):
@@ -124,8 +117,8 @@ class ImageFeed:
             source,
             backbone.without_model(),
             seed,
-            n_random(tokens),
-            tokens_per_image(backbone, "all"),
+            self.view.n_drawn,
+            self.view.image.stop,
             substitutes,
         )
         self._states: dict[int, Any] = {}
@@ -134,7 +127,7 @@ class ImageFeed:
     @property
     def rows_per_place(self) -> int:
         """Tokens of an image."""
-        return tokens_per_image(self.backbone, self.tokens)
+        return self.view.n_trained
 
     @property
     def d(self) -> int:
@@ -144,7 +137,7 @@ class ImageFeed:
     @property
     def cls_first(self) -> bool:
         """Whether the first row of an image is its only CLS token."""
-        return self.backbone.has_cls and self.tokens in ("all", "cls")
+        return self.view.reads_cls and self.view.n_drawn is None
 
     @property
     def device(self) -> torch.device:
@@ -187,7 +180,7 @@ class ImageFeed:
         if opened.positions is not None:
             found = at_positions(found, opened.positions)
         else:
-            found = chosen_tokens(found, self.backbone, self.tokens)
+            found = self.view.read(found)
         return Rows(found.flatten(0, 1).float(), opened.n_unreadable, opened.reason)
 
     def _in_order(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import chosen_tokens
+from sae.backbones.tokens import TokenView
 from sae.images import ImageError
 from training.data.feeds import Feed
 from training.data.image_feed import ImageFeed
@@ -68,6 +68,7 @@ def held_out_activations(
         check_fits(held_out.manifest.plan, held_out.folder, backbone, layer, tokens, held_out=True)
         yield from (x.to(backbone.device) for x in held_out.batches(image_batch))
         return
+    view = TokenView(backbone, tokens)
     numbers = [int(number) for number in held_out.numbers]
     for start in range(0, len(numbers), image_batch):
         images = []
@@ -77,7 +78,7 @@ def held_out_activations(
             except ImageError:
                 continue
         if images:
-            yield chosen_tokens(backbone.activations(images, layer), backbone, tokens)
+            yield view.read(backbone.activations(images, layer))
 
 
 def workers_for(wanted: int | None, device: torch.device) -> int:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.config import BackboneRef
+from sae.backbones.tokens import TokenView
 from sae.images import ImageError
-from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter, token_kinds
+from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter
 from sae.model import SparseAutoencoder
 from training.data.sources import ImageSource
 from training.data.streams import held_out_activations
@@ -53,7 +53,7 @@ def measure(
     for activations in held_out_activations(
         held_out, backbone, where.layer, where.tokens, image_batch=image_batch
     ):
-        kinds = kinds_of_tokens(backbone, where, activations.shape[1])
+        kinds = TokenView(backbone, where.tokens).kinds(activations.shape[1])
         meters = meters or [ReconstructionMeter(sae, kinds) for sae in saes]
         for meter in meters:
             meter.update(activations)
@@ -78,16 +78,6 @@ def image_batches(source: ImageSource, size: int) -> Iterator[tuple[list[Image.I
         if found:
             images, kept = zip(*found, strict=True)
             yield list(images), list(kept)
-
-
-def kinds_of_tokens(backbone: Backbone, where: BackboneRef, n_tokens: int) -> tuple[str, ...]:
-    """What each of an image's `n_tokens` tokens is, those that an SAE of `where` reads."""
-    if where.tokens == "cls":
-        return ("cls",)
-    rows, columns = backbone.patch_grid
-    n_prefix = backbone.n_prefix if where.tokens == "all" else 0
-    kinds = token_kinds(n_prefix, rows * columns, has_cls=backbone.has_cls)
-    return kinds + ("register",) * (n_tokens - len(kinds))
 
 
 def figures(measured: Measured) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.model import SparseAutoencoder
 from sae.world.scenes import kind_names
 from training.data.sources import ImageSource
@@ -94,21 +95,18 @@ def _versions(
 ) -> Iterator[tuple[tuple[str, str], Tensor]]:
     """Image features with each kind of replacement: (by what, of what), features."""
     where = sae.cfg.backbone
-    rows, columns = backbone.patch_grid
-    patches = slice(backbone.n_prefix, backbone.n_prefix + rows * columns)
-    parts = {"all": slice(None), "patches": patches, "cls": slice(0, 1)}
-    wanted = {where.tokens: parts[where.tokens]}
+    views = [TokenView(backbone, where.tokens)]
     if backbone.has_cls and where.tokens == "all":
-        wanted["cls"] = parts["cls"]
+        views.append(TokenView(backbone, "cls"))
     yield ("sae", "original"), backbone.image_features(inputs)
     for by, reconstruct in {"sae": sae, **baselines}.items():
-        for name, part in wanted.items():
+        for view in views:
 
-            def replaced(h: Tensor, part: slice = part, new: Reconstruct = reconstruct) -> Tensor:
-                h = h.clone()
-                h[:, part] = new(h[:, part]).to(h.dtype)
-                return h
+            def replaced(
+                h: Tensor, view: TokenView = view, new: Reconstruct = reconstruct
+            ) -> Tensor:
+                return view.put(h, new(view.read(h)))
 
             with torch.no_grad(), backbone.edit(where.layer, replaced):
                 features = backbone.image_features(inputs)
-            yield (by, name), features
+            yield (by, view.policy), features

@@ -221,8 +221,7 @@ def reference(backbone: Backbone, layer: int) -> BackboneRef:
 def reconstruction_of(sae: SparseAutoencoder, half: Half) -> dict[str, float]:
     """FVU, L0 and dead share on a half's activations of the tokens the SAE was made for."""
     meter = ReconstructionMeter(sae)
-    x = half.x if sae.cfg.backbone.tokens == "all" else half.patches
-    for part in x.split(64):
+    for part in half.view(sae.cfg.backbone.tokens).read(half.x).split(64):
         meter.update(part)
     found = meter.result()
     return {"fvu": found.fvu, "l0": found.l0, "dead": found.dead_fraction}

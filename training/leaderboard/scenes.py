@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import (
     OBJECT_SIZES,
@@ -139,13 +140,12 @@ class Half(NamedTuple):
     x: Tensor
     """float32 `(n_scenes, tokens, d)`, prefix tokens first."""
     factors: Factors
-    n_prefix: int
-    grid: tuple[int, int]
+    tokens: TokenView
+    """What the tokens of `x` are."""
 
-    @property
-    def patches(self) -> Tensor:
-        """Activations of the patches alone, `(n_scenes, patches, d)`."""
-        return self.x[:, self.n_prefix :]
+    def view(self, policy: str) -> TokenView:
+        """The tokens that an SAE of this policy reads."""
+        return TokenView(self.tokens, policy)
 
 
 def activations_of(backbone: Backbone, layer: int, seed: int, n: int, what: str) -> Tensor:
@@ -172,10 +172,11 @@ def two_halves(
     x = (kept or Kept(None, {})).tensor(
         what, lambda: activations_of(backbone, layer, seed, n_scenes, what)
     )
-    x = x[:, : backbone.n_prefix + rows * columns]
+    view = TokenView(backbone, "all")
+    x = x[:, view.image]
     middle = n_scenes // 2
     return tuple(
-        Half(x[part], factors_of(chosen[part], SIZE // rows), backbone.n_prefix, (rows, columns))
+        Half(x[part], factors_of(chosen[part], SIZE // rows), view)
         for part in (slice(0, middle), slice(middle, n_scenes))
     )
 

@@ -72,8 +72,8 @@ class Latents:
 
     @torch.inference_mode()
     def values(self, half: Half) -> Values:
-        every = self.sae.cfg.backbone.tokens == "all"
-        x, skip = (half.x, half.n_prefix) if every else (half.patches, 0)
+        view = half.view(self.sae.cfg.backbone.tokens)
+        x, skip = view.read(half.x), view.patches.start
         n_tokens, parts = x.shape[1], []
         for start in range(0, len(x), SCENES_AT_ONCE):
             code = self.sae.encode_sparse(x[start : start + SCENES_AT_ONCE])
@@ -115,7 +115,7 @@ class Linear:
     @torch.inference_mode()
     def values(self, half: Half) -> Values:
         found = self._make(half.x)
-        patch = found[:, half.n_prefix :].reshape(-1, found.shape[-1])
+        patch = half.view("patches").read(found).reshape(-1, found.shape[-1])
         both = torch.cat([found.amax(1), -found.amin(1)], dim=1)
         return Values(patch.numpy(), found.mean(1).numpy(), both.numpy())
 
@@ -154,7 +154,7 @@ def depth_of(sae: SparseAutoencoder, half: Half) -> dict[str, float]:
 def _at_patches(values: list[Values], halves: tuple[Half, Half], signed: bool) -> FactorScores:
     sides = []
     for number, (value, half) in enumerate(zip(values, halves, strict=True)):
-        rows = patch_sample(len(half.x), half.patches.shape[1], PATCH_SHARE, number)
+        rows = patch_sample(len(half.x), half.tokens.n_patches, PATCH_SHARE, number)
         units = value.patch
         chosen = units.tocsr()[rows].tocsc() if sparse.issparse(units) else units[rows]
         sides.append((chosen, half.factors.patch[rows]))
@@ -209,7 +209,7 @@ def _localisation(patch: FactorScores, held: Values, half: Half) -> dict[str, fl
         if unit < 0 or not numbers:
             continue
         instances = [half.factors.instances[number] for number in numbers]
-        maps = held.maps(unit, np.array([one.scene for one in instances]), half.grid)
+        maps = held.maps(unit, np.array([one.scene for one in instances]), half.tokens.patch_grid)
         masks = np.stack([one.mask for one in instances])
         found = localize(maps, masks, patch.threshold[factor], tolerance=TOLERANCE)
         rows.append([found.hit.mean(), found.pointing.mean(), found.iou.mean()])

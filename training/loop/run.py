@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import inference_policy, tokens_per_image
+from sae.backbones.tokens import TokenView
 from sae.config import BackboneRef
 from training.data.sources import ImageSource
 from training.data.streams import Stopped, Stream, open_stream
@@ -45,7 +45,8 @@ class Run:
         self.stop, self.ranks = stop, ranks_of(accelerator)
         self.n_processes, self.device = accelerator.num_processes, accelerator.device
         self.layer = backbone.resolve_layer(config.layer)
-        where = (inference_policy(config.tokens), backbone.revision, backbone.family)
+        self.view = TokenView(backbone, config.tokens)
+        where = (self.view.policy, backbone.revision, backbone.family)
         self.where = BackboneRef(backbone.id, self.layer, *where)
         self.stream = self._open_stream(source)
         self.saes = [Trainee(c, backbone.d_model, accelerator) for c in members or [config]]
@@ -69,7 +70,7 @@ class Run:
         if buffer is None:
             return False
         for sae in self.saes:
-            sae.start(buffer, tokens_per_image(self.backbone, self.config.tokens))
+            sae.start(buffer, self.view.n_trained)
             sae.prepare()
         return True
 

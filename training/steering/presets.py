@@ -18,6 +18,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae import Steerer
+from sae.backbones.tokens import TokenView
 from sae.steering import Edit, Prepared, Scope, SteerRequest
 from sae.steering.candidates import candidates
 from sae.steering.doses import has_word
@@ -145,7 +146,7 @@ def strongest(prepared: Prepared, name: str) -> list[int]:
 def patches_of(prepared: Prepared, latents: list[int]) -> Scope:
     """The patches on which any of the latents fires."""
     firing = (prepared.activations.latents(latents) > 0).any(-1)[0]
-    patches = firing[prepared.activations.layout().n_prefix :].nonzero().flatten()
+    patches = firing[TokenView(prepared.activations.layout(), "patches").span].nonzero().flatten()
     return Scope("region", patches=tuple(patches.tolist()))
 
 

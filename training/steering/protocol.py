@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.backbones.vlm_generate import write
 from sae.metrics.auroc import auroc
 from sae.steering import Edit, Prepared, Scope, Steerer, SteerRequest
@@ -76,7 +77,7 @@ def _read(
     backbone: Backbone, steerer: Steerer, pictures: np.ndarray, scenes: list[Scene]
 ) -> tuple[np.ndarray, Tensor, Tensor, Tensor]:
     sae, names = steerer.sae, {name: n for n, name in enumerate(kind_names())}
-    scores, means = [], []
+    scores, means, patches = [], [], TokenView(backbone, "patches")
     covered, count = torch.zeros(len(names), sae.cfg.d_in), torch.zeros(len(names), 1)
     for start in range(0, len(pictures), 64):
         batch = [Image.fromarray(picture) for picture in pictures[start : start + 64]]
@@ -87,10 +88,9 @@ def _read(
             row.scatter_add(1, code.indices.flatten(1), code.values.flatten(1)) / x.shape[1]
         )
         means.append(x.mean(1))
-        for h, scene in zip(x, scenes[start : start + 64], strict=True):
+        for h, scene in zip(patches.read(x), scenes[start : start + 64], strict=True):
             for item in scene.objects:
-                covering = np.flatnonzero(patches_under(item, backbone.patch_grid))
-                under = h[torch.from_numpy(covering) + backbone.n_prefix]
+                under = h[torch.from_numpy(patches_under(item, backbone.patch_grid))]
                 covered[names[item.kind]] += under.sum(0)
                 count[names[item.kind]] += len(under)
     rows = torch.cat(means)

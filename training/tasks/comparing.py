@@ -71,7 +71,7 @@ def gain(
     and the shares of the gain that the first two reach. `mass` is the part of the second model's
     summed activations that lies on concepts the first model has in the same picture.
     """
-    n_image = lens.n_prefix + lens.n_patches
+    n_image = lens.view.image.stop
     names = ("first", "second", "remapped", "existing", "swapped")
     right, mass, n = dict.fromkeys(names, 0), 0.0, 0
     for (a, labels), (b, _) in zip(

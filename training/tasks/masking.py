@@ -74,10 +74,10 @@ def masked_hidden(
     activations themselves.
     """
     if error == "per_token":
-        read = reading.hidden[:, lens.tokens] - (total - kept)
+        read = lens.view.read(reading.hidden) - (total - kept)
     else:
         read = kept + lens.sae.b_dec + (scalar if error == "scalar" else 0.0)
-    return lens.put(reading.hidden, read)
+    return lens.view.put(reading.hidden, read)
 
 
 @dataclass(frozen=True)

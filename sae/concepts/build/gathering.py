@@ -89,7 +89,7 @@ def firings_of(
     numbers: np.ndarray,
     labels: np.ndarray,
     *,
-    patches: range,
+    patches: slice,
     d_sae: int,
     tau: float,
 ) -> Firings:
@@ -116,7 +116,7 @@ def firings_of(
         numbers=np.asarray(numbers, np.int64),
         labels=np.asarray(labels, np.int32),
         n_tokens=values.shape[1],
-        n_patches=len(patches),
+        n_patches=patches.stop - patches.start,
         image=(rows // d_sae).astype(np.int32),
         latent=(rows % d_sae).astype(np.int32),
         maximum=value[starts],

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
 from sae.concepts.regions import read_code
 from sae.images import ImageError
@@ -125,13 +126,6 @@ def _check_unreadable(data: Data, gathered: Gathered, reason: str) -> None:
         )
 
 
-def patch_tokens(backbone: Backbone, policy: str) -> range:
-    """Which of the tokens that a policy chooses are patches."""
-    rows, columns = backbone.patch_grid
-    first = backbone.n_prefix if policy == "all" else 0
-    return range(first, first + (0 if policy == "cls" else rows * columns))
-
-
 def _firings(
     read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
 ) -> tuple[Firings, Tensor]:
@@ -146,7 +140,7 @@ def _firings(
         indices,
         np.array(read.numbers),
         np.array([_class_number(data, item.label) for item in read.items]),
-        patches=patch_tokens(backbone, sae.cfg.backbone.tokens),
+        patches=TokenView(backbone, sae.cfg.backbone.tokens).patches,
         d_sae=sae.cfg.d_sae,
         tau=settings.tau,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import inference_policy, tokens_per_image
+from sae.backbones.tokens import TokenView
 from sae.storage import ArtifactError, read_json, typed_fields, write_json
 from training.data.store.identity import preprocessing_of, weights_sha256
 
@@ -97,7 +97,7 @@ def plan_for(
     backbone: Backbone, layer: int, tokens: str, *, images_per_shard: int, **given: Any
 ) -> Plan:
     """The plan of a store of `backbone`; `given`: dtype, data, seed, n_images, n_held_out."""
-    held_out = inference_policy(tokens)
+    view = TokenView(backbone, tokens)
     return Plan(
         format=FORMAT,
         backbone=backbone.id,
@@ -107,9 +107,9 @@ def plan_for(
         preprocessing=preprocessing_of(backbone),
         layer=backbone.resolve_layer(layer),
         tokens=tokens,
-        held_out_tokens=held_out,
-        tokens_per_image=tokens_per_image(backbone, tokens),
-        held_out_tokens_per_image=tokens_per_image(backbone, held_out),
+        held_out_tokens=view.policy,
+        tokens_per_image=view.n_trained,
+        held_out_tokens_per_image=view.n_read,
         d=backbone.d_model,
         images_per_shard=images_per_shard,
         **given,
