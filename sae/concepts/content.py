@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sae.concepts.statistics import HISTOGRAM, required
 from sae.storage import ArtifactError, read_json, replacing, typed_fields, write_json
 
 AGAIN = "Build the index again: python training/index.py --sae DIR --data DIR."
@@ -48,18 +49,6 @@ _HEADER = {
 _TEXT_TOWER = {"id": (str,), "revision": (str, type(None))}
 _NEURONS = {"mean": (int, float), "best": (int, float)}
 _MAX_TEXT_BYTES = 64 << 20
-STATISTICS = (
-    "frequency",
-    "token_frequency",
-    "patch_frequency",
-    "mean_activation",
-    "patch_mean_activation",
-    "max_activation",
-    "entropy",
-    "label_std",
-    "decoder_norm",
-)
-"""Statistics that every index has. Others may follow under any name and may hold NaN for unknown."""
 N_DECILES = 10
 
 
@@ -68,7 +57,8 @@ class IndexContent(NamedTuple):
 
     header: dict[str, Any]
     statistics: dict[str, np.ndarray]
-    """float32 (d_sae) each; "histogram": int32 (d_sae, bins)."""
+    """float32 (d_sae) each, those of `sae.concepts.statistics` and any others; "histogram": int32
+    (d_sae, bins)."""
     exemplars: dict[str, np.ndarray]
     """"image_ids" int32 (d_sae, n_top + 10 m), -1 for none; "activations" float32 (same); "counts"
     uint8 (same): patches each; "patches" uint16 and "values" float16, end to end."""
@@ -175,13 +165,13 @@ def check(folder: Path, content: IndexContent) -> None:
 
 
 def _check_statistics(file: Path, arrays: Mapping[str, np.ndarray], d_sae: int) -> None:
-    for name in STATISTICS:
+    for name in required():
         _finite(file, name, _shape(file, arrays, name, np.float32, (d_sae,)))
-    for name in set(arrays) - {*STATISTICS, "histogram"}:
+    for name in set(arrays) - {*required(), HISTOGRAM}:
         extra = _shape(file, arrays, name, np.float32, (d_sae,))
         if np.isinf(extra).any():
             raise ArtifactError(file, f"infinity in {name}", "finite numbers, or NaN for unknown")
-    _shape(file, arrays, "histogram", np.int32, (d_sae, None))
+    _shape(file, arrays, HISTOGRAM, np.int32, (d_sae, None))
 
 
 def _check_exemplars(file: Path, content: IndexContent) -> None:

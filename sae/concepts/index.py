@@ -8,6 +8,7 @@ nothing of models but the text tower that a search by meaning asks; `sae.concept
 import base64
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -27,9 +28,9 @@ from sae.concepts.concept import (
     Neighbour,
     latent_number,
 )
-from sae.concepts.content import AGAIN, FILES, FOLDER, STATISTICS, IndexContent, check, read, write
+from sae.concepts.content import AGAIN, FILES, FOLDER, IndexContent, check, read, write
 from sae.concepts.search import Searcher
-from sae.concepts.statistics import histogram_edges
+from sae.concepts.statistics import HISTOGRAM, histogram_edges, required, table
 from sae.hub import HubError, local_folder, push_folder
 from sae.interop import presets
 from sae.storage import ArtifactError, read_json
@@ -46,6 +47,7 @@ DENSE_TOKEN_FREQUENCY = 0.1
 """A latent that fires on more than this share of tokens is called dense ("always on")."""
 RARE_IMAGES = 10
 """A latent that fires on fewer images than this, but not on none, is called rare."""
+_OF_CONCEPT = {field.name for field in fields(Concept)}
 _N_SHOWN = 12
 _N_PICTURES = 5
 _STYLE = "style='height:56px;margin:1px;border-radius:3px'"
@@ -61,7 +63,7 @@ class ConceptIndex:
     def __init__(self, content: IndexContent) -> None:
         self._content, self._header = content, content.header
         self.statistics: dict[str, np.ndarray] = {
-            name: array for name, array in content.statistics.items() if name != "histogram"
+            name: array for name, array in content.statistics.items() if name != HISTOGRAM
         }
         self.frequency = self.statistics["frequency"]
         self.token_frequency = self.statistics["token_frequency"]
@@ -199,26 +201,21 @@ class ConceptIndex:
     def concept(self, latent: int) -> Concept:
         """All that is known of one latent; IndexError if there is no such latent."""
         latent = self._latent(latent)
+        statistics = {name: float(array[latent]) for name, array in self.statistics.items()}
         return Concept(
             latent=latent,
             name=self.names[latent],
             name_source=self.name_sources[latent],
             name_score=float(self.name_scores[latent]),
             name_confidence=float(self.name_confidences[latent]),
-            **{
-                name: float(self.statistics[name][latent])
-                for name in (
-                    *("frequency", "token_frequency", "mean_activation", "patch_mean_activation"),
-                    *("max_activation", "entropy", "decoder_norm"),
-                )
-            },
+            **{name: statistics[name] for name in statistics if name in _OF_CONCEPT},
             dead=bool(self.dead[latent]),
             rare=bool(self.rare[latent]),
             dense=bool(self.dense[latent]),
             histogram=self._content.statistics["histogram"][latent].tolist(),
             histogram_edges=histogram_edges().tolist(),
             exemplars={level: self.exemplars(latent, level) for level in LEVELS},
-            statistics={name: float(array[latent]) for name, array in self.statistics.items()},
+            statistics=statistics,
             classes=self.classes(latent),
             neighbours=self.neighbours(latent),
             cofiring=self.neighbours(latent, by="cofiring"),
@@ -304,10 +301,10 @@ class ConceptIndex:
         """A copy that carries further statistics, one number a latent each; NaN for unknown."""
         added = {name: np.asarray(array, np.float32) for name, array in extra.items()}
         for name, array in added.items():
-            if array.shape != (len(self),) or name in (*STATISTICS, "histogram", ""):
+            if array.shape != (len(self),) or name in (*required(), HISTOGRAM, ""):
                 raise ValueError(
                     f"Statistic {name!r} of shape {array.shape}: expected ({len(self)},), one "
-                    f"number a latent, and none of the names {', '.join(STATISTICS)}."
+                    f"number a latent, and none of the names {', '.join(required())}."
                 )
         return ConceptIndex(self._content._replace(statistics=self._content.statistics | added))
 
@@ -323,6 +320,11 @@ class ConceptIndex:
             "dead": self.dead,
             "rare": self.rare,
             "dense": self.dense,
+            **{
+                one.name: self.statistics[one.name]
+                for one in table()
+                if one.name in self.statistics
+            },
             **self.statistics,
         }
         return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="latent"))

@@ -18,6 +18,7 @@ from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.concepts.concept import Hit, Neighbour, latent_number
 from sae.concepts.regions import region_features, sparse_codes
+from sae.concepts.statistics import Indexed, values_of
 from sae.concepts.text import directions, phrases_of
 
 if TYPE_CHECKING:
@@ -30,13 +31,9 @@ _ALIKE = 0.1
 _loading = threading.Lock()
 
 
-class Searchable(Protocol):
+class Searchable(Indexed, Protocol):
     """What of an index is searched."""
 
-    names: list[str]
-    name_scores: np.ndarray
-    name_confidences: np.ndarray
-    statistics: dict[str, np.ndarray]
     max_activation: np.ndarray
     dead: np.ndarray
     dense: np.ndarray
@@ -324,30 +321,18 @@ class Searcher:
     ) -> list[Hit]:
         """Concepts sorted by a statistic, among those within all ranges of `where`.
 
-        `where` has (lowest, highest) by statistic. Statistics: those of the index, "confidence" and
-        "name_score". Dead latents and unknown values (NaN, or -1 for entropies) are left out.
+        `where` has (lowest, highest) by statistic. Statistics: those of the index and all of
+        `sae.concepts.statistics`. Dead latents and unknown values are left out.
         """
         _, k = _checked("statistic", k)
-        values = self._statistic(name).astype(np.float64)
+        values = values_of(self._index, name)
         kept = ~self._index.dead & np.isfinite(values)
-        if name in ("entropy", "label_std"):
-            kept &= values >= 0
         for other, (low, high) in (where or {}).items():
-            column = self._statistic(other)
+            column = values_of(self._index, other)
             kept &= (column >= low) & (column <= high)
         rows = np.flatnonzero(kept)
         order = np.argsort(-values[rows] if falling else values[rows], kind="stable")[:k]
         return [self._hit(latent, float(values[latent]), name) for latent in rows[order]]
-
-    def _statistic(self, name: str) -> np.ndarray:
-        known = {
-            **self._index.statistics,
-            "confidence": self._index.name_confidences,
-            "name_score": self._index.name_scores,
-        }
-        if name not in known:
-            raise ValueError(f"There is no statistic {name!r}; there are {', '.join(known)}.")
-        return known[name]
 
     @cached_property
     def _embedded(self) -> Embedded:

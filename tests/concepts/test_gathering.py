@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
+
 from sae.concepts.build.accumulators import (
     ExactSum,
     SparseCounts,
@@ -11,8 +13,6 @@ from sae.concepts.build.accumulators import (
     image_numbers,
     values_of,
 )
-from scipy import sparse
-
 from sae.concepts.build.gathering import Gathered, Settings, firings_of
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.build.summary import (
@@ -39,6 +39,7 @@ def codes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 VALUES, INDICES, LABELS = codes()
 EMBEDDINGS = np.random.default_rng(4).normal(size=(N, 5))
+DECODER = np.ones((D, 2), np.float32)
 
 
 def fired(numbers: np.ndarray, tau: float = 0.5):
@@ -83,14 +84,14 @@ def test_two_halves_merge_to_the_bits_of_the_whole(whole, batch):
 def test_monosemanticity_in_the_same_pass_merges_too():
     one, two = gathered(np.arange(100), 30, True), gathered(np.arange(100, N), 9, True)
     one.merge(two)
-    found = statistics_of(one)["monosemanticity"]
+    found = statistics_of(one, DECODER)["monosemanticity"]
     expected = monosemanticity(dense().astype(np.float64).mean(1), EMBEDDINGS)
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert one.meters["latents"].result().numpy() == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_statistics_equal_those_of_dense_latents(whole):
-    latents, found = dense(), statistics_of(whole)
+    latents, found = dense(), statistics_of(whole, DECODER)
     means, peaks = latents.astype(np.float64).mean(1), latents.max(1)
     fires = peaks > 0
     assert found["frequency"] == pytest.approx(fires.mean(0), rel=1e-6)
@@ -106,7 +107,7 @@ def test_statistics_equal_those_of_dense_latents(whole):
 
 
 def test_label_entropy_and_spread_are_those_of_the_ten_reference_images(whole):
-    found, means = statistics_of(whole), dense().astype(np.float64).mean(1)
+    found, means = statistics_of(whole, DECODER), dense().astype(np.float64).mean(1)
     for latent in range(D):
         best = np.argsort(-means[:, latent].astype(np.float32), kind="stable")[:10]
         if (means[best, latent] == 0).any() or (LABELS[best] < 0).any():

@@ -107,7 +107,7 @@ def content_of(found: Gathered, decoder: torch.Tensor, data: str) -> IndexConten
             "sae_sha256": "", "tau": 0.2, "n_top": found.settings.n_top,
             "text_tower": {"id": "simulated", "revision": None}, "embedder": "simulated",
         },
-        statistics=statistics_of(found) | {"decoder_norm": np.ones(d_sae, np.float32)},
+        statistics=statistics_of(found, np.ones((d_sae, 1), np.float32)),
         exemplars=exemplars,
         classes=classes_of(found),
         neighbours={

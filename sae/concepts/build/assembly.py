@@ -115,7 +115,7 @@ def assemble(
     rows = sae.W_dec.detach().float().cpu().numpy()
     content = IndexContent(
         header=_header(gathered, data, backbone, sae_sha256, embedder, n_lit > 0),
-        statistics=statistics_of(gathered) | {"decoder_norm": np.linalg.norm(rows, axis=1)},
+        statistics=statistics_of(gathered, rows),
         exemplars=exemplars,
         classes=classes_of(gathered),
         neighbours=_neighbours(gathered, sae),

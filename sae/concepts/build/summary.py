@@ -1,6 +1,6 @@
 """From what a pass gathered to what an index holds: statistics, exemplars, classes, neighbours.
 
-Knows `Gathered`, matrices and PatchSAE's definitions; knows nothing of images, models or files. Nothing latents ×
+Knows `Gathered` and matrices; knows nothing of images, models or files. Nothing latents ×
 latents is ever held: latents are taken in chunks, and only the nearest of each are kept.
 """
 
@@ -12,49 +12,45 @@ from torch import Tensor
 from sae.concepts.build.accumulators import NONE, image_numbers, values_of
 from sae.concepts.build.gathering import N_PATCHES, Gathered
 from sae.concepts.content import N_DECILES
-from sae.concepts.statistics import N_BINS
-from sae.metrics.entropy import exemplar_entropy
+from sae.concepts.statistics import HISTOGRAM, N_BINS, Facts, computed
 
 CHUNK_ELEMENTS = 1 << 25
 """Similarities held at once (128 MiB in float32)."""
 
 
-def statistics_of(gathered: Gathered) -> dict[str, np.ndarray]:
-    """Per latent, float32 (d_sae): what `sae.concepts.index.Concept` says of each.
+def statistics_of(gathered: Gathered, decoder: np.ndarray) -> dict[str, np.ndarray]:
+    """Every statistic that the pass gives (`sae.concepts.statistics`), float32 (d_sae).
 
-    Also "histogram": int32 (d_sae, N_BINS), images by maximum activation.
+    `decoder` (d_sae, d_in): the SAE's decoder rows. Also "histogram": int32 (d_sae, N_BINS), images
+    by maximum activation.
     """
-    counts, (n_images, n_tokens, n_patches, _) = gathered.counts, gathered.counts["totals"]
-    entropy, label_std = _label_spread(gathered)
-    images = np.maximum(counts["images"], 1)
-    found = {
-        "frequency": counts["images"] / max(n_images, 1),
-        "token_frequency": counts["tokens"] / max(n_tokens, 1),
-        "patch_frequency": counts["patch_tokens"] / max(n_patches, 1),
-        "mean_activation": gathered.sums["mean"].value() / images,
-        "patch_mean_activation": gathered.sums["patch_mean"].value()
-        / np.maximum(counts["patch_images"], 1),
-        "max_activation": gathered.peaks,
-        "entropy": entropy,
-        "label_std": label_std,
-    }
-    if "latents" in gathered.meters:
-        found["monosemanticity"] = gathered.meters["latents"].result().numpy()
-    statistics = {name: array.astype(np.float32) for name, array in found.items()}
-    return statistics | {"histogram": counts["histogram"].reshape(-1, N_BINS).astype(np.int32)}
+    facts = facts_of(gathered, decoder)
+    return computed(facts) | {HISTOGRAM: facts.histogram}
 
 
-def _label_spread(gathered: Gathered) -> tuple[np.ndarray, np.ndarray]:
-    """Entropy (nats) of the reference images' labels weighted by mean activation, and the standard
-    deviation of their class numbers (PatchSAE, section 3); -1 where fewer than n_reference images
-    fire or one has no label."""
-    state = gathered.tables["reference"].state()
-    ranks, labels = state["ranks"], np.where(state["ranks"] == NONE, -1, state["labels"])
-    if not labels.size or labels.max() < 0:
-        return np.full(len(ranks), -1.0), np.full(len(ranks), -1.0)
-    entropy = exemplar_entropy(labels, values_of(ranks))
-    known = np.isfinite(entropy)
-    return np.where(known, entropy, -1), np.where(known, labels.std(1), -1)
+def facts_of(gathered: Gathered, decoder: np.ndarray) -> Facts:
+    """What the pass knows of every latent, for statistics to be made of."""
+    counts = gathered.counts
+    n_images, n_tokens, n_patches, _ = counts["totals"].tolist()
+    reference = gathered.tables["reference"].state()
+    meter = gathered.meters.get("latents")
+    return Facts(
+        n_images=n_images,
+        n_tokens=n_tokens,
+        n_patches=n_patches,
+        images=counts["images"],
+        patch_images=counts["patch_images"],
+        tokens=counts["tokens"],
+        patch_tokens=counts["patch_tokens"],
+        mean_sum=gathered.sums["mean"].value(),
+        patch_mean_sum=gathered.sums["patch_mean"].value(),
+        maximum=gathered.peaks,
+        histogram=counts["histogram"].reshape(-1, N_BINS).astype(np.int32),
+        reference_labels=np.where(reference["ranks"] == NONE, -1, reference["labels"]),
+        reference_means=values_of(reference["ranks"]),
+        monosemanticity=None if meter is None else meter.result().numpy(),
+        decoder=decoder,
+    )
 
 
 def exemplars_of(gathered: Gathered) -> dict[str, np.ndarray]:
