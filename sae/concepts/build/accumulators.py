@@ -1,4 +1,4 @@
-"""Sums, counts and best rows of latents that come out the same to the last bit in whatever order things are added.
+"""Sums, counts and best rows of latents that come out the same to the last bit in any order.
 
 Knows numbers only. Sums are kept as whole numbers of 2^-40 in two 64-bit parts; sparse counts as sorted
 keys. Both merge by addition of whole numbers, which has no rounding. The n best rows of a latent are kept by

@@ -1,6 +1,6 @@
 """From what a pass gathered to a whole index: second look, neighbours, embeddings, header.
 
-Knows how the parts fit together; the work is in the parts. Names come afterwards: `sae.concepts.build.naming`.
+Knows how the parts fit together; the work is in the parts. Names come afterwards (`naming`).
 """
 
 from collections.abc import Callable, Iterable

@@ -1,8 +1,9 @@
 """One pass over images: everything that an index needs to know, in memory bounded by its settings.
 
-Knows the rows that a batch of sparse codes lights up, one per (image, latent) that fires (`Firings`), and what
-to keep of them; knows nothing of backbones, files or names. A row depends on its own image alone, and nothing depends on the order of images, and `merge` of two parts gives the very bits that
-one pass over all images gives (the MonoSemanticity sums alone are float64 sums: equal to about 1e-12).
+Knows the rows that a batch of sparse codes lights up, one per (image, latent) that fires (`Firings`), and
+what to keep of them; knows nothing of backbones, files or names. A row depends on its own image alone,
+nothing depends on the order of images, and `merge` of two parts gives the very bits that one pass over all
+images gives (the MonoSemanticity sums alone are float64 sums: equal to about 1e-12).
 """
 
 from dataclasses import asdict, dataclass, field
