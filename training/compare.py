@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, replacing, write_json
 from sae.world.tasks import TASKS
+from training.launch import command
 from training.tasks.comparing import Model, Sizes, compare
 from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.figures import areas_table, draw, gains_table, report, seeds_table, table
@@ -43,7 +44,7 @@ AREAS = (
 )
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; errors leave with status 2."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,14 +76,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line `argv` (default: this process's)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = parse(words)
-    try:
-        run(args, shlex.join(["python", "training/compare.py", *words]))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+@command
+def main(argv: list[str]) -> None:
+    """Compare what the command line says."""
+    run(parse(argv), shlex.join(["python", "training/compare.py", *argv]))
 
 
 def run(args: argparse.Namespace, command: str) -> None:
@@ -192,4 +189,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

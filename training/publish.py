@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-if __name__ == "__main__":
+if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sae import artifact, cards, hub
@@ -130,19 +130,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     push.add_argument("--revision")
     push.add_argument("--license", help="of what is pushed, for its card, such as mit")
     options = parser.parse_args(argv)
-    try:
-        if options.command == "space":
-            names = space(options.out, options.sae, zero_gpu=options.zero_gpu)
-            said = f"{options.out}: {', '.join(names)}\nUpload it with:\n  hf upload user/name "
-            said += f"{options.out} . --repo-type space"
-        else:
-            if options.license:
-                _add_licence(options.folder, options.license)
-            said = "pushed to " + hub.push_folder(
-                options.folder, options.repo_id, private=options.private, revision=options.revision
-            )
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    if options.command == "space":
+        names = space(options.out, options.sae, zero_gpu=options.zero_gpu)
+        said = f"{options.out}: {', '.join(names)}\nUpload it with:\n  hf upload user/name "
+        said += f"{options.out} . --repo-type space"
+    else:
+        if options.license:
+            _add_licence(options.folder, options.license)
+        said = "pushed to " + hub.push_folder(
+            options.folder, options.repo_id, private=options.private, revision=options.revision
+        )
     sys.stdout.write(said + "\n")
 
 
@@ -157,4 +154,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,16 +12,19 @@ import json
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
 from sae.steering.steerability import Steerability, steerability
+from training.launch import command
 
 BUNDLED = Path(__file__).resolve().parents[1] / "sae" / "bundled" / "sae"
 WORDS = (BUNDLED.parent / "words.txt", Path(__file__).parent / "steering" / "more_words.txt")
@@ -79,7 +82,8 @@ def summary(measured: Steerability, words: list[str]) -> dict[str, object]:
     }
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Measure, store and print one JSON object; see `--help`."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -95,7 +99,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="latents at once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-save", action="store_true", help="print only")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     sae = SparseAutoencoder.from_pretrained(args.sae, device=args.device)
     index = ConceptIndex.from_pretrained(args.sae)
     ref = sae.cfg.backbone
@@ -128,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

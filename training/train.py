@@ -7,16 +7,14 @@ Knows the order of things: open, train, save. How a step works is in `training.l
 run leaves behind in `training.loop.results`.
 """
 
-import os
+import contextlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    # `accelerate launch training/train.py` puts this file's folder first on the path; put the
-    # repository's root there instead, so that a bare clone works without an install.
+if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
@@ -24,11 +22,11 @@ from accelerate import Accelerator
 
 from sae.backbones import Backbone
 from training.data.sources import open_source
+from training.launch import command, processes, stop_on_signal
 from training.loop import curves, report
 from training.loop.checkpoints import NotSaved
 from training.loop.command_line import parse_config
 from training.loop.config import TrainConfig
-from training.loop.interrupt import stop_on_signal
 from training.loop.monitor import LOG, Monitor, trackers
 from training.loop.results import Results
 from training.loop.run import Run
@@ -39,13 +37,11 @@ OURS += (LOG, curves.FILE, "exemplars.webp")
 """What a run writes into its folder, beside weights."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line `argv` (default: this process's)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    config = parse_config(words)
-    accelerator = None
-    try:
-        accelerator = open_accelerator(config)
+@command
+def main(argv: list[str]) -> None:
+    """Train what the command line says."""
+    config = parse_config(argv)
+    with open_processes(config) as accelerator:
         check_folder(Path(config.out), config)
         source, held_out = open_source(
             config.data, seed=config.seed, n_eval=config.eval_images, streaming=config.streaming
@@ -56,38 +52,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             device=accelerator.device,
             dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         )
-        command = report.command_line(words)
+        command_line = report.command_line(argv)
         if config.overwrite and accelerator.is_main_process:
             clear_folder(Path(config.out))
         accelerator.wait_for_everyone()
-        train(config, accelerator, backbone, source, held_out, command)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    finally:
-        if accelerator is not None:
-            accelerator.end_training()
+        train(config, accelerator, backbone, source, held_out, command_line)
 
 
-def open_accelerator(config: TrainConfig) -> Accelerator:
-    """The processes of this run, their trackers, and the CPU's threads.
-
-    ValueError if a tracker is missing or the launcher's processes do not know of each other.
-    """
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), log_with=trackers(config) or None, project_dir=config.out
-    )
-    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
-        raise ValueError(
-            f"{os.environ['WORLD_SIZE']} processes were launched, but they do not know of each "
-            "other; use accelerate launch --multi_gpu --num_processes N."
-        )
-    if accelerator.device.type == "cpu":
-        # accelerate launch sets OMP_NUM_THREADS=1 unless it is told otherwise
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // here))
-    else:
-        torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
-    return accelerator
+@contextlib.contextmanager
+def open_processes(config: TrainConfig) -> Iterator[Accelerator]:
+    """The processes of this run, their trackers and threads; ValueError if a tracker is missing."""
+    options = {"log_with": trackers(config) or None, "project_dir": config.out}
+    with processes(threads=config.threads, **options) as accelerator:
+        if accelerator.device.type != "cpu":
+            torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")
+        yield accelerator
 
 
 def train(
@@ -192,4 +171,4 @@ def clear_folder(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from playwright.sync_api import Browser, Page
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from tests.browser.serving import Visit, browser, chromium, served
+from training.launch import command
 
 FOLDER = Path(__file__).resolve().parents[2] / "screenshots"
 DESK = {"viewport": {"width": 1440, "height": 1000}}
@@ -121,18 +124,15 @@ def take(running: Browser, url: str) -> None:
         visit.close()
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Take them all."""
     if chromium() is None:
-        sys.exit("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
-    given = (
-        nullcontext(sys.argv[1].rstrip("/") + "/")
-        if len(sys.argv) > 1
-        else served("app.py", "--port", "{port}")
-    )
+        raise OSError("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
+    given = nullcontext(argv[0].rstrip("/") + "/") if argv else served("app.py", "--port", "{port}")
     with given as url, browser() as running:
         take(running, url)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

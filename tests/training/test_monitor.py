@@ -13,7 +13,7 @@ from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, pictures
 from training.loop import uploads
 from training.loop.monitor import read_log, trackers
-from training.train import open_accelerator, train
+from training.train import open_processes, train
 
 
 def test_a_missing_tracker_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,9 +29,8 @@ def test_a_missing_tracker_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     accumulate = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     settings = config(tmp_path, tensorboard=True, threads=1)
-    accelerator = open_accelerator(settings)
-    assert train(settings, accelerator, backbone(), pictures(), pictures(8), "cmd")
-    accelerator.end_training()
+    with open_processes(settings) as accelerator:
+        assert train(settings, accelerator, backbone(), pictures(), pictures(8), "cmd")
     events = accumulate.EventAccumulator(str(tmp_path / "patchlens"))
     events.Reload()
     tags = {"loss", "fvu", "l0", "dead_fraction", "tokens_per_second"}

@@ -16,7 +16,7 @@ from sae.backbones.prompting import ClipParts
 from tests.adaptation.small import small_lens
 from tests.tiny_models import tiny
 from training import compare, prompts
-from training.loop.interrupt import StopRequest
+from training.launch import StopRequest
 from training.tasks.data import FolderTask, open_task
 from training.tasks.figures import seeds_table
 from training.tasks.fitting import FitOptions, fit, learning_rate

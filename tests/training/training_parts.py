@@ -10,8 +10,8 @@ from PIL import Image
 from sae.backbones import Backbone
 from tests.tiny_models import tiny
 from training.data.sources import ImageSource
+from training.launch import StopRequest
 from training.loop.config import TrainConfig
-from training.loop.interrupt import StopRequest
 from training.loop.run import Run
 
 

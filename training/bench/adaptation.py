@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.adaptation.classifier import Classifier
 from sae.adaptation.compare import Comparison
 from sae.adaptation.heads import MapleHead
@@ -25,6 +27,7 @@ from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from training.launch import command
 from training.tasks.masking import Masks, ranks_of, sweep
 
 D_SAE, N_CLASSES = 49_152, 100
@@ -148,7 +151,8 @@ def masks(lens: ConceptLens, classifier: Classifier) -> None:
     )
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print one line a measurement."""
     torch.manual_seed(0)
     parts = ClipParts(backbone())
@@ -173,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

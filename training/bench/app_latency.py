@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from tests.browser.serving import Visit, browser, chromium, served
+from training.launch import command
 
 UNTIL = """
 (act, found) => new Promise((done) => {
@@ -152,7 +155,8 @@ def measure(visit: Visit, folder: Path) -> None:
     new_pictures(visit, folder)
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print every figure."""
     if chromium() is None:
         print("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
@@ -168,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,14 +22,20 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from sae.architectures import ARCHITECTURES
+from training.launch import command
 from training.leaderboard.board import Board, markdown, measured
 from training.leaderboard.kept import Kept, OutOfTime
 from training.world.generator import HELD_OUT_SEED
 
+OUT_OF_TIME = 3
+"""The exit status of a run that is to be gone on with."""
 
-def options() -> argparse.Namespace:
+
+def options(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,7 +55,7 @@ def options() -> argparse.Namespace:
     add("--train-scenes", type=int, help="default: 4000 with --train, else 1000")
     add("--out", help="write the table (.md), all figures (.json) and what is half done (.parts)")
     add("--minutes", type=float, help="stop before they are over; needs --out")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.minutes is not None and not args.out:
         parser.error("--minutes needs --out, or what is done would be lost")
     args.seeds = args.seeds or ([0, 1] if args.train else [0])
@@ -57,9 +63,10 @@ def options() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> int:
     """Print the table."""
-    args, began = options(), time.monotonic()
+    args, began = options(argv), time.monotonic()
     about = {k: v for k, v in vars(args).items() if k not in ("archs", "sizes", "seeds", "minutes")}
     folder = Path(args.out).with_suffix(".parts") if args.out else None
     board = Board(args, Kept(folder, about, args.minutes))
@@ -69,7 +76,8 @@ def main() -> None:
         board.complete = False
     if not board.complete:
         print(f"{args.minutes:g} minutes are over; give the same command again to go on.")
-        raise SystemExit(3)
+        return OUT_OF_TIME
+    return 0
 
 
 def report(args: argparse.Namespace, merged: dict, seconds: float) -> None:
@@ -90,4 +98,4 @@ def report(args: argparse.Namespace, merged: dict, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,18 +9,21 @@ import sys
 import time
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import Openings
+from training.launch import command
 
 D_SAE = 49_152
 LIMIT_S, LIMIT_GIB = 2.5, 4.0
@@ -59,7 +62,8 @@ def picture(seed: int) -> Image.Image:
     return Image.fromarray(pixels).resize((1280, 960), Image.Resampling.BICUBIC)
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print one line per architecture."""
     torch.manual_seed(0)
     vit = backbone()
@@ -87,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

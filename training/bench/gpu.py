@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from training.launch import command
 from training.loop.objective import Objective
 from training.loop.parameters import TrainableSAE
 from training.loop.sparse_objective import SparseObjective
@@ -216,7 +219,8 @@ def whole(vit: nn.Module, step: Step, device: str) -> Step:
     return run
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print both tables."""
     if not torch.cuda.is_available():
         print("no GPU here")
@@ -228,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

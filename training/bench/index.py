@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.concepts.build.assembly import N_NEIGHBOURS
 from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
 from sae.concepts.build.naming import read_words
@@ -35,6 +37,7 @@ from sae.concepts.build.summary import (
 )
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
+from training.launch import command
 
 TOKENS, GRID, K, POOL, CLASSES = 197, (14, 14), 16, 256, 1000
 
@@ -214,7 +217,8 @@ def _peak_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """See `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("what", nargs="?", choices=["build", "search", "both"], default="both")
@@ -222,7 +226,7 @@ def main() -> None:
     parser.add_argument("--d-sae", type=int, default=49_152)
     parser.add_argument("--d-embedding", type=int, default=768, help="0: no MonoSemanticity")
     parser.add_argument("--batch", type=int, default=256)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     options.n_images = options.n_images or (4000 if options.what == "both" else 50_000)
     parts = {"build": build, "search": search}
     wanted = parts if options.what == "both" else [options.what]
@@ -230,4 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,15 +15,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
-if __name__ == "__main__":
+if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch
 
 from sae.artifact import WEIGHTS
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.storage import ArtifactError, sha256
+from training.launch import command
 
 ROOT = Path(__file__).resolve().parents[2]
 D_IN, D_SAE = 768, 49_152
@@ -110,7 +111,9 @@ def verdict(value: float, limit: float) -> str:
     return f"(limit {limit:g} {'ok' if value <= limit else 'OVER'})"
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
+    """Print one line a measurement."""
     found = probe('SparseAutoencoder.from_pretrained("bundled")')
     print(
         f"bundled: {found['load']:.3f} s to load, {found['encode']:.3f} s to the first encode "
@@ -141,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

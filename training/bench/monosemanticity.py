@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from scipy import sparse
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.metrics.monosemanticity import MonosemanticityMeter, monosemanticity
+from training.launch import command
 
 BLOCK = 128
 """Images on either side of a block of pairs."""
@@ -134,7 +137,8 @@ def wide_stream(n_images: int, n_latents: int, d: int, batch: int) -> dict[str, 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--n-images", type=int, default=50_000)
@@ -142,14 +146,14 @@ def main() -> None:
     parser.add_argument("--wide", type=int, default=49_152, help="latents of the stream")
     parser.add_argument("--d", type=int, default=768, help="width of the embeddings")
     parser.add_argument("--batch", type=int, default=2048, help="images per batch of the stream")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     wide = wide_stream(args.n_images, args.wide, args.d, args.batch)
     pairs = against_pairs(args.n_images, args.n_latents, args.d)
     if not math.isfinite(wide["mean"]):
-        raise SystemExit("the wide stream gave no score")
+        raise ValueError("the wide stream gave no score")
     threads = torch.get_num_threads()
     print(json.dumps({"threads": threads, "against_pairs": pairs, "wide_stream": wide}, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

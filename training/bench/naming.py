@@ -15,12 +15,14 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 from PIL import Image
 from scipy import sparse
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
@@ -31,6 +33,7 @@ from sae.model import SparseAutoencoder
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels
 from training.data.labelled import world_words
+from training.launch import command
 from training.world.generator import HELD_OUT_SEED, scenes
 
 SHARE = 0.6
@@ -153,7 +156,8 @@ def _mean(hits: np.ndarray) -> float | None:
     return round(float(hits.mean()), 3) if len(hits) else None
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """See `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sae", default="bundled")
@@ -161,7 +165,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="the SAE's own unless given")
     parser.add_argument("--n-scenes", type=int, default=1500)
     parser.add_argument("--minimum", type=float, default=MINIMUM)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     sae = SparseAutoencoder.from_pretrained(options.sae)
     backbone = Backbone.from_pretrained(options.backbone or sae.cfg.backbone.id)
     index = ConceptIndex.from_pretrained(options.index or options.sae)
@@ -177,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,11 +21,14 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from training.bench.peers.timing import BATCH, D_IN, D_SAE, K, timed
 from training.kernels import has_fast_bfloat16
+from training.launch import command
 from training.loop.objective import Objective
 from training.loop.parameters import TrainableSAE
 from training.loop.sparse_objective import SparseObjective
@@ -206,7 +209,8 @@ def machine(threads: int) -> str:
     return f"{name} {bf16} bfloat16 products, {threads} threads, torch {torch.__version__}"
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Print the table, then the FVUs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--peers", type=Path, help="folder that peers/environments.sh filled")
@@ -217,7 +221,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="file of figures to go on from")
     parser.add_argument("--minutes", type=float, help="begin nothing after so long; needs --into")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.minutes and not args.into:
         parser.error("--minutes without --into would lose the figures; give a file")
     if args.child in FVUS:
@@ -230,4 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,16 +4,20 @@ import sys
 import time
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.world.scenes import compose
+from training.launch import command
 from training.world.generator import sample_scene
 
 
-def main(n: int = 3000) -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print scenes a second, drawn alone and sampled and drawn; sprites are warmed up first."""
-    rng = np.random.default_rng(0)
+    n, rng = 3000, np.random.default_rng(0)
     for _ in range(4000):
         compose(sample_scene(rng))
     began = time.perf_counter()
@@ -27,4 +31,4 @@ def main(n: int = 3000) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

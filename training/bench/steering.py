@@ -18,17 +18,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.steering import Edit, Steerer, SteerRequest
 from sae.steering.doses import dose_response
 from sae.steering.recipes import INSERT_DOSE, SUPPRESS_DOSE
 from sae.world.scenes import kind_names
+from training.launch import command
 from training.steering import protocol
 from training.steering.paper_score import paper_scores
 from training.steering.protocol import (
@@ -292,7 +295,8 @@ def _full_size(bundled: Steerer) -> Steerer:
     return Steerer(model, processor, sae.eval())
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -304,7 +308,7 @@ def main() -> None:
     parser.add_argument("--n-pairs", type=int, default=40, help="pairs for candidates and doses")
     parser.add_argument("--remedies", action="store_true", help="every variant that was tried")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     steerer = Steerer.from_pretrained("bundled")
     selection = None
     if {"insertion", "suppression", "guesses"} & set(args.only):
@@ -330,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,20 +15,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.backbones import Backbone
 from sae.world.scenes import compose
 from training.data.image_feed import Opening
 from training.data.prefetch import ahead
 from training.data.sources import ImageSource, open_whole
 from training.data.streams import workers_for
+from training.launch import StopRequest, command
 from training.loop.config import TrainConfig
-from training.loop.interrupt import StopRequest
 from training.loop.run import Run
 from training.world.generator import sample_scene
 
@@ -133,7 +135,8 @@ def measure(made: Pipeline, turns: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in speeds.items()}
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Print one line for each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--width", type=int, default=384, help="of the backbone (768: ViT-B)")
@@ -146,7 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, nargs="+", help="processes to try (default: what training takes)"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     torch.manual_seed(0)
     backbone = vit(args.width, args.layers, accelerator.device)
@@ -173,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,12 +9,15 @@ is taken inside the page. Knows the page's class names. Needs a Chromium.
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 from playwright.sync_api import Page
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from tests.browser.serving import Visit, browser, chromium, served
 from training.bench.app_latency import UNTIL, report
+from training.launch import command
 
 VIEW = {"viewport": {"width": 1280, "height": 900}}
 OPEN_LATENTS = "() => document.querySelector('[data-tab-id=latents]').click()"
@@ -115,7 +118,8 @@ def compare(visit: Visit) -> None:
     report("concept off to both predictions", elapsed(page, off, felt), 400)
 
 
-def main() -> None:
+@command
+def main(_argv: list[str]) -> None:
     """Print every figure."""
     if chromium() is None:
         print("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
@@ -133,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
 from training.data.labelled import Labelled, World
-from training.loop.interrupt import stop_on_signal
+from training.launch import stop_on_signal
 
 PARTIAL = ".partial"
 

@@ -59,7 +59,7 @@ def check_places(names: list[str], found: list[SAEConfig]) -> None:
     first = found[0].backbone
     for name, cfg in zip(names, found, strict=True):
         if (cfg.backbone.id, cfg.backbone.layer) != (first.id, first.layer):
-            raise SystemExit(
+            raise ValueError(
                 f"{name} reads layer {cfg.backbone.layer} of {cfg.backbone.id}, but {names[0]} "
                 f"layer {first.layer} of {first.id}; score them in two tables."
             )

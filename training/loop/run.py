@@ -17,10 +17,10 @@ from sae.backbones.tokens import TokenView
 from sae.config import BackboneRef
 from training.data.sources import ImageSource
 from training.data.streams import Stopped, Stream, open_stream
+from training.launch import StopRequest
 from training.loop import checkpoints
 from training.loop.config import TrainConfig
 from training.loop.distributed import ranks_of
-from training.loop.interrupt import StopRequest
 from training.loop.objective import StepOutput
 from training.loop.trainer import Progress, Trainee
 

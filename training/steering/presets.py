@@ -13,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae import Steerer
 from sae.backbones.tokens import TokenView
 from sae.steering import Edit, Prepared, Scope, SteerRequest
@@ -25,6 +27,7 @@ from sae.steering.doses import has_word
 from sae.steering.edits import EVERYWHERE
 from sae.storage import write_json
 from sae.ui.examples import EXAMPLES, picture_of
+from training.launch import command
 
 BUNDLED = Path(__file__).resolve().parents[2] / "sae" / "bundled"
 DESCRIBE = "describe the image"
@@ -186,13 +189,14 @@ def record(steerer: Steerer, preset: Preset, image: Image.Image) -> dict[str, ob
     }
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Record all; see `--help`."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--into", type=Path, default=BUNDLED)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     parts = ("llava", "sae", "clip")
     own = args.into.resolve() != BUNDLED
     model, sae, clip = (str(args.into / part) if own else "bundled" for part in parts)
@@ -206,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sae.adaptation.heads import Head, LinearHead
 from sae.backbones.prompting import ClipParts
 from sae.storage import replacing
-from training.loop.interrupt import StopRequest
+from training.launch import StopRequest
 from training.tasks.data import Labelled
 
 CACHE_BYTES = 1 << 30

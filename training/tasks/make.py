@@ -12,8 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from sae.adaptation.files import CONFIG, METRICS, WEIGHTS
+from training.launch import command
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ("0", "1", "2")
@@ -75,7 +78,8 @@ def copy(into: Path, bundle: Path) -> None:
             shutil.copyfile(config.parent / name, target / name)
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Run the recipe; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--into", type=Path, default=ROOT / "runs" / "bundled")
@@ -86,16 +90,16 @@ def main() -> None:
     )
     parser.add_argument("--backbone", default="bundled", help="the CLIP of another --bundle")
     parser.add_argument("--threads", help="of each training (default: one a core)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.copy_to:
         copy(args.into, args.copy_to)
         return
-    for name, command in steps(args):
+    for name, line in steps(args):
         if args.only and name not in args.only:
             continue
-        print(f"[heads] {shlex.join(command)}", flush=True)  # noqa: T201
-        subprocess.run(command, cwd=ROOT, check=True)
+        print(f"[heads] {shlex.join(line)}", flush=True)  # noqa: T201
+        subprocess.run(line, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

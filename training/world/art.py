@@ -14,9 +14,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
+from training.launch import command
 from training.world.kinds import KIND_TABLE
 
 CELL = 64
@@ -100,11 +103,17 @@ def build(cache: Path, out: Path) -> None:
     (out / "sprites.json").write_text(json.dumps(layout, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+@command
+def main(argv: list[str]) -> None:
+    """Draw the sheet; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/art"), help="where packages are unpacked"
     )
     parser.add_argument("--out", type=Path, default=Path("sae/bundled"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     build(args.cache, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,14 +11,17 @@ import json
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import SIZE, compose, kind_names, patch_labels
+from training.launch import command
 from training.world.captions import caption
 from training.world.fit import FitConfig, fit
 from training.world.generator import HELD_OUT_SEED, sample_scene
@@ -196,7 +199,9 @@ def export(trainee: Trainee, folder: Path) -> None:
     trainee.clip.float()
 
 
-if __name__ == "__main__":
+@command
+def main(argv: list[str]) -> None:
+    """Train, export and measure; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out", type=Path, default=Path("runs/clip"), help="checkpoints and curves"
@@ -215,7 +220,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, help="write the CLIPModel directory here at the end")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     trained = train(arguments)
     if arguments.export:
         export(trained, arguments.export)
@@ -224,3 +229,7 @@ if __name__ == "__main__":
     figures = evaluate_clip(trained.clip.eval(), seed=HELD_OUT_SEED, n=1000)
     (arguments.out / "eval.json").write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures, indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

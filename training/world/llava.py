@@ -11,13 +11,16 @@ import json
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works from a bare clone
 from sae.world.scenes import SIZE, compose
+from training.launch import command
 from training.world.fit import FitConfig, fit
 from training.world.generator import HELD_OUT_SEED, images, sample_scene
 from training.world.questions import PROMPT, description, main_object, questions
@@ -239,7 +242,9 @@ def export(model: nn.Module, folder: Path) -> None:
     model.float()
 
 
-if __name__ == "__main__":
+@command
+def main(argv: list[str]) -> None:
+    """Train, export and measure; see `--help`."""
     from transformers import CLIPModel
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -255,7 +260,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, help="write the Llava directory here at the end")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     clip_model = CLIPModel.from_pretrained(args.clip, dtype=torch.float32)
     llava = make_model(clip_model, args.width, args.layers).to(args.device)
     settings = FitConfig(
@@ -267,3 +272,7 @@ if __name__ == "__main__":
     figures = evaluate(llava.eval())
     (args.out / "eval.json").write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures, indent=1))  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

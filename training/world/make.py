@@ -10,6 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from training.launch import command
+
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "sae" / "bundled"
 
@@ -76,7 +81,8 @@ def copy_artifact(source: Path, into: Path) -> None:
             (target / file.name).write_bytes(file.read_bytes())
 
 
-def main() -> None:
+@command
+def main(argv: list[str]) -> None:
     """Run the recipe; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--into", type=Path, default=BUNDLED)
@@ -89,17 +95,16 @@ def main() -> None:
         help="clip llava sae copy index steerability presets concepts",
     )
     parser.add_argument("--copy-sae", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.copy_sae:
         copy_artifact(args.copy_sae, args.into)
         return
-    for name, command in steps(args.into.resolve(), args.runs.resolve(), args.device).items():
+    for name, line in steps(args.into.resolve(), args.runs.resolve(), args.device).items():
         if args.only and name not in args.only:
             continue
-        print(f"[world] {name}: {shlex.join(command)}", flush=True)  # noqa: T201
-        subprocess.run(command, cwd=ROOT, check=True)
+        print(f"[world] {name}: {shlex.join(line)}", flush=True)  # noqa: T201
+        subprocess.run(line, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # works from a bare clone
-    main()
+    sys.exit(main())

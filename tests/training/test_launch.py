@@ -1,0 +1,116 @@
+"""Every command starts from anywhere, and ends in one sentence and an exit status."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sae.hub import HubError
+from training.launch import command
+
+ROOT = Path(__file__).resolve().parents[2]
+ANOTHER_LIBRARY = "training/bench/peers/step.py"
+COMMANDS = [
+    path.relative_to(ROOT)
+    for folder in ("training", "tests/browser")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    and str(path.relative_to(ROOT)) != ANOTHER_LIBRARY
+]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=str)
+def test_commands_begin_and_end_alike(path: Path) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    depth = len(path.parents) - 1
+    start = (
+        f"if not __package__:\n    sys.path[0] = str(Path(__file__).resolve().parents[{depth}])\n"
+    )
+    assert text.count("sys.path") == text.count(start) == 1
+    assert re.search(r"^@command\ndef main\(_?argv: list\[str\]\) -> (None|int):$", text, re.M)
+    assert text.endswith('\n\nif __name__ == "__main__":\n    sys.exit(main())\n')
+    before = text[: text.index(start)]
+    imported = re.findall(r"^(?:from|import) (\w+)", before, re.M)
+    assert set(imported) <= sys.stdlib_module_names, "imports before the path is set"
+
+
+def test_the_path_is_set_up_in_commands_alone() -> None:
+    others = [
+        path
+        for path in (ROOT / "training").rglob("*.py")
+        if path.relative_to(ROOT) not in COMMANDS and path.name != "launch.py"
+    ]
+    assert not [path for path in others if "sys.path" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", ["training/grids.py", "training/bench/naming.py"])
+def test_a_bare_clone_serves_from_another_folder(path: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    asked = subprocess.run(
+        [sys.executable, str(ROOT / path), "--help"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.startswith(f"usage: {Path(path).name}")
+
+
+def ending(end: Callable[[], object]) -> str | int | None:
+    """What SystemExit carries when a command ends by calling `end`."""
+
+    @command
+    def main(_argv: list[str]) -> None:
+        end()
+
+    with pytest.raises(SystemExit) as left:
+        main([])
+    return left.value.code
+
+
+def fail(error: BaseException) -> Callable[[], object]:
+    def end() -> None:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, HubError])
+def test_expected_errors_end_in_one_sentence(kind: type[Exception]) -> None:
+    assert ending(fail(kind("no such thing"))) == "error: no such thing"
+
+
+def test_a_step_that_failed_passes_its_status_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(fail(subprocess.CalledProcessError(3, ["python", "a b.py"]))) == 3
+    assert capsys.readouterr().err == "error: python 'a b.py' ended with 3\n"
+    assert ending(fail(subprocess.CalledProcessError(-15, ["python"]))) == 143
+
+
+def test_an_interrupt_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(fail(KeyboardInterrupt())) == 130
+    assert ending(fail(KeyboardInterrupt("shards are kept"))) == 130
+    assert capsys.readouterr().err == "\nstopped\n\nstopped; shards are kept\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    @command
+    def main(_argv: list[str]) -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        main([])
+
+
+def test_a_command_returns_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    @command
+    def main(argv: list[str]) -> int | None:
+        return len(argv) or None
+
+    monkeypatch.setattr(sys, "argv", ["x", "a", "b"])
+    assert (main(), main([]), main(("a",))) == (2, 0, 1)
