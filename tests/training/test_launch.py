@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sae.hub import HubError
+from training import launch
 from training.launch import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,3 +116,13 @@ def test_a_command_returns_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "argv", ["x", "a", "b"])
     assert (main(), main([]), main(("a",))) == (2, 0, 1)
+
+
+def test_only_a_later_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with launch.stop_on_signal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        monkeypatch.setattr(launch, "GRACE_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -19,7 +19,7 @@ from sae.images import ImageError
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, picture, pictures, run
 from training.data.sources import ImageSource
-from training.loop import checkpoints, interrupt, uploads
+from training.loop import checkpoints, uploads
 from training.loop.checkpoints import NotSaved
 from training.loop.config import TrainConfig
 from training.train import check_folder, train
@@ -289,13 +289,3 @@ def test_a_bfloat16_choice_says_how_often_it_differs(tmp_path: Path) -> None:
     assert go(config(tmp_path, select_dtype="bfloat16"))
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert all(0 <= line["selection_differs"] < 0.2 for line in lines)
-
-
-def test_only_a_later_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    with interrupt.stop_on_signal() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
-        assert stop.requested
-        monkeypatch.setattr(interrupt, "GRACE_SECONDS", -1.0)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
