@@ -13,8 +13,8 @@ from sae import Backbone, ConceptIndex, SparseAutoencoder
 from sae.storage import sha256
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from training.world import llava
-from training.world.captions import noun_phrase
 from training.world.generator import HELD_OUT_SEED, images
+from training.world.words import noun_phrase
 
 BUNDLED = Path(__file__).resolve().parents[1] / "sae" / "bundled"
 

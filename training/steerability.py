@@ -36,10 +36,9 @@ STEERABLE = 0.1
 def world_words() -> list[str]:
     """The emoji world's nouns: kinds, groups, realms and backgrounds, all that its CLIP knows."""
     from sae.world.backgrounds import BACKGROUNDS
-    from sae.world.scenes import kinds
+    from training.world.words import nouns
 
-    nouns = {word for kind in kinds() for word in (kind.name, kind.group, kind.realm)}
-    return sorted(nouns | set(BACKGROUNDS))
+    return sorted({*nouns(), *BACKGROUNDS})
 
 
 def read_words(path: Path) -> list[str]:

@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from training.world import clip, llava
 from training.world.fit import FitConfig, fit, learning_rate
-from training.world.questions import PROMPT
-from training.world.tokens import make_tokenizer
+from training.world.words import PROMPT, make_tokenizer
 
 
 def tiny_clip() -> torch.nn.Module:
@@ -25,32 +24,32 @@ def test_patch_targets_name_objects_and_background():
     assert (grid == clip.IGNORE).any()
 
 
-def test_trainee_sees_what_clip_model_sees():
+def test_the_training_forward_sees_what_clip_model_sees():
     """With all patches kept the training forward equals CLIPModel's own."""
-    trainee = clip.Trainee(tiny_clip())
+    model = clip.DenselySupervised(tiny_clip())
     pixels = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        features, hooked = trainee.image_features(pixels, None)
-        out = trainee.clip.vision_model(pixel_values=pixels, output_hidden_states=True)
-    assert torch.allclose(features, trainee.clip.visual_projection(out.pooler_output), atol=1e-5)
+        features, hooked = model.image_features(pixels, None)
+        out = model.clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+    assert torch.allclose(features, model.clip.visual_projection(out.pooler_output), atol=1e-5)
     assert torch.allclose(hooked, out.hidden_states[-2][:, 1:], atol=1e-5)
 
 
 def test_dropping_patches_keeps_labels_aligned():
-    trainee = clip.Trainee(tiny_clip())
+    model = clip.DenselySupervised(tiny_clip())
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     keep = torch.arange(144)[None]
     with torch.no_grad():
-        whole, kept = trainee.image_features(pixels, None), trainee.image_features(pixels, keep)
+        whole, kept = model.image_features(pixels, None), model.image_features(pixels, keep)
     assert torch.allclose(whole[1], kept[1], atol=1e-5)
 
 
 def test_losses_are_finite_and_reach_every_parameter():
-    trainee = clip.Trainee(tiny_clip()).train()
-    losses = trainee.losses(clip.Batches(8)(0), 72)
+    model = clip.DenselySupervised(tiny_clip()).train()
+    losses = model.losses(clip.Batches(8)(0), 72)
     losses["loss"].backward()
     assert all(torch.isfinite(value) for value in losses.values())
-    without = [name for name, p in trainee.named_parameters() if p.grad is None]
+    without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
 
 

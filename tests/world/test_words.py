@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from sae.world.scenes import Scene, SceneObject, kinds
-from training.world.captions import caption, noun_phrase
 from training.world.generator import sample_scene
-from training.world.questions import PROMPT, description, is_there, main_object, questions
-from training.world.tokens import make_tokenizer
+from training.world.words import (
+    PROMPT,
+    caption,
+    description,
+    is_there,
+    main_object,
+    make_tokenizer,
+    noun_phrase,
+    questions,
+)
 
 SCENE = Scene(
     "grass",

@@ -32,9 +32,9 @@ from sae.concepts.text import phrases_of
 from sae.model import SparseAutoencoder
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels
-from training.data.labelled import world_words
 from training.launch import command
 from training.world.generator import HELD_OUT_SEED, scenes
+from training.world.words import phrases_of_nouns
 
 SHARE = 0.6
 FLOORS = (0.0, 0.5)
@@ -107,7 +107,7 @@ def true_names(found: np.ndarray) -> np.ndarray:
 
 def vocabularies() -> dict[str, dict[str, list[str]]]:
     """Kinds alone; all words of the world; these and the common words that come with PatchLens."""
-    world = world_words()
+    world = phrases_of_nouns()
     common = {word: phrases_of(word) for word in read_words() if word not in world}
     only = {kind.name: world[kind.name] for kind in kinds()}
     return {"kinds": only, "world": world, "world and words.txt": {**world, **common}}

@@ -32,7 +32,7 @@ class World:
     def __getitem__(self, number: int) -> Item:
         from sae.world.scenes import compose
         from training.world.generator import sample_scene
-        from training.world.questions import description, main_object
+        from training.world.words import description, main_object
 
         scene = sample_scene(np.random.Generator(np.random.PCG64([INDEX_SEED, number])))
         return Item(Image.fromarray(compose(scene).image), main_object(scene), description(scene))
@@ -73,23 +73,6 @@ def _short(name: str) -> str:
     return "/".join(path.resolve().parts[-2:]) if path.exists() else name
 
 
-def world_words() -> dict[str, list[str]]:
-    """Names and the phrases that stand for them: kinds, groups, realms, backgrounds."""
-    from sae.world.backgrounds import BACKGROUNDS
-    from sae.world.scenes import kinds
-    from training.world.captions import noun_phrase, place_phrase
-    from training.world.evaluate import TEMPLATES
-
-    nouns = {word for kind in kinds() for word in (kind.name, kind.group, kind.realm)}
-    words = {noun: [t.format(noun_phrase(noun)) for t in TEMPLATES] for noun in sorted(nouns)}
-    for ground in BACKGROUNDS:
-        words[f"{ground} background"] = [
-            f"{thing} {place_phrase(ground)}"
-            for thing in ("an object", "an animal", "a picture of food")
-        ]
-    return words
-
-
 def vocabulary(data: str, classes: Sequence[str], file: str | None) -> dict[str, list[str]]:
     """The candidate names with their phrases: of the user's file; else the world's words, or the
     classes and the common words that come with PatchLens."""
@@ -97,6 +80,8 @@ def vocabulary(data: str, classes: Sequence[str], file: str | None) -> dict[str,
     from sae.concepts.text import phrases_of
 
     if file is None and data == "world":
-        return world_words()
+        from training.world.words import phrases_of_nouns
+
+        return phrases_of_nouns()
     words = read_words(file) if file else [*classes, *read_words()]
     return {word: phrases_of(word) for word in dict.fromkeys(words)}

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
+from sae.concepts.text import word_vectors
 from sae.model import SparseAutoencoder
 from sae.world.scenes import kind_names
 from training.data.sources import ImageSource
@@ -76,15 +76,13 @@ def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
 def class_features(backbone: Backbone, classes: list[str], *, world: bool = False) -> Tensor:
     """Unit text features `(classes, d_proj)`, the mean over prompts."""
     if world:
-        from training.world.captions import noun_phrase
-        from training.world.evaluate import TEMPLATES as WORLD
+        from training.world.words import phrases_of
 
-        prompts = [[t.format(noun_phrase(name)) for t in WORLD] for name in classes]
+        prompts = {name: phrases_of(name) for name in classes}
     else:
-        words = [name.replace("_", " ") for name in classes]
-        prompts = [[t.format(name) for t in TEMPLATES] for name in words]
-    rows = [backbone.text_features(texts).mean(0) for texts in prompts]
-    return F.normalize(torch.stack(rows), dim=-1)
+        words = {name: name.replace("_", " ") for name in classes}
+        prompts = {name: [t.format(word) for t in TEMPLATES] for name, word in words.items()}
+    return torch.from_numpy(word_vectors(backbone, prompts)).to(backbone.device)
 
 
 def _versions(

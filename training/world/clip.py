@@ -19,17 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sae.backbones import Backbone
+from sae.concepts.text import word_vectors
 from sae.world.backgrounds import BACKGROUNDS
-from sae.world.scenes import SIZE, compose, kind_names, patch_labels
+from sae.world.scenes import SIZE, TRAINING_STYLES, compose, kind_names, patch_labels
 from training.launch import command
-from training.world.captions import caption
 from training.world.fit import FitConfig, fit
-from training.world.generator import HELD_OUT_SEED, sample_scene
-from training.world.tokens import make_image_processor, make_tokenizer
+from training.world.generator import HELD_OUT_SEED, images, sample_scene
+from training.world.words import caption, make_tokenizer, phrases_of, place_phrase
 
+MEAN, STD = 0.5, 0.25
 PATCH = 8
 LAYER = -2
 IGNORE = -100
+GROUNDS = ("an object {}", "a picture of an animal {}", "food {}")
+"""Prompts of a background."""
 COVERED, EMPTY = 0.4, 0.1
 """A patch is an object's above the first share of covered pixels, background's below the second."""
 
@@ -69,7 +73,25 @@ def make_model(width: int = 128, layers: int = 5, seed: int = 0) -> nn.Module:
     return CLIPModel._from_config(config, attn_implementation="eager")
 
 
-class Trainee(nn.Module):
+def make_image_processor() -> object:
+    """Resize the shorter side to the scene size, crop the centre, scale to about [-2, 2]."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": SIZE},
+        crop_size={"height": SIZE, "width": SIZE},
+        image_mean=[MEAN] * 3,
+        image_std=[STD] * 3,
+    )
+
+
+def pixels_of(pictures: np.ndarray) -> Tensor:
+    """uint8 pictures (n, SIZE, SIZE, 3) as the towers take them, float32 (n, 3, SIZE, SIZE)."""
+    scaled = (pictures - np.float32(255 * MEAN)) / np.float32(255 * STD)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
+
+
+class DenselySupervised(nn.Module):
     """The CLIP and the throw-away dense head of its hooked layer."""
 
     def __init__(self, clip: nn.Module) -> None:
@@ -147,15 +169,12 @@ class Batches:
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size, self.seed = size, seed
-        self.tokenizer, processor = make_tokenizer(), make_image_processor()
-        self.mean = np.asarray(processor.image_mean, dtype=np.float32) * 255
-        self.std = np.asarray(processor.image_std, dtype=np.float32) * 255
+        self.tokenizer = make_tokenizer()
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.Generator(np.random.PCG64([self.seed, step]))
         drawn = [sample_scene(rng) for _ in range(self.size)]
         pictures = [compose(scene) for scene in drawn]
-        pixels = (np.stack([picture.image for picture in pictures]) - self.mean) / self.std
         labels = [
             patch_targets(picture.masks, [item.kind for item in scene.objects], scene.background)
             for scene, picture in zip(drawn, pictures, strict=True)
@@ -164,39 +183,64 @@ class Batches:
             [caption(scene, rng) for scene in drawn], padding=True, return_tensors="pt"
         )
         return {
-            "pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
+            "pixels": pixels_of(np.stack([picture.image for picture in pictures])),
             "labels": torch.from_numpy(np.stack(labels)),
             "ids": words["input_ids"],
             "mask": words["attention_mask"],
         }
 
 
-def train(args: argparse.Namespace) -> Trainee:
+def train(args: argparse.Namespace) -> DenselySupervised:
     """Train (or go on training) and return the model."""
-    trainee = Trainee(make_model(args.width, args.layers)).to(args.device)
+    model = DenselySupervised(make_model(args.width, args.layers)).to(args.device)
     dense_from = int(args.steps * args.sparse_part)
     n_kept = (SIZE // PATCH) ** 2 // 2
     config = FitConfig(
         out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device
     )
     fit(
-        trainee,
+        model,
         Batches(args.batch),
-        lambda batch, step: trainee.losses(batch, n_kept if step < dense_from else None),
+        lambda batch, step: model.losses(batch, n_kept if step < dense_from else None),
         config,
     )
-    return trainee
+    return model
 
 
-def export(trainee: Trainee, folder: Path) -> None:
+def export(model: DenselySupervised, folder: Path) -> None:
     """Write an ordinary fp16 CLIPModel directory with tokenizer and processor."""
     from transformers import CLIPProcessor
 
-    trainee.clip.half().save_pretrained(folder)
+    model.clip.half().save_pretrained(folder)
     CLIPProcessor(
         image_processor=make_image_processor(), tokenizer=make_tokenizer()
     ).save_pretrained(folder)
-    trainee.clip.float()
+    model.clip.float()
+
+
+@torch.no_grad()
+def evaluate_clip(clip: nn.Module, seed: int, n: int = 1000) -> dict[str, float]:
+    """Zero-shot top-1 and top-5 over all kinds (one-object scenes of each training style, and of the
+    held-out style) and top-1 over backgrounds, on `n` scenes each from stream `seed`."""
+    backbone = Backbone.from_model(clip, make_image_processor(), make_tokenizer())
+    objects = word_vectors(backbone, {name: phrases_of(name) for name in kind_names()})
+    grounds = word_vectors(
+        backbone, {name: [t.format(place_phrase(name)) for t in GROUNDS] for name in BACKGROUNDS}
+    )
+    figures: dict[str, float] = {"n": n, "seed": seed}
+    for offset, style in enumerate((*TRAINING_STYLES, "fluent")):
+        pictures, scenes = images(seed + offset, n, n_objects=1, styles=(style,))
+        batches = (pictures[start : start + 128] for start in range(0, n, 128))
+        rows = [backbone.image_features({"pixel_values": pixels_of(some)}) for some in batches]
+        features = torch.cat(rows).cpu().numpy()
+        kinds = np.array([kind_names().index(scene.objects[0].kind) for scene in scenes])
+        best = np.argsort(-features @ objects.T, axis=1)[:, :5] == kinds[:, None]
+        figures[f"{style}_top1"] = round(float(best[:, 0].mean()), 4)
+        figures[f"{style}_top5"] = round(float(best.any(1).mean()), 4)
+        shown = np.array([BACKGROUNDS.index(scene.background) for scene in scenes])
+        hits = (features @ grounds.T).argmax(1) == shown
+        figures[f"{style}_background"] = round(float(hits.mean()), 4)
+    return figures
 
 
 @command
@@ -224,8 +268,6 @@ def main(argv: list[str]) -> None:
     trained = train(arguments)
     if arguments.export:
         export(trained, arguments.export)
-    from training.world.evaluate import evaluate_clip
-
     figures = evaluate_clip(trained.clip.eval(), seed=HELD_OUT_SEED, n=1000)
     (arguments.out / "eval.json").write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures, indent=1))  # noqa: T201

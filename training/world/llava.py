@@ -21,13 +21,10 @@ from torch.nn import functional as F
 
 from sae.world.scenes import SIZE, compose
 from training.launch import command
+from training.world.clip import IGNORE, LAYER, make_image_processor, pixels_of
 from training.world.fit import FitConfig, fit
 from training.world.generator import HELD_OUT_SEED, images, sample_scene
-from training.world.questions import PROMPT, description, main_object, questions
-from training.world.tokens import make_image_processor, make_tokenizer
-
-LAYER = -2
-IGNORE = -100
+from training.world.words import PROMPT, description, main_object, make_tokenizer, questions
 
 
 def make_model(clip: nn.Module, width: int = 128, layers: int = 4, seed: int = 0) -> nn.Module:
@@ -73,11 +70,9 @@ class Batches:
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size, self.seed = size, seed
-        tokenizer, processor = make_tokenizer(closes=False), make_image_processor()
+        tokenizer = make_tokenizer(closes=False)
         self.ids = tokenizer.get_vocab()
         self.end = tokenizer.eos_token_id
-        self.mean = np.asarray(processor.image_mean, dtype=np.float32) * 255
-        self.std = np.asarray(processor.image_std, dtype=np.float32) * 255
 
     def _words(self, text: str) -> list[int]:
         return [self.ids[word] for word in text.split()]
@@ -100,7 +95,6 @@ class Batches:
     def __call__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.Generator(np.random.PCG64([self.seed, 1, step]))
         drawn = [sample_scene(rng) for _ in range(self.size)]
-        pixels = (np.stack([compose(scene).image for scene in drawn]) - self.mean) / self.std
         packed = [self._pack(questions(scene, rng)) for scene in drawn]
         longest = max(len(row[0]) for row in packed)
         fills = (0, IGNORE, -1, 0)
@@ -115,7 +109,7 @@ class Batches:
             name: torch.from_numpy(a.astype(np.int64))
             for name, a in zip(names, arrays, strict=True)
         }
-        batch["pixels"] = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        batch["pixels"] = pixels_of(np.stack([compose(scene).image for scene in drawn]))
         return batch
 
 
