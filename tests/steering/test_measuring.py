@@ -92,14 +92,15 @@ def test_the_mask_baseline_reads_the_patches_of_any_tower(n_prefix):
     """A tower with no CLS token, and one with registers too: the prefix is never under an object."""
 
     class Tower:
-        patch_grid = (12, 12)
+        id, patch_grid, has_cls = "tower", (12, 12), n_prefix > 0
 
         def activations(self, pictures, _layer):
             rows = torch.cat([torch.full((n_prefix,), 1e6), torch.arange(144.0)])
             return rows.expand(len(pictures), -1)[..., None].repeat(1, 1, 8)
 
-    Tower.n_prefix = n_prefix
-    steerer = SimpleNamespace(backbone=Tower(), layer=-2, sae=random_sae(8, 0))
+    tower = Tower()
+    tower.n_prefix = n_prefix
+    steerer = SimpleNamespace(backbone=tower, layer=-2, sae=random_sae(8, 0))
     with np.errstate(all="ignore"):
         chosen = choose_latents(steerer, 20, n_latents=1)
     _, scenes = images(protocol.SELECTION_SEED, 20)
