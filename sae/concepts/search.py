@@ -50,7 +50,13 @@ class Searchable(Indexed, Protocol):
 
 
 class NameSearch:
-    """Looks at each different name once; entries of one name come in falling order of `weights`."""
+    """The one order in which a text finds names; the page's script has the same for every keystroke.
+
+    Texts are compared `folded`. An entry scores 1 if its number ("12" or "#12") or its name is the
+    text, 0.9 if its name begins with it, 0.8 if one of its words does, 0.7 if it holds it. Entries of
+    one score come by the length of their names, then by name, then by falling `weights`, then by
+    number: `order`. If none has a score, names that are spelt alike come, below 0.7.
+    """
 
     LITERAL = 0.7
     """Score from which a name holds the text itself."""
@@ -59,27 +65,34 @@ class NameSearch:
         owners: dict[str, list[int]] = {}
         for number, name in enumerate(names):
             if name:
-                owners.setdefault(normal(name), []).append(number)
-        self._names = list(owners)
+                owners.setdefault(folded(name), []).append(number)
+        self._n = len(names)
+        self._names = sorted(owners, key=lambda name: (len(name), name))
         self._owners = [
-            sorted(rows, key=lambda row: (-weights[row], row)) for rows in owners.values()
+            sorted(owners[name], key=lambda row: (-weights[row], row)) for name in self._names
         ]
 
+    @property
+    def order(self) -> np.ndarray:
+        """Place of every entry among entries of its score, int32 (n); n for nameless ones."""
+        entries = [row for rows in self._owners for row in rows]
+        order = np.full(self._n, self._n, np.int32)
+        order[entries] = np.arange(len(entries))
+        return order
+
     def find(self, text: str, k: int) -> list[tuple[int, float]]:
-        """(entry, score) of at most k entries, best first: 1 the name itself, 0.9 its beginning, 0.8
-        the beginning of one of its words, 0.7 inside, below that names spelt alike."""
-        wanted = normal(text)
-        scored = [
-            (score, number)
-            for number, name in enumerate(self._names)
-            if (score := _literal(wanted, name))
-        ]
-        if not scored:
+        """(entry, score) of at most k entries, best first."""
+        wanted = folded(text)
+        number = wanted.removeprefix("#")
+        own = int(number) if number.isascii() and number.isdecimal() else self._n
+        found = [(own, 1.0)] if own < self._n else []
+        scores = ((_literal(wanted, name), at) for at, name in enumerate(self._names))
+        scored = [(score, at) for score, at in scores if score]
+        if not scored and not found:
             scored = self._alike(wanted)
-        scored.sort(key=lambda pair: (-pair[0], len(self._names[pair[1]]), self._names[pair[1]]))
-        found: list[tuple[int, float]] = []
-        for score, number in scored:
-            found += [(row, score) for row in self._owners[number][: k - len(found)]]
+        scored.sort(key=lambda pair: (-pair[0], pair[1]))
+        for score, at in scored:
+            found += [(row, score) for row in self._owners[at][: k - len(found)] if row != own]
             if len(found) >= k:
                 break
         return found
@@ -108,7 +121,7 @@ class NameSearch:
         return {triple: np.array(rows) for triple, rows in found.items()}
 
 
-def normal(text: str) -> str:
+def folded(text: str) -> str:
     """A text as names are compared: composed, case folded, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
@@ -173,7 +186,7 @@ class Searcher:
 
     def __init__(self, index: Searchable) -> None:
         self._index = index
-        self._names = NameSearch(index.names, index.name_confidences)
+        self.names = NameSearch(index.names, index.name_confidences)
 
     def prepare(self) -> None:
         """Read the embeddings now rather than with the first search by meaning or picture."""
@@ -202,9 +215,9 @@ class Searcher:
         return sorted(found.values(), key=lambda hit: (-hit.score, hit.latent))[:k]
 
     def by_name(self, text: str, k: int = 5) -> list[Hit]:
-        """Concepts by their name alone, from the first character on; no model is asked."""
+        """Concepts by their name or number alone, from the first character on; no model is asked."""
         text, k = _checked(text, k)
-        return [self._hit(latent, score, "name") for latent, score in self._names.find(text, k)]
+        return [self._hit(latent, score, "name") for latent, score in self.names.find(text, k)]
 
     @property
     def has_text(self) -> bool:

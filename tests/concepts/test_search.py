@@ -34,6 +34,15 @@ def test_names_whole_beginning_word_and_inside():
     assert search.find("zebra", 3) == []
 
 
+def test_numbers_are_names_too_and_order_says_who_comes_first_among_equals():
+    search = NameSearch(["route 2", "cat", "", "2", "cat"], np.array([0, 0.2, 0, 0, 0.9]))
+    assert search.find("2", 9) == [(2, 1.0), (3, 1.0), (0, 0.8)]
+    assert search.find("#4", 9) == [(4, 1.0)]
+    assert search.find("5", 9) == []
+    assert search.order.tolist() == [3, 2, 5, 0, 1]
+    assert [row for row, _ in search.find("cat", 9)] == [4, 1]
+
+
 def test_names_spelt_alike_come_below_all_others():
     search = NameSearch(["stripes background", "snow background", "tiger"], np.zeros(3))
     found = search.find("striped", 3)
