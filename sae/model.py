@@ -91,6 +91,20 @@ class SparseAutoencoder(nn.Module):
             return self._decode(latents) * size + shift
         return self._decode(latents)
 
+    def token_scale(self, x: Tensor) -> Tensor | float:
+        """What `decode` multiplies latents' rows by at tokens `x (*batch, d_in)`: `(*batch, 1)`; 1.0
+        without cfg.input_norm. A change dz of latents changes activations by dz @ W_dec · scale."""
+        if self.cfg.input_norm == "none":
+            return 1.0
+        return self._normalisation(x.to(self.W_dec.dtype))[1]
+
+    def without_latents(self, x: Tensor) -> Tensor:
+        """What `decode` gives at tokens `x (*batch, d_in)` when no latent is active, like `x`."""
+        if self.cfg.input_norm == "none":
+            return self.b_dec.expand(x.shape)
+        shift, size = self._normalisation(x.to(self.W_dec.dtype))
+        return self.b_dec * size + shift
+
     def _decode(self, latents: Tensor | SparseLatents) -> Tensor:
         if isinstance(latents, SparseLatents):
             return decode_sparse(latents, self.W_dec) + self.b_dec

@@ -4,7 +4,7 @@ Knows directions in the space of unit image features; knows nothing of heads or 
 is unit(features) · direction + offset. Where the hooked layer is the last, features are linear in
 its activations but for two norms that are numbers at a given image, and shares are exact. Otherwise
 integrated gradients (Sundararajan et al., ICML 2017) run through the remaining blocks, from the
-activations b_dec at every token (no concept, no error) to those of the image:
+activations without any (b_dec at every token: no concept, no error) to those of the image:
 
     score = start + sum of shares + error + gap
 
@@ -85,7 +85,7 @@ def attribute(
     active = indices[values > 0].unique()
     shares = total[active]
     order = shares.abs().argsort(descending=True, stable=True)
-    error = reading.hidden[0, lens.view.span] - lens.sae.decode(reading.latents)[0]
+    error = lens.error(reading)[0]
     return Attribution(
         score=score + offset,
         start=start + offset,
@@ -100,8 +100,9 @@ def attribute(
 
 @torch.no_grad()
 def token_shares(lens: ConceptLens, reading: Reading, gradient: Tensor) -> Tensor:
-    """(read tokens, n): value · (W_dec row · gradient (read tokens, d_in)) of each active latent."""
+    """(read tokens, n): value · (decoded row · gradient (read tokens, d_in)) of each active latent."""
     values, indices = (part[0] for part in reading.latents)
+    gradient = gradient * lens.sae.token_scale(lens.read_tokens(reading)[0])
     width = max(1, values.shape[1])
     found = []
     for rows, grads in zip(
@@ -128,7 +129,8 @@ def _exact(
     gradient = torch.zeros_like(hidden[0])
     gradient[0] = along[0]
     score = float(hidden[0, 0].double() @ along[0].double()) + float(constant)
-    origin = lens.sae.b_dec if lens.view.reads_cls else hidden[0, 0]
+    cls = hidden[0, 0]
+    origin = lens.sae.without_latents(cls) if lens.view.reads_cls else cls
     start = float(origin.double() @ along[0].double()) + float(constant)
     return gradient, score, start, 0.0
 
@@ -141,7 +143,8 @@ def _integrated(
     steps: int,
 ) -> tuple[Tensor, float, float, float]:
     hidden = reading.hidden.detach()
-    empty = lens.view.put(hidden, lens.sae.b_dec.detach().expand_as(lens.view.read(hidden)))
+    nothing = lens.sae.without_latents(lens.read_tokens(reading).detach())
+    empty = lens.view.put(hidden, nothing.detach())
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     at = torch.as_tensor((nodes + 1) / 2, dtype=hidden.dtype, device=hidden.device)
     share = torch.as_tensor(weights / 2, dtype=hidden.dtype, device=hidden.device)

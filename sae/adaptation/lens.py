@@ -3,10 +3,12 @@
 Knows the hooked layer, the error term and edits; knows nothing of classes or tasks. The error term
 is what the SAE leaves unexplained, x - x_hat of each token. Three ways to treat it in an edit:
 
-    per_token   keep it: x - (latents switched off) W_dec; with nothing off, x itself, bit for bit
-    none        drop it: (latents kept) W_dec + b_dec
+    per_token   keep it: x - (latents switched off) W_dec · s; with nothing off, x itself, bit for bit
+    none        drop it: decode(latents kept), that is (latents kept) W_dec + b_dec
     scalar      drop it and add one number to every width, its mean (as PatchSAE's released code);
                 every layer norm behind takes that out again, so it equals `none` to rounding
+
+where s is 1, or each token's size where the SAE normalises its input (SparseAutoencoder.token_scale).
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -63,6 +65,10 @@ class ConceptLens:
         hidden = self.parts.activations(images, self.layer, prompts)
         return Reading(hidden, self.sae.encode_sparse(self.view.read(hidden)))
 
+    def read_tokens(self, reading: Reading) -> Tensor:
+        """(B, read tokens, d_in): the activations that the SAE reads."""
+        return self.view.read(reading.hidden)
+
     @torch.no_grad()
     def features(
         self, hidden: Tensor, prompts: VisionPrompts | None = None, *, cls_only: bool = False
@@ -87,16 +93,24 @@ class ConceptLens:
             off = values.masked_fill(kept, 0)
             if not off.any():
                 return reading.hidden
+            x = self.read_tokens(reading)
             removed = decode_sparse(SparseLatents(off, indices), self.sae.W_dec)
-            return self.view.put(reading.hidden, self.view.read(reading.hidden) - removed)
+            return self.view.put(reading.hidden, x - removed * self.sae.token_scale(x))
         rest = SparseLatents(values.masked_fill(~kept, 0), indices)
         shift = scalar if error == "scalar" else 0.0
-        return self.view.put(reading.hidden, self.sae.decode(rest) + shift)
+        x_hat = self.sae.decode(rest, like=self.read_tokens(reading))
+        return self.view.put(reading.hidden, x_hat + shift)
 
     @torch.no_grad()
     def mean_error(self, reading: Reading) -> float:
         """The scalar of the error term: the mean of x - x_hat over images, tokens and widths."""
-        return float((self.view.read(reading.hidden) - self.sae.decode(reading.latents)).mean())
+        return float(self.error(reading).mean())
+
+    @torch.no_grad()
+    def error(self, reading: Reading) -> Tensor:
+        """(B, read tokens, d_in): x - x_hat, what the SAE leaves unexplained."""
+        x = self.read_tokens(reading)
+        return x - self.sae.decode(reading.latents, like=x)
 
 
 def chosen(keep: Tensor, indices: Tensor) -> Tensor:

@@ -108,11 +108,8 @@ class Activations:
 
     def _decoded(self, latents: SparseLatents) -> Tensor:
         """The linear part of decoding (rows, tokens, d): no bias; undoes the SAE's input norm."""
-        if self.sae.cfg.input_norm == "none":
-            return decode_sparse(latents, self.sae.W_dec)
-        nothing = SparseLatents(torch.zeros_like(latents.values), latents.indices)
-        x = self.x.to(self.sae.W_dec)
-        return self.sae.decode(latents, like=x) - self.sae.decode(nothing, like=x)
+        scale = self.sae.token_scale(self.x.to(self.sae.W_dec))
+        return decode_sparse(latents, self.sae.W_dec) * scale
 
     def _new(self, edit: Edit, z: Tensor) -> Tensor:
         raw = self.raw(edit)

@@ -105,6 +105,7 @@ def predicted_changes(
     with torch.no_grad():
         reach = found.reach(scope)
         slope = gradient.reshape(found.x.shape).float().to(sae.W_dec.device) * reach[..., None]
+        slope = slope * sae.token_scale(found.x.to(sae.W_dec))
         per_unit = slope.sum((0, 1)).to(sae.W_dec.dtype) @ sae.W_dec.T
         values, indices = found.code
         slopes = torch.einsum("rtd,rtnd->rtn", slope.to(sae.W_dec.dtype), sae.W_dec[indices])

@@ -85,7 +85,8 @@ def _each_set(seen: object, latents: Tensor, raw: Tensor) -> Tensor:
     here = found.reach()[0].to(z)
     change = (raw.to(z) - z).T * here  # (latents, tokens)
     directions = found.sae.W_dec[latents.to(z.device)]
-    hidden = found.x[0].to(change) + change[..., None] * directions[:, None]
+    scale = found.sae.token_scale(found.x[0].to(directions))
+    hidden = found.x[0].to(change) + change[..., None] * directions[:, None] * scale
     return hidden.to(found.hidden.dtype)
 
 

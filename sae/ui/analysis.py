@@ -24,7 +24,7 @@ class Analysis(NamedTuple):
     error: np.ndarray
     """(n_places,) float32: ||x - x_hat||^2."""
     total: np.ndarray
-    """(n_places,) float32: ||x - b_dec||^2, what an SAE without any concept leaves unexplained."""
+    """(n_places,) float32: ||x - x_0||^2, what an SAE without any concept (x_0: b_dec) leaves unexplained."""
     box: tuple[float, float, float, float]
     """Left, top, right, bottom of what the model saw, as shares of the picture's sides."""
 
@@ -47,7 +47,7 @@ class Analyst:
             x = self._places(image)
             latents, x_hat = self._encode(x)
             error = (x - x_hat).float().square().sum(-1)
-            total = (x - self.sae.b_dec).float().square().sum(-1)
+            total = (x - self.sae.without_latents(x)).float().square().sum(-1)
         width, height = image.size
         left, top, right, bottom = self.backbone.image_box(image.size)
         return Analysis(

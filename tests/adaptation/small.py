@@ -29,12 +29,14 @@ def small_parts() -> ClipParts:
     return ClipParts(Backbone.from_model(made.model, made.image_processor, made.tokenizer))
 
 
-def small_lens(parts: ClipParts, layer: int = -2, tokens: str = "all", k: int = 6) -> ConceptLens:
+def small_lens(
+    parts: ClipParts, layer: int = -2, tokens: str = "all", k: int = 6, input_norm: str = "none"
+) -> ConceptLens:
     """A random top-k SAE of 64 latents."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         ref = BackboneRef("local", layer, tokens=tokens)
-        sae = SparseAutoencoder(SAEConfig("topk", 32, 64, ref, k=k))
+        sae = SparseAutoencoder(SAEConfig("topk", 32, 64, ref, k=k, input_norm=input_norm))
         for parameter in sae.parameters():
             parameter.data.copy_(torch.randn(parameter.shape) * 0.3)
     return ConceptLens(parts, sae.eval().requires_grad_(False))

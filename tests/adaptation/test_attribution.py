@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from sae.adaptation.attribution import attribute, score_of
 from sae.backbones.prompting import VisionPrompts
+from sae.config import INPUT_NORMS
 from tests.adaptation.small import pictures, small_lens, small_parts
 from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
 
@@ -17,8 +18,9 @@ def parts():
 
 @pytest.mark.parametrize("tokens", ["all", "patches", "cls"])
 @pytest.mark.parametrize("layer", [-1, -2, 0])
-def test_the_shares_and_the_rest_add_up_to_the_score(parts, layer, tokens):
-    lens = small_lens(parts, layer, tokens)
+@pytest.mark.parametrize("norm", INPUT_NORMS)
+def test_the_shares_and_the_rest_add_up_to_the_score(parts, layer, tokens, norm):
+    lens = small_lens(parts, layer, tokens, input_norm=norm)
     torch.manual_seed(0)
     direction, prompts = torch.randn(16), VisionPrompts(torch.randn(2, 32), (torch.randn(2, 32),))
     reading = lens.read(pictures(1), prompts)

@@ -85,6 +85,20 @@ def test_maps_are_the_latents_over_the_patches(comparison, pair):
         assert found.concepts[0].activations[number] == pytest.approx(float(dense.max()))
 
 
+@pytest.mark.parametrize("tokens", ["patches", "cls"])
+def test_an_sae_of_some_tokens_is_compared_by_what_it_reads(comparison, pair, tokens):
+    sae = small_lens(comparison.parts, tokens=tokens).sae
+    found = Comparison(comparison.parts.backbone, sae).explain_with(pictures(1)[0], pair)
+    latent, maps = found.concepts[0].latent, found.maps(found.concepts[0].latent)
+    assert maps.shape == (2, 4, 4)
+    for number, side in enumerate(found.sides):
+        read = slice(0, 1) if tokens == "cls" else slice(1, 17)
+        dense = sae.encode(side.reading.hidden)[0, read, latent]
+        assert found.concepts[0].activations[number] == pytest.approx(float(dense.max()))
+        shown = dense if tokens == "patches" else torch.zeros(16)  # CLS has no place
+        torch.testing.assert_close(maps[number].flatten(), shown)
+
+
 def test_free_words(comparison, pair):
     found = comparison.match(pictures(1)[0], "a photo of the cat", pair, against="two dog")
     assert found.classes is None

@@ -1,5 +1,7 @@
 """Steering CLIP's embedding, and steerability, against whole forwards and the paper's formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 
 from sae.backbones import Backbone
 from sae.concepts.index import ConceptIndex
+from sae.config import INPUT_NORMS
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer, Edit, Scope
 from sae.steering.steerability import SCALE, steerability
@@ -59,8 +62,10 @@ def test_regions_follow_the_crop_of_the_backbone(steerer):
     assert not patches[:, grid[1] // 2 :].any()
 
 
-def test_steerability_is_the_papers_formula():
+@pytest.mark.parametrize("norm", INPUT_NORMS)
+def test_steerability_is_the_papers_formula(norm):
     vit, sae = backbone("clip"), random_sae(32, 1)
+    sae.cfg = replace(sae.cfg, input_norm=norm)
     limits = np.linspace(0.5, 2, 48).astype(np.float32)
     limits[10] = 0
     steerer = ClipSteerer(vit, sae, max_activation=limits)
@@ -72,8 +77,10 @@ def test_steerability_is_the_papers_formula():
         change = torch.zeros(4)
         for image in images:
             h = vit.activations([image], 1)
-            z = sae.encode(h)[..., latent]
-            edited = h + (3.0 * float(limits[latent]) - z)[..., None] * sae.W_dec[latent]
+            z = sae.encode(h)
+            new = z.clone()
+            new[..., latent] = 3.0 * float(limits[latent])
+            edited = h + sae.decode(new, like=h) - sae.decode(z, like=h)
             rows = [vit.image_features([image])]
             with vit.edit(1, lambda _h, edited=edited: edited):
                 rows.append(vit.image_features([image]))

@@ -6,6 +6,7 @@ import torch
 from sae.adaptation.classifier import accuracy
 from sae.adaptation.heads import VPTHead
 from sae.adaptation.lens import ERROR_TERMS, ConceptLens, image_sums
+from sae.config import INPUT_NORMS
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_lens, small_parts
 from training.tasks.masking import (
     families_of,
@@ -46,15 +47,16 @@ def test_nothing_switched_off_leaves_the_logits_bit_for_bit(parts, classifier, t
 
 @pytest.mark.parametrize("error", ERROR_TERMS)
 @pytest.mark.parametrize("tokens", ["all", "patches"])
-def test_edits_equal_the_dense_formula(parts, classifier, error, tokens):
-    lens = small_lens(parts, tokens=tokens)
+@pytest.mark.parametrize("norm", INPUT_NORMS)
+def test_edits_equal_the_dense_formula(parts, classifier, error, tokens, norm):
+    lens = small_lens(parts, tokens=tokens, input_norm=norm)
     reading = lens.read(pictures(2), classifier.prompts)
     keep = torch.rand(2, 64, generator=torch.Generator().manual_seed(0)) < 0.5
     x = lens.view.read(reading.hidden)
     latents = lens.sae.encode(x)
-    expected = lens.sae.decode(latents * keep[:, None])
+    expected = lens.sae.decode(latents * keep[:, None], like=x)
     if error == "per_token":
-        expected = expected + x - lens.sae.decode(latents)
+        expected = expected + x - lens.sae.decode(latents, like=x)
     if error == "scalar":
         expected = expected + 0.25
     whole = reading.hidden.clone()

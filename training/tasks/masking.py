@@ -57,7 +57,8 @@ def nested_sums(lens: ConceptLens, reading: Reading, ranks: Tensor, ks: Sequence
         mode="sum",
         per_sample_weights=values[active][order].to(lens.sae.W_dec.dtype),
     )
-    return sums.view(images, tokens, n_bins, -1).cumsum(2)
+    scale = lens.sae.token_scale(lens.read_tokens(reading)[:, :, None])
+    return sums.view(images, tokens, n_bins, -1).cumsum(2) * scale
 
 
 def masked_hidden(
@@ -73,10 +74,11 @@ def masked_hidden(
     `total` is the sum of all of them. With error per_token and kept = total they are the
     activations themselves.
     """
+    x = lens.read_tokens(reading)
     if error == "per_token":
-        read = lens.view.read(reading.hidden) - (total - kept)
+        read = x - (total - kept)
     else:
-        read = kept + lens.sae.b_dec + (scalar if error == "scalar" else 0.0)
+        read = kept + lens.sae.without_latents(x) + (scalar if error == "scalar" else 0.0)
     return lens.view.put(reading.hidden, read)
 
 
