@@ -99,16 +99,17 @@ def build_demo(
 def launch_settings() -> dict[str, Any]:
     """Keyword arguments of `demo.launch` that belong to the page: theme, styles, limits.
 
-    The styles go into the head, because Gradio rewrites the selectors of `css=`.
+    The app serves the page's scripts itself, by the route in `app_kwargs`.
     """
     import gradio as gr
 
-    from sae.ui.static_files import stylesheet
+    from sae.ui.static_files import head, script_route
     from sae.ui.uploads import MAX_UPLOAD
 
     return {
         "theme": gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "Menlo", "monospace"]),
-        "head": f"<style>{stylesheet()}</style>",
+        "head": head(),
+        "app_kwargs": {"routes": [script_route()]},
         "ssr_mode": False,
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api"],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from sae.ui.catalogue import Catalogue
-from sae.ui.static_files import CARD_SCRIPTS, script, template
+from sae.ui.static_files import script, template
 
 
 def card_host(catalogue: Catalogue, tabs: Sequence[str]) -> None:
@@ -20,7 +20,7 @@ def card_host(catalogue: Catalogue, tabs: Sequence[str]) -> None:
     gr.HTML(
         None,
         html_template=template("card.html"),
-        js_on_load=script(*CARD_SCRIPTS),
+        js_on_load=script("card.js"),
         apply_default_css=False,
         elem_id="card",
         server_functions=[card],

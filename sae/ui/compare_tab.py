@@ -7,7 +7,7 @@ import gradio as gr
 
 from sae.ui.compare_desk import CompareDesk
 from sae.ui.endpoint import SentFile
-from sae.ui.static_files import COMPARE_SCRIPTS, script, template
+from sae.ui.static_files import script, template
 from sae.views.code import to_base64
 from sae.views.colours import lookup_table
 
@@ -21,7 +21,7 @@ def compare_tab(desk: CompareDesk) -> None:
     gr.HTML(
         None,
         html_template=template("compare.html"),
-        js_on_load=script(*COMPARE_SCRIPTS),
+        js_on_load=script("compare.js"),
         apply_default_css=False,
         elem_id="compare",
         server_functions=[ask],

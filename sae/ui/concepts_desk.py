@@ -68,7 +68,10 @@ class Openings:
             return {"ticket": ticket, "problem": UNEXPECTED}
 
     def link(self, query: "Mapping[str, str]") -> Answer:
-        """The view that a link asks for, with sentences on what of it was left out."""
+        """The view that a link asks for, with sentences on what of it was left out.
+
+        It says `linked`: Gradio tells the page of a value only if it differs from the one before.
+        """
         view, ignored = parse_view(query, self.limits)
         if view.scene is not None:
             opened = self._scene(view.scene)
@@ -77,7 +80,7 @@ class Openings:
         asked = any(key in query for key in ("img", "p", "z"))
         shown = _view_json(view) if asked and not _only_failed(view, ignored) else opened["view"]
         shown = {**dict(shown), "rank": view.rank, "scale": view.scale, "card": view.card}
-        return {**opened, "ticket": 0, "view": shown, "notes": ignored}
+        return {**opened, "ticket": 0, "linked": True, "view": shown, "notes": ignored}
 
     def picture(self, request: object) -> Image.Image:
         """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""

@@ -14,7 +14,7 @@ from sae.ui.drawing_box import drawing_box
 from sae.ui.endpoint import concepts_endpoint
 from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.links import KEYS
-from sae.ui.static_files import LENS_SCRIPTS, script, template
+from sae.ui.static_files import script, template
 from sae.ui.uploads import MAX_UPLOAD, MAX_UPLOAD_BYTES
 from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
@@ -28,7 +28,7 @@ class PatchLens(gr.HTML):
         super().__init__(
             value,
             html_template=template("lens.html"),
-            js_on_load=script(*LENS_SCRIPTS),
+            js_on_load=script("concepts.js", "open"),
             apply_default_css=False,
             **props,
         )

@@ -8,7 +8,7 @@ import gradio as gr
 from sae.ui.catalogue import Catalogue
 from sae.ui.latents_desk import Finder
 from sae.ui.overview import Overview
-from sae.ui.static_files import LATENTS_SCRIPTS, script, template
+from sae.ui.static_files import script, template
 from sae.views.code import to_base64
 from sae.views.colours import lookup_table
 
@@ -29,7 +29,7 @@ def latents_tab(catalogue: Catalogue, finder: Finder | None) -> None:
     gr.HTML(
         None,
         html_template=template("latents.html"),
-        js_on_load=script(*LATENTS_SCRIPTS),
+        js_on_load=script("latents.js"),
         apply_default_css=False,
         elem_id="latents",
         server_functions=[latents, icons, find],

@@ -192,7 +192,7 @@ def _ranks(limits: Limits) -> tuple[str, ...]:
 
 
 def _ranges(patches: Iterable[int]) -> list[str]:
-    """Runs of three or more as `a-b`, the rest one by one; the same as link.js writes."""
+    """Runs of three or more as `a-b`, the rest one by one; the same as links.js writes."""
     runs: list[list[int]] = []
     for patch in sorted(set(patches)):
         if runs and patch == runs[-1][-1] + 1:

@@ -11,7 +11,7 @@ import gradio as gr
 from sae.storage import read_json
 from sae.ui.endpoint import SentFile
 from sae.ui.examples import EXAMPLES, picture_of
-from sae.ui.static_files import STEER_SCRIPTS, script, template
+from sae.ui.static_files import script, template
 from sae.ui.steer_desk import SteerDesk
 from sae.views.pictures import data_uri, thumbnail
 
@@ -27,7 +27,7 @@ def steer_tab(desk: SteerDesk, presets: Path | None) -> None:
     panel = gr.HTML(
         None,
         html_template=template("steer.html"),
-        js_on_load=script(*STEER_SCRIPTS),
+        js_on_load=script("steer.js", "write", "halt"),
         apply_default_css=False,
         elem_id="steer",
         server_functions=[ask],

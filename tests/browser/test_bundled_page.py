@@ -42,7 +42,9 @@ def test_the_bundled_models_open_on_a_named_page(visit):
 def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visit):
     page = visit.page
     page.goto(f"{visit.url}?v=1&tab=steer&img=ex:tiger")
-    page.wait_for_function("window.patchlens && window.patchlens.picture", timeout=30_000)
+    page.wait_for_function(
+        "performance.getEntriesByName('patchlens-usable').length", timeout=30_000
+    )
     page.locator(".pl-remove").click(timeout=20_000)  # the preset that it opens on
     page.locator(".pl-target").fill("dog")
     page.locator(".pl-would-go").click()

@@ -14,7 +14,7 @@ def opened(visit, extra: str = ""):
     page = visit.page
     page.goto(f"{visit.url}?v=1&tab=latents{extra}")
     page.wait_for_selector(READY, timeout=30_000, state="attached")
-    page.wait_for_function("window.patchlens && window.patchlens.picture")
+    page.wait_for_function("performance.getEntriesByName('patchlens-usable').length")
     return page
 
 

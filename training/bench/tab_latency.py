@@ -59,7 +59,7 @@ def latents(page: Page, words: str, queries: tuple[str, ...]) -> None:
         page.mouse.move(400, 500)
         page.mouse.wheel(0, -60 if step < 4 else 60)
         page.wait_for_timeout(60)
-        drawn.append(page.evaluate("window.patchlens.drawn"))
+        drawn.append(page.evaluate("performance.getEntriesByName('patchlens-dots')[0].duration"))
     report(f"map redraw, {words}, worst of 8", max(drawn), 16)
     moves = page.evaluate(MOVES)
     report(f"map hover, {words}, 95th percentile", float(np.percentile(moves, 95)), 4)

@@ -1,40 +1,61 @@
-// What the page's components share: the picture in view, the concept card, tabs, the address bar.
-// Every component runs this first; whoever is first makes it. Knows nothing of what is on screen.
+// What the page's components share: the picture in view, concept icons, the concept card, messages
+// between tabs. A module is loaded once a page, so there is one bus. Knows nothing of what is on screen.
 
-const bus = window.patchlens || (window.patchlens = (() => {
-  const heard = new Map(), waiting = new Map(), receivers = new Map();
-  return {
-    opened: location.search, // as the visitor came; the components rewrite the address soon after
-    picture: null,
-    icons: new Map(),
-    // Pictures of concepts, asked for once for all tabs; every part that comes is told as "icons".
-    async askIcons(server, latents) {
-      const missing = latents.filter((id) => id >= 0 && !this.icons.has(id));
-      for (const id of missing) this.icons.set(id, "");
-      for (let from = 0; from < missing.length; from += 48) {
-        const part = missing.slice(from, from + 48);
-        try {
-          for (const [id, picture] of Object.entries(await server.icons(part))) this.icons.set(Number(id), picture);
-        } catch { for (const id of part) this.icons.delete(id); }
-        this.emit("icons");
+const ICONS_AT_ONCE = 48;
+const listeners = new Map();
+const waiting = new Map();
+const receivers = new Map();
+
+export const bus = {
+  picture: null,
+  icons: new Map(),
+  card: { open() {}, isOpen: () => false, prefetch() {} },
+
+  // Pictures of concepts, asked for once for all tabs; every part that comes is told as "icons".
+  async askIcons(server, latents) {
+    const missing = latents.filter((latent) => latent >= 0 && !this.icons.has(latent));
+    for (const latent of missing) this.icons.set(latent, "");
+    for (let from = 0; from < missing.length; from += ICONS_AT_ONCE) {
+      await this.askSomeIcons(server, missing.slice(from, from + ICONS_AT_ONCE));
+      this.emit("icons");
+    }
+  },
+
+  async askSomeIcons(server, latents) {
+    try {
+      for (const [latent, picture] of Object.entries(await server.icons(latents))) {
+        this.icons.set(Number(latent), picture);
       }
-    },
-    card: { open() {}, isOpen: () => false, prefetch() {} },
-    actions: [],
-    on(event, act) { heard.set(event, [...(heard.get(event) || []), act]); },
-    emit(event, detail) { for (const act of heard.get(event) || []) act(detail); },
-    // A message for a tab that may not have been visited yet: it waits until the tab is there.
-    send(tab, message) {
-      const receive = receivers.get(tab);
-      if (receive) receive(message); else waiting.set(tab, message);
-    },
-    receive(tab, act) {
-      receivers.set(tab, act);
-      if (waiting.has(tab)) { const message = waiting.get(tab); waiting.delete(tab); act(message); }
-    },
-    goTo(tab) {
-      const button = document.querySelector('#tabs button[role=tab][data-tab-id="' + tab + '"]');
-      if (button && button.getAttribute("aria-selected") !== "true") button.click();
-    },
-  };
-})());
+    } catch {
+      for (const latent of latents) this.icons.delete(latent);
+    }
+  },
+
+  on(event, act) {
+    listeners.set(event, [...(listeners.get(event) || []), act]);
+  },
+
+  emit(event) {
+    for (const act of listeners.get(event) || []) act();
+  },
+
+  // A message for a tab that may not have been visited yet: it waits until the tab is there.
+  send(tab, message) {
+    const receive = receivers.get(tab);
+    if (receive) receive(message);
+    else waiting.set(tab, message);
+  },
+
+  receive(tab, act) {
+    receivers.set(tab, act);
+    if (!waiting.has(tab)) return;
+    const message = waiting.get(tab);
+    waiting.delete(tab);
+    act(message);
+  },
+
+  goTo(tab) {
+    const button = document.querySelector(`#tabs button[role=tab][data-tab-id="${tab}"]`);
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+  },
+};

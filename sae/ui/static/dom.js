@@ -1,44 +1,65 @@
 // Small hands: find, make and number things. Text only ever goes in through textContent.
 
-const find = (selector, root = element) => root.querySelector(selector);
-const root = find(".pl");
+const SVG = "http://www.w3.org/2000/svg";
+const SPOKEN_EVERY_MS = 400;
 
-function make(tag, name, text) {
+export function make(tag, name, text) {
   const node = document.createElement(tag);
   if (name) node.className = name;
   if (text !== undefined) node.textContent = text;
   return node;
 }
 
-function makeButton(name, text, act) {
+export function makeButton(name, text, act) {
   const node = make("button", name, text);
   node.type = "button";
   if (act) node.addEventListener("click", act);
   return node;
 }
 
-function setText(node, text) { if (node.textContent !== text) node.textContent = text; }
-
-function amountText(amount) {
-  if (!(amount > 0)) return "0";
-  return amount >= 100 ? amount.toFixed(0) : amount >= 10 ? amount.toFixed(1) : amount >= 0.01 ? amount.toFixed(2) : amount.toExponential(0);
+export function svg(name, attributes) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
-const shareText = (share) => share >= 0.995 ? "100 %" : share > 0 && share < 0.01 ? (100 * share).toFixed(1) + " %" : Math.round(100 * share) + " %";
-const plural = (n, one, many) => n + " " + (n === 1 ? one : many);
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export function amountText(amount) {
+  if (!(amount > 0)) return "0";
+  if (amount >= 100) return amount.toFixed(0);
+  if (amount >= 10) return amount.toFixed(1);
+  return amount >= 0.01 ? amount.toFixed(2) : amount.toExponential(0);
+}
+
+export function shareText(share) {
+  if (share >= 0.995) return "100 %";
+  return share > 0 && share < 0.01 ? `${(100 * share).toFixed(1)} %` : `${Math.round(100 * share)} %`;
+}
+
+export const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
+
+// A colour of colours.css as it is now, light or dark, for what is drawn on a canvas.
+export const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--pl-${name}`).trim();
 
 // A button says that it is at work until the act is done.
-async function busyWhile(button, act) {
+export async function busyWhile(button, act) {
   const { textContent } = button;
   button.disabled = true;
   setText(button, "Running …");
-  try { await act(); } finally { button.disabled = false; setText(button, textContent); }
+  try {
+    await act();
+  } finally {
+    button.disabled = false;
+    setText(button, textContent);
+  }
 }
 
 // A group of radio buttons: one tab stop, arrows move, `choose` hears the new value.
-function switchGroup(node, choose) {
+export function switchGroup(node, choose) {
   const options = [...node.querySelectorAll("[role=radio]")];
-  const shown = () => options.filter((option) => !option.hidden && !option.disabled);
   node.addEventListener("click", (event) => {
     const option = event.target.closest("[role=radio]");
     if (option && !option.disabled) choose(option.dataset.value);
@@ -48,8 +69,9 @@ function switchGroup(node, choose) {
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
-    const all = shown(), at = all.indexOf(document.activeElement);
-    const next = all[(at + step + all.length) % all.length];
+    const shown = options.filter((option) => !option.hidden && !option.disabled);
+    const at = shown.indexOf(document.activeElement);
+    const next = shown[(at + step + shown.length) % shown.length];
     choose(next.dataset.value);
     next.focus();
   });
@@ -62,18 +84,42 @@ function switchGroup(node, choose) {
   };
 }
 
-let noticeTimer = 0;
-function notice(sentences, tone) {
-  const list = [].concat(sentences).filter(Boolean), box = find(".pl-notice");
-  box.hidden = list.length === 0;
-  box.dataset.tone = tone || "info";
-  setText(find(".pl-notice-text"), list.join(" "));
-  clearTimeout(noticeTimer);
-}
+// What every tab has: its own nodes, a line for messages, and a voice for screen readers.
+export class Panel {
+  constructor(element) {
+    this.root = element.querySelector(".pl");
+    this.spokenAt = 0;
+    this.speaking = 0;
+    const close = this.find(".pl-notice-close");
+    if (close) close.addEventListener("click", () => this.notice([]));
+  }
 
-let spokenAt = 0, speaking = 0;
-function say(sentence) {
-  clearTimeout(speaking);
-  const wait = Math.max(0, 400 - (performance.now() - spokenAt));
-  speaking = setTimeout(() => { spokenAt = performance.now(); find(".pl-live").textContent = sentence; }, wait);
+  find(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  findAll(selector) {
+    return [...this.root.querySelectorAll(selector)];
+  }
+
+  isVisible() {
+    return this.root.isConnected && this.root.offsetParent !== null;
+  }
+
+  notice(sentences, tone = "info") {
+    const list = [].concat(sentences).filter(Boolean);
+    const box = this.find(".pl-notice");
+    box.hidden = list.length === 0;
+    box.dataset.tone = tone;
+    setText(this.find(".pl-notice-text"), list.join(" "));
+  }
+
+  say(sentence) {
+    clearTimeout(this.speaking);
+    const wait = Math.max(0, SPOKEN_EVERY_MS - (performance.now() - this.spokenAt));
+    this.speaking = setTimeout(() => {
+      this.spokenAt = performance.now();
+      this.find(".pl-live").textContent = sentence;
+    }, wait);
+  }
 }

@@ -1,156 +1,255 @@
 // The Latents tab: opens the data, searches, and keeps map, table and address bar together.
 
-const field = find(".pl-search input"), LATENTS_KEYS = ["q", "sort"];
-let searchTurn = 0, searchWait = 0;
+import { bus } from "./bus.js";
+import { make, Panel, plural, setText } from "./dom.js";
+import { HeatMaps } from "./heat.js";
+import { AllConcepts, COLUMNS, figureText } from "./latents_data.js";
+import { LatentsMap } from "./latents_map.js";
+import { LatentsTable, STEP } from "./latents_table.js";
+import { readLatents, writeLatents } from "./links.js";
 
-function writeLatentsLink() {
-  const pairs = [], text = field.value.trim();
-  if (text) pairs.push(["q", encodeURIComponent(text)]);
-  if (list.by !== "frequency" || !list.down) pairs.push(["sort", list.by + (list.down ? "" : "~up")]);
-  writeQuery(LATENTS_KEYS, pairs);
-}
-
-function showFound(found, scores, how) {
-  Object.assign(list, { found, scores, how, shown: STEP, shownFirst: found && found.length ? found[0] : -1 });
-  if (found) list.by = "score"; else if (list.by === "score") Object.assign(list, { by: "frequency", down: true });
-  fillTable();
-  drawLit();
-}
-
-// Names answer at once, in the browser; meaning follows from the server and is merged behind them.
-function searchText() {
-  const text = field.value, turn = ++searchTurn;
-  clearTimeout(searchWait);
-  writeLatentsLink();
-  if (!text.trim()) { showFound(null, null, ""); return; }
-  const local = localMatches(text);
-  showFound(local, null, "by name");
-  if (!props.setup.by_meaning || /^#?\d+$/.test(text.trim())) return;
-  searchWait = setTimeout(async () => {
-    const answer = await askServer({ text });
-    if (turn !== searchTurn || !answer) return;
-    const scores = new Map(answer.found), names = new Set(local);
-    showFound([...local, ...answer.found.map(([latent]) => latent).filter((latent) => !names.has(latent))], scores, "by name, then by meaning");
-    say(plural(list.order.length, "concept", "concepts") + " found");
-  }, 150);
-}
-
-async function askServer(wanted) {
-  try {
-    const answer = await server.find(wanted);
-    if (answer.problem) { notice(answer.problem, "problem"); return null; }
-    return answer;
-  } catch { notice("The search could not be answered. Try again.", "problem"); return null; }
-}
-
-async function searchLike(patches) {
-  const turn = ++searchTurn;
-  notice([]);
-  field.value = "";
-  root.dataset.state = "busy";
-  const answer = await askServer({ picture: bus.picture.request, patches });
-  root.dataset.state = "ready";
-  if (turn !== searchTurn || !answer) return;
-  showFound(answer.found.map(([latent]) => latent), new Map(answer.found), patches ? "like the chosen patches" : "like the picture");
-}
-
-function offerPicture() {
-  const { picture } = bus, patches = picture ? picture.patches() : [];
-  find(".pl-like-picture").hidden = !props.setup.by_picture;
-  find(".pl-like-region").hidden = !props.setup.by_picture;
-  find(".pl-like-picture").disabled = !picture || !picture.request;
-  find(".pl-like-region").disabled = !picture || !picture.request || !patches.length;
-}
-
-function layColours() {
-  const choice = find(".pl-colour-by");
-  const offers = [["", "one colour"], ["entropy", "label spread"], ["monosemanticity", "same look (monosemanticity)"], ["confidence", "fit of the name"], ["steerability", "steerability"]];
-  for (const [key, word] of offers) if (!key || all.figures[key]) { const one = make("option", "", word); one.value = key; choice.append(one); }
-  choice.value = atlas.colour = all.figures.entropy ? "entropy" : "";
-  choice.addEventListener("change", () => { atlas.colour = choice.value; drawDots(); layLegend(); });
-  layLegend();
-}
-
-function layLegend() {
-  const figure = all.figures[atlas.colour], ramp = find(".pl-ramp"), context = ramp.getContext("2d"), image = context.createImageData(128, 1);
-  find(".pl-legend").hidden = !figure;
-  if (!figure) return;
-  for (let i = 0; i < 128; i++) image.data.set([...colours.subarray(i * 6, i * 6 + 3), 255], i * 4);
-  context.putImageData(image, 0, 0);
-  setText(find(".pl-legend-low"), figureText(atlas.colour, figure.low));
-  setText(find(".pl-legend-high"), figureText(atlas.colour, figure.high));
-}
-
-function refresh() {
-  if (!all.n) return;
-  offerPicture();
-  filterAll();
-  fillTable();
-  drawDots();
-}
-
-// A link of this tab: ?tab=latents&q=…&sort=…; anything it does not know is left out.
-function followLatentsLink() {
-  const query = new URLSearchParams(bus.opened), [by, way] = (query.get("sort") || "").split("~");
-  if (by && (by === "name" || all.figures[by] && COLUMNS.some(([key]) => key === by))) Object.assign(list, { by, down: way !== "up" });
-  field.value = (query.get("q") || "").slice(0, 200);
-  if (field.value) searchText();
-}
-
-// A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
-function drawWhileIdle(rounds) {
-  const idle = window.requestIdleCallback || ((act) => setTimeout(act, 50));
-  if (rounds) idle(() => { drawDots(); drawWhileIdle(rounds - 1); });
-}
-
-async function openLatents() {
-  if (!props.setup.has_index) {
-    root.dataset.state = "empty";
-    notice("This SAE has no concept index yet, so there is no map. Build one: python training/index.py --sae DIR --data DIR");
-    find(".pl-main").hidden = true;
-    find(".pl-find").hidden = true;
-    return;
+export class LatentsTab {
+  constructor(component) {
+    const { element, props, server } = component;
+    Object.assign(this, { props, server });
+    this.panel = new Panel(element);
+    this.all = new AllConcepts();
+    this.heat = new HeatMaps(props.setup.colours);
+    this.map = new LatentsMap(this);
+    this.table = new LatentsTable(this);
+    this.field = this.panel.find(".pl-search input");
+    this.searchTurn = 0;
+    this.searchWait = 0;
+    this.listen();
   }
-  try { takeFigures(await server.latents()); } catch {
-    root.dataset.state = "empty";
-    notice("The map could not be fetched. Reload the page to try again.", "problem");
-    return;
+
+  listen() {
+    this.map.showHand(this.map.hand);
+    this.map.plane.dataset.hand = this.map.hand;
+    this.field.placeholder = this.props.setup.by_meaning
+      ? "Search by name, number or meaning: tiger, striped, #1203 …"
+      : "Search by name or number: tiger, #1203 …";
+    this.field.addEventListener("input", () => this.searchText());
+    this.field.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowDown" && this.table.tableRows[0] && !this.table.tableRows[0].row.hidden) {
+        event.preventDefault();
+        this.table.tableRows[0].row.focus();
+      }
+      if (event.key === "Escape") {
+        this.field.value = "";
+        this.searchText();
+      }
+    });
+    this.panel.find(".pl-like-picture").addEventListener("click", () => this.searchLike(null));
+    this.panel.find(".pl-like-region").addEventListener("click", () => this.searchLike(bus.picture.patches()));
+    for (const box of Object.values(this.table.filters)) box.addEventListener("change", () => this.refresh());
+    this.panel.find(".pl-light").addEventListener("change", () => this.map.drawDots());
+    setText(
+      this.panel.find(".pl-keys"),
+      "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. / jumps to the search.",
+    );
+    bus.on("picture", () => this.refresh());
+    document.addEventListener("keydown", (event) => {
+      const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
+      if (
+        event.key !== "/" ||
+        typing ||
+        !this.panel.root.isConnected ||
+        this.panel.root.offsetParent === null ||
+        bus.card.isOpen()
+      )
+        return;
+      event.preventDefault();
+      this.field.focus();
+    });
+    new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) this.offerPicture();
+    }).observe(this.panel.root);
+    this.openLatents();
   }
-  root.dataset.state = "ready";
-  placeDots();
-  filterAll();
-  layColours();
-  const alive = all.n - all.dead.reduce((sum, flag) => sum + flag, 0);
-  plane.setAttribute("aria-label", alive.toLocaleString("en") + " living concepts by how often and how strongly they fire; the table beside it lists them");
-  fitPlane();
-  fillTable();
-  offerPicture();
-  followLatentsLink();
-  performance.mark("patchlens-map-ready");
-  drawWhileIdle(4);
-  bus.receive("latents", ({ concept }) => { field.value = "#" + concept; searchText(); });
+
+  writeLink() {
+    writeLatents({ text: this.field.value.trim(), by: this.table.list.by, down: this.table.list.down });
+  }
+
+  showFound(found, scores, how) {
+    Object.assign(this.table.list, {
+      found,
+      scores,
+      how,
+      shown: STEP,
+      shownFirst: found && found.length ? found[0] : -1,
+    });
+    if (found) this.table.list.by = "score";
+    else if (this.table.list.by === "score") Object.assign(this.table.list, { by: "frequency", down: true });
+    this.table.fillTable();
+    this.map.drawLit();
+  }
+
+  // Names answer at once, in the browser; meaning follows from the server and is merged behind them.
+  searchText() {
+    const text = this.field.value;
+    const turn = ++this.searchTurn;
+    clearTimeout(this.searchWait);
+    this.writeLink();
+    if (!text.trim()) {
+      this.showFound(null, null, "");
+      return;
+    }
+    const local = this.all.matches(text);
+    this.showFound(local, null, "by name");
+    if (!this.props.setup.by_meaning || /^#?\d+$/.test(text.trim())) return;
+    this.searchWait = setTimeout(async () => {
+      const answer = await this.askServer({ text });
+      if (turn !== this.searchTurn || !answer) return;
+      const scores = new Map(answer.found);
+      const names = new Set(local);
+      this.showFound(
+        [...local, ...answer.found.map(([latent]) => latent).filter((latent) => !names.has(latent))],
+        scores,
+        "by name, then by meaning",
+      );
+      this.panel.say(`${plural(this.table.list.order.length, "concept", "concepts")} found`);
+    }, 150);
+  }
+
+  async askServer(wanted) {
+    try {
+      const answer = await this.server.find(wanted);
+      if (answer.problem) {
+        this.panel.notice(answer.problem, "problem");
+        return null;
+      }
+      return answer;
+    } catch {
+      this.panel.notice("The search could not be answered. Try again.", "problem");
+      return null;
+    }
+  }
+
+  async searchLike(patches) {
+    const turn = ++this.searchTurn;
+    this.panel.notice([]);
+    this.field.value = "";
+    this.panel.root.dataset.state = "busy";
+    const answer = await this.askServer({ picture: bus.picture.request, patches });
+    this.panel.root.dataset.state = "ready";
+    if (turn !== this.searchTurn || !answer) return;
+    this.showFound(
+      answer.found.map(([latent]) => latent),
+      new Map(answer.found),
+      patches ? "like the chosen patches" : "like the picture",
+    );
+  }
+
+  offerPicture() {
+    const { picture } = bus;
+    const patches = picture ? picture.patches() : [];
+    this.panel.find(".pl-like-picture").hidden = !this.props.setup.by_picture;
+    this.panel.find(".pl-like-region").hidden = !this.props.setup.by_picture;
+    this.panel.find(".pl-like-picture").disabled = !picture || !picture.request;
+    this.panel.find(".pl-like-region").disabled = !picture || !picture.request || !patches.length;
+  }
+
+  layColours() {
+    const choice = this.panel.find(".pl-colour-by");
+    const offers = [
+      ["", "one colour"],
+      ["entropy", "label spread"],
+      ["monosemanticity", "same look (monosemanticity)"],
+      ["confidence", "fit of the name"],
+      ["steerability", "steerability"],
+    ];
+    for (const [key, word] of offers)
+      if (!key || this.all.figures[key]) {
+        const one = make("option", "", word);
+        one.value = key;
+        choice.append(one);
+      }
+    choice.value = this.map.atlas.colour = this.all.figures.entropy ? "entropy" : "";
+    choice.addEventListener("change", () => {
+      this.map.atlas.colour = choice.value;
+      this.map.drawDots();
+      this.layLegend();
+    });
+    this.layLegend();
+  }
+
+  layLegend() {
+    const figure = this.all.figures[this.map.atlas.colour];
+    this.panel.find(".pl-legend").hidden = !figure;
+    if (!figure) return;
+    this.heat.drawRamp(this.panel.find(".pl-ramp"));
+    setText(this.panel.find(".pl-legend-low"), figureText(this.map.atlas.colour, figure.low));
+    setText(this.panel.find(".pl-legend-high"), figureText(this.map.atlas.colour, figure.high));
+  }
+
+  refresh() {
+    if (!this.all.n) return;
+    this.offerPicture();
+    this.table.filterAll();
+    this.table.fillTable();
+    this.map.drawDots();
+  }
+
+  // What the link does not know of these figures is left out.
+  followLink() {
+    const { text, by, down } = readLatents();
+    if (by === "name" || (this.all.figures[by] && COLUMNS.some(([key]) => key === by)))
+      Object.assign(this.table.list, { by, down });
+    this.field.value = text;
+    if (text) this.searchText();
+  }
+
+  // A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
+  drawWhileIdle(rounds) {
+    const idle = window.requestIdleCallback || ((act) => setTimeout(act, 50));
+    if (rounds)
+      idle(() => {
+        this.map.drawDots();
+        this.drawWhileIdle(rounds - 1);
+      });
+  }
+
+  async openLatents() {
+    if (!this.props.setup.has_index) {
+      this.panel.root.dataset.state = "empty";
+      this.panel.notice(
+        "This SAE has no concept index yet, so there is no map. Build one: python training/index.py --sae DIR --data DIR",
+      );
+      this.panel.find(".pl-main").hidden = true;
+      this.panel.find(".pl-find").hidden = true;
+      return;
+    }
+    try {
+      this.all.take(await this.server.latents());
+    } catch {
+      this.panel.root.dataset.state = "empty";
+      this.panel.notice("The map could not be fetched. Reload the page to try again.", "problem");
+      return;
+    }
+    this.panel.root.dataset.state = "ready";
+    this.map.placeDots();
+    this.table.filterAll();
+    this.layColours();
+    const alive = this.all.n - this.all.dead.reduce((sum, flag) => sum + flag, 0);
+    this.map.plane.setAttribute(
+      "aria-label",
+      `${alive.toLocaleString("en")} living concepts by how often and how strongly they fire; the table beside it lists them`,
+    );
+    this.map.fitPlane();
+    this.table.fillTable();
+    this.offerPicture();
+    this.followLink();
+    performance.mark("patchlens-map-ready");
+    this.drawWhileIdle(4);
+    bus.receive("latents", ({ concept }) => {
+      this.field.value = `#${concept}`;
+      this.searchText();
+    });
+  }
 }
 
-showHand(hand);
-plane.dataset.hand = hand;
-field.placeholder = props.setup.by_meaning ? "Search by name, number or meaning: tiger, striped, #1203 …" : "Search by name or number: tiger, #1203 …";
-field.addEventListener("input", searchText);
-field.addEventListener("keydown", (event) => {
-  if (event.key === "ArrowDown" && tableRows[0] && !tableRows[0].row.hidden) { event.preventDefault(); tableRows[0].row.focus(); }
-  if (event.key === "Escape") { field.value = ""; searchText(); }
-});
-find(".pl-like-picture").addEventListener("click", () => searchLike(null));
-find(".pl-like-region").addEventListener("click", () => searchLike(bus.picture.patches()));
-for (const box of Object.values(filters)) box.addEventListener("change", refresh);
-find(".pl-light").addEventListener("change", drawDots);
-find(".pl-notice-close").addEventListener("click", () => notice([]));
-setText(find(".pl-keys"), "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. / jumps to the search.");
-bus.on("picture", refresh);
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
-  if (event.key !== "/" || typing || !root.isConnected || root.offsetParent === null || bus.card.isOpen()) return;
-  event.preventDefault();
-  field.focus();
-});
-new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) offerPicture(); }).observe(root);
-openLatents();
+export function start(component) {
+  new LatentsTab(component);
+}

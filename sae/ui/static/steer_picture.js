@@ -1,16 +1,29 @@
 // The experiment as a PNG that carries its recipe, and back. Knows the PNG format's chunks.
 
 const RECIPE = "patchlens";
-const crcTable = Uint32Array.from({ length: 256 }, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ n >>> 1 : n >>> 1; return n >>> 0; });
+
+const PAPER = "#f6f6f3";
+
+const INK = "#1c1f26";
+
+const SOFT = "#5b616e";
+
+const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n >>> 0;
+});
+
 function crc32(bytes) {
   let crc = 0xffffffff;
-  for (const byte of bytes) crc = crcTable[(crc ^ byte) & 255] ^ crc >>> 8;
+  for (const byte of bytes) crc = crcTable[(crc ^ byte) & 255] ^ (crc >>> 8);
   return (crc ^ 0xffffffff) >>> 0;
 }
 
 // A copy of a PNG with an uncompressed iTXt chunk behind its header.
 function withRecipe(png, text) {
-  const body = new TextEncoder().encode("iTXt" + RECIPE + "\0\0\0\0\0" + text), chunk = new Uint8Array(body.length + 8), view = new DataView(chunk.buffer);
+  const body = new TextEncoder().encode(`iTXt${RECIPE}\0\0\0\0\0${text}`);
+  const chunk = new Uint8Array(body.length + 8);
+  const view = new DataView(chunk.buffer);
   view.setUint32(0, body.length - 4);
   chunk.set(body, 4);
   view.setUint32(body.length + 4, crc32(body));
@@ -21,15 +34,16 @@ function withRecipe(png, text) {
   return out;
 }
 
-function recipeIn(png) {
+export function recipeIn(png) {
   const view = new DataView(png.buffer, png.byteOffset, png.length);
   if (png.length < 45 || view.getUint32(0) !== 0x89504e47) return null;
   for (let at = 8; at + 12 <= png.length;) {
-    const size = view.getUint32(at), kind = String.fromCharCode(...png.subarray(at + 4, at + 8));
+    const size = view.getUint32(at);
+    const kind = String.fromCharCode(...png.subarray(at + 4, at + 8));
     if (at + 12 + size > png.length) return null;
     if (kind === "iTXt" && size < 20000) {
       const text = new TextDecoder().decode(png.subarray(at + 8, at + 8 + size));
-      if (text.startsWith(RECIPE + "\0")) return text.slice(RECIPE.length + 5);
+      if (text.startsWith(`${RECIPE}\0`)) return text.slice(RECIPE.length + 5);
     }
     at += 12 + size;
   }
@@ -39,29 +53,41 @@ function recipeIn(png) {
 function wrapText(context, text, left, top, width, lineHeight) {
   let line = "";
   for (const word of text.split(" ")) {
-    if (line && context.measureText(line + " " + word).width > width) { context.fillText(line, left, top); top += lineHeight; line = word; } else line = line ? line + " " + word : word;
+    if (line && context.measureText(`${line} ${word}`).width > width) {
+      context.fillText(line, left, top);
+      top += lineHeight;
+      line = word;
+    } else line = line ? `${line} ${word}` : word;
   }
   context.fillText(line, left, top);
   return top + lineHeight;
 }
 
-async function experimentPng(recipe) {
-  const canvas = document.createElement("canvas"), context = canvas.getContext("2d"), photo = find(".pl-subject-photo");
-  canvas.width = 1200; canvas.height = 630;
-  context.fillStyle = "#f6f6f3"; context.fillRect(0, 0, 1200, 630);
-  const side = 360, scale = Math.min(side / photo.naturalWidth, side / photo.naturalHeight);
+// A picture of 1200 × 630 for sharing: the photo, what was turned, and the texts.
+export async function experimentPng(recipe, { photo, prompt, edits, texts }) {
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d");
+  canvas.width = 1200;
+  canvas.height = 630;
+  context.fillStyle = PAPER;
+  context.fillRect(0, 0, 1200, 630);
+  const side = 360;
+  const scale = Math.min(side / photo.naturalWidth, side / photo.naturalHeight);
   context.imageSmoothingEnabled = photo.naturalWidth > 200;
   context.drawImage(photo, 40, 90, photo.naturalWidth * scale, photo.naturalHeight * scale);
-  context.fillStyle = "#1c1f26";
-  context.font = "600 30px system-ui, sans-serif"; context.fillText("PatchLens: " + rackState.prompt.slice(0, 50), 40, 56);
+  context.fillStyle = INK;
+  context.font = "600 30px system-ui, sans-serif";
+  context.fillText(`PatchLens: ${prompt.slice(0, 50)}`, 40, 56);
   context.font = "20px system-ui, sans-serif";
-  let y = 490;
-  for (const row of rackState.rows.filter((one) => one.on).slice(0, 4)) { context.fillText(nameOfConcept(row.latent) + " #" + row.latent + "  " + doseText(row.strength) + " max", 40, y); y += 30; }
-  y = 112;
-  for (const [title, text] of [["As it is", shown.original], ["Steered", shown.steered], ["Control", shown.control]]) {
+  edits.slice(0, 4).forEach((line, i) => context.fillText(line, 40, 490 + 30 * i));
+  let y = 112;
+  for (const [title, text] of texts) {
     if (!text) continue;
-    context.font = "600 20px system-ui, sans-serif"; context.fillStyle = "#5b616e"; context.fillText(title, 450, y);
-    context.font = "24px system-ui, sans-serif"; context.fillStyle = "#1c1f26";
+    context.font = "600 20px system-ui, sans-serif";
+    context.fillStyle = SOFT;
+    context.fillText(title, 450, y);
+    context.font = "24px system-ui, sans-serif";
+    context.fillStyle = INK;
     y = wrapText(context, text.slice(0, 400), 450, y + 34, 700, 32) + 26;
   }
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));

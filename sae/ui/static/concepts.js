@@ -1,0 +1,337 @@
+// The view: one state, what it means for list and map, and what arrives from the server.
+
+import { bus } from "./bus.js";
+import { explained, mapOf, rankPatches, readCode } from "./code.js";
+import { Composer } from "./concepts_compose.js";
+import { ConceptList } from "./concepts_list.js";
+import { Sources } from "./concepts_sources.js";
+import { Stage } from "./concepts_stage.js";
+import { amountText, make, Panel, plural, setText, shareText, switchGroup } from "./dom.js";
+import { HeatMaps } from "./heat.js";
+import { copyLink, namesView, writeConcepts } from "./links.js";
+
+// What is on screen, in one place. `code` and `value` are replaced whole with every new picture.
+function newState(setup) {
+  return {
+    value: null,
+    code: null,
+    patches: new Set(),
+    hover: -1,
+    dragged: null,
+    concept: null,
+    preview: -1,
+    rank: setup.rank,
+    scale: "dataset",
+    opacity: 0.8,
+    showAll: false,
+    showDense: false,
+    ranked: { slots: [], amounts: {} },
+  };
+}
+
+export class ConceptsTab {
+  constructor(component) {
+    const { element, props, server, trigger, upload } = component;
+    Object.assign(this, { props, server, trigger, upload });
+    this.panel = new Panel(element);
+    this.heat = new HeatMaps(props.setup.colours);
+    this.state = newState(props.setup);
+    this.list = new ConceptList(this);
+    this.stage = new Stage(this);
+    this.sources = new Sources(this);
+    this.composer = new Composer(this);
+    this.keepConcept = false;
+    this.pointing = !window.matchMedia("(hover: none)").matches;
+    this.tipLines = [0, 1, 2].map(() => {
+      const line = make("span", "pl-tip-line");
+      const name = make("span", "");
+      const amount = make("b", "");
+      line.append(name, amount);
+      this.stage.tip.append(line);
+      return { line, name, amount };
+    });
+    this.askedPatches = null; // the patches to choose in the picture that another tab asked for
+    this.showRank = switchGroup(this.panel.find(".pl-rank"), (value) => {
+      this.state.rank = value;
+      this.render();
+    });
+    this.showScale = switchGroup(this.panel.find(".pl-scale"), (value) => {
+      this.state.scale = value;
+      this.render();
+    });
+    this.listen();
+  }
+
+  listen() {
+    this.panel.find(".pl-opacity input").addEventListener("input", (event) => {
+      this.state.opacity = event.target.value / 100;
+      this.stage.renderMap();
+    });
+    this.panel.find(".pl-clear").addEventListener("click", () => this.clearView());
+    this.panel.find(".pl-copy").addEventListener("click", (event) => {
+      copyLink(this.panel, event.currentTarget);
+      if (!this.state.value.source.link)
+        this.panel.notice(
+          "The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.",
+        );
+    });
+    this.panel.find(".pl-more").addEventListener("click", () => {
+      this.state.showAll = !this.state.showAll;
+      this.list.renderList();
+    });
+    this.panel.find(".pl-dense").addEventListener("click", () => {
+      this.state.showDense = !this.state.showDense;
+      this.list.renderList();
+    });
+    document.addEventListener("keydown", (event) => {
+      if (
+        !this.panel.isVisible() ||
+        bus.card.isOpen() ||
+        event.defaultPrevented ||
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey
+      )
+        return;
+      const typing =
+        event.target.closest && event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
+      if (typing || !this.state.code) return;
+      if (event.key === "Escape") this.clearView();
+      if (event.key === "[" || event.key === "]") this.stepConcept(event.key === "]" ? 1 : -1);
+    });
+    bus.receive("lens", ({ kind, data, patches }) => {
+      this.keepConcept = false;
+      this.askedPatches = patches || null;
+      this.sources.ask(kind, data, "Opening the picture");
+    });
+    bus.receive("concepts", ({ concept }) => {
+      this.state.concept = concept;
+      this.render();
+    });
+    setText(
+      this.panel.find(".pl-keys"),
+      "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. Drag to choose a region, Shift-drag to take away.",
+    );
+    this.heat.drawRamp(this.panel.find(".pl-ramp"));
+    this.list.listNode.classList.toggle("pl-bare", !this.props.setup.has_index);
+    this.sources.layExamples();
+    // A link that names a view is answered by the server's load event; until then nothing is drawn.
+    if (!namesView) this.receive(this.props.value);
+    else
+      setTimeout(() => {
+        if (!this.state.code) this.receive(this.props.value);
+      }, 5000);
+  }
+
+  placesInView() {
+    if (this.state.dragged) return this.state.dragged.size ? [...this.state.dragged] : null;
+    if (this.state.patches.size) return [...this.state.patches];
+    return this.state.hover >= 0 ? [this.state.hover] : null;
+  }
+
+  patchesInView() {
+    if (this.state.dragged) return [...this.state.dragged];
+    const places = [...this.state.patches];
+    if (this.state.hover >= 0 && !this.state.patches.has(this.state.hover)) places.push(this.state.hover);
+    return places;
+  }
+
+  slotInView() {
+    if (this.state.preview >= 0) return this.state.preview;
+    return this.state.concept === null ? undefined : this.state.code.slotOf.get(this.state.concept);
+  }
+
+  previewConcept(slot) {
+    if (!this.state.code) return;
+    this.state.preview = slot;
+    bus.card.prefetch(slot >= 0 ? this.state.code.ids[slot] : null);
+    this.stage.renderMap();
+    this.renderSentence();
+  }
+
+  lockConcept(latent) {
+    this.state.concept = this.state.concept === latent ? null : latent;
+    this.render();
+    this.panel.say(
+      this.state.concept === null ? "No concept chosen" : `Showing where ${this.list.nameOfLatent(latent)} fires`,
+    );
+  }
+
+  renderHover() {
+    this.stage.renderMap();
+    this.renderTip();
+    if (!this.state.patches.size || this.state.dragged) {
+      this.state.showAll = false;
+      this.list.renderList();
+      this.renderSentence();
+    }
+  }
+
+  renderTip() {
+    const { code, hover } = this.state;
+    if (hover < 0) {
+      this.stage.tip.hidden = true;
+      return;
+    }
+    const { slots, amounts } = rankPatches(code, [hover], "max");
+    const shown = slots.filter((slot) => !code.dense.has(slot)).slice(0, 3);
+    this.tipLines.forEach(({ line, name, amount }, i) => {
+      line.hidden = i >= shown.length;
+      if (line.hidden) return;
+      setText(name, this.list.nameOf(shown[i]));
+      setText(amount, amountText(amounts[shown[i]]));
+    });
+    this.stage.tip.hidden = shown.length === 0;
+    const [l, t, r, b] = this.state.value.box;
+    const row = Math.floor(hover / code.columns);
+    const column = hover % code.columns;
+    const y = t + ((row + 0.5) / code.rows) * (b - t);
+    const x = l + ((column + 0.5) / code.columns) * (r - l);
+    this.stage.tip.style.left = `${Math.min(86, Math.max(14, 100 * x))}%`;
+    this.stage.tip.style.top = `${100 * y}%`;
+    this.stage.tip.classList.toggle("pl-below", y < 0.3);
+  }
+
+  patchSentence(patch) {
+    const { slots, amounts } = rankPatches(this.state.code, [patch], "max");
+    const top = slots.filter((slot) => !this.state.code.dense.has(slot)).slice(0, 3);
+    const words = top.map((slot) => `${this.list.nameOf(slot)} ${amountText(amounts[slot])}`).join(", ");
+    return `${this.list.patchWords(patch)}: ${words || "no concept"}`;
+  }
+
+  placeSentence() {
+    const places = this.placesInView();
+    if (!places) return "Whole picture";
+    return places.length === 1 ? this.patchSentence(places[0]) : `${plural(places.length, "patch", "patches")} chosen`;
+  }
+
+  renderSentence() {
+    const { code } = this.state;
+    const places = this.placesInView();
+    const share = explained(code, places || Array.from({ length: code.patches }, (_, i) => i));
+    const what = !places ? "this picture" : places.length === 1 ? "this patch" : "these patches";
+    setText(this.panel.find(".pl-share-text"), `Concepts explain ${shareText(share)} of ${what}`);
+    this.panel.find(".pl-meter i").style.transform = `scaleX(${share.toFixed(3)})`;
+    const slot = this.slotInView();
+    let sentence = this.pointing
+      ? "Point at a patch, or at a concept in the list. A click keeps it."
+      : "Tap a patch, or a concept in the list.";
+    if (this.state.concept !== null && slot === undefined)
+      sentence = `${this.list.nameOfLatent(this.state.concept)} does not fire in this picture.`;
+    else if (slot !== undefined) {
+      const map = mapOf(code, slot);
+      const n = map.reduce((count, amount) => count + (amount > 0), 0);
+      sentence = n
+        ? `${this.list.nameOf(slot)} fires in ${n} of ${code.patches} patches.`
+        : `${this.list.nameOf(slot)} fires in the summary token only.`;
+    }
+    setText(this.panel.find(".pl-sentence"), sentence);
+  }
+
+  renderTools() {
+    this.showRank(this.state.rank);
+    this.showScale(this.state.code.datasetMax ? this.state.scale : "image");
+    this.panel.find(".pl-scale [data-value=dataset]").disabled = !this.state.code.datasetMax;
+    this.panel.find(".pl-clear").disabled = !this.state.patches.size && this.state.concept === null;
+  }
+
+  render() {
+    if (!this.state.code) return;
+    this.stage.renderMap();
+    this.renderTip();
+    this.list.renderList();
+    this.renderSentence();
+    this.renderTools();
+    this.stage.cells.forEach((cell, patch) =>
+      cell.setAttribute("aria-selected", String(this.state.patches.has(patch))),
+    );
+    if (this.state.patches.size && this.props.setup.has_index)
+      bus.askIcons(
+        this.server,
+        this.list.rows.filter((row) => !row.item.hidden).map((row) => this.state.code.ids[row.slot]),
+      );
+    writeConcepts({ image: this.state.value.source.link, ...this.state }, this.props.setup);
+  }
+
+  clearView() {
+    this.state.patches = new Set();
+    this.state.concept = null;
+    this.state.hover = -1;
+    this.state.showAll = false;
+    this.render();
+    this.panel.say("Whole picture, no concept chosen");
+  }
+
+  // What other tabs may know of the picture in view.
+  sharedPicture() {
+    const { code, value } = this.state;
+    return {
+      code,
+      value,
+      source: value.source,
+      request: this.sources.requestFor(value),
+      patches: () => [...this.state.patches],
+      name: (latent) => this.list.conceptName(code.slotOf.get(latent)),
+      maximum: (latent) => {
+        const slot = code.slotOf.get(latent);
+        return slot === undefined ? 0 : code.max[slot];
+      },
+    };
+  }
+
+  // Take what the server sent: a picture, or one sentence about what went wrong.
+  receive(value) {
+    if (!value || value.ticket < this.sources.ticketOf.last) return;
+    if (value.problem) {
+      this.sources.failed(value.ticket, value.problem);
+      return;
+    }
+    this.sources.ticketOf.last = Math.max(this.sources.ticketOf.last, value.ticket);
+    clearTimeout(this.sources.waitTimer);
+    const before = { concept: this.state.concept, patches: this.state.patches };
+    this.state.value = value;
+    this.state.code = readCode(value);
+    const view = value.view;
+    const known = (patch) => patch < this.state.code.patches;
+    this.state.patches = new Set(
+      (this.keepConcept ? [...before.patches] : this.askedPatches || view.patches).filter(known),
+    );
+    this.askedPatches = null;
+    this.state.concept = this.keepConcept ? before.concept : view.concept;
+    if (value.ticket === 0)
+      Object.assign(this.state, { rank: view.rank || this.state.rank, scale: view.scale || this.state.scale });
+    if (this.state.rank === "cls" && !this.state.code.hasSummary) this.state.rank = "max";
+    Object.assign(this.state, { hover: -1, preview: -1, dragged: null, showAll: false });
+    const photo = this.panel.find(".pl-photo");
+    photo.src = value.picture.src;
+    photo.alt = value.picture.alt;
+    this.panel.root.dataset.state = "ready";
+    if (!performance.getEntriesByName("patchlens-usable").length) performance.mark("patchlens-usable");
+    bus.picture = this.sharedPicture();
+    this.stage.layStage();
+    this.stage.forgetArea();
+    this.stage.fitCanvas();
+    this.sources.markSource();
+    this.render();
+    if (value.notes && value.notes.length) this.panel.notice(value.notes, "info");
+    if (Number.isInteger(view.card)) bus.card.open(view.card, this.list.rows[0] && this.list.rows[0].main);
+    bus.emit("picture");
+    const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
+    idle(() => this.list.fetchIcons());
+  }
+
+  stepConcept(step) {
+    const { slots } = this.state.ranked;
+    const at = slots.findIndex((slot) => this.state.code.ids[slot] === this.state.concept);
+    const next = slots[at < 0 ? (step > 0 ? 0 : slots.length - 1) : Math.min(slots.length - 1, Math.max(0, at + step))];
+    if (next === undefined) return;
+    this.state.concept = this.state.code.ids[next];
+    this.render();
+    this.panel.say(`Showing where ${this.list.nameOf(next)} fires`);
+  }
+}
+
+export function start(component) {
+  const tab = new ConceptsTab(component);
+  return () => tab.receive(component.props.value);
+}

@@ -1,0 +1,199 @@
+// The list of concepts: for the whole picture, a patch or a region. Rows are made once and refilled.
+
+import { bus } from "./bus.js";
+import { rankPatches, rankPicture } from "./code.js";
+import { amountText, make, makeButton, plural, setText } from "./dom.js";
+
+const SHOWN = 14;
+
+export class ConceptList {
+  constructor(tab) {
+    this.tab = tab;
+    this.panel = tab.panel;
+    this.state = tab.state;
+    this.rows = [];
+    this.listNode = this.panel.find(".pl-list");
+    this.listen();
+  }
+
+  listen() {
+    bus.on("icons", () => {
+      if (this.state.code) this.renderList();
+    });
+  }
+
+  conceptName(slot) {
+    return (slot !== undefined && this.state.code.names[slot]) || "";
+  }
+
+  nameOf(slot) {
+    return this.conceptName(slot) || `Concept ${this.state.code.ids[slot]}`;
+  }
+
+  nameOfLatent(latent) {
+    const slot = this.state.code.slotOf.get(latent);
+    return slot === undefined ? `Concept ${latent}` : this.nameOf(slot);
+  }
+
+  makeRow() {
+    const item = make("li", "pl-row");
+    const main = makeButton("pl-concept");
+    const icon = make("img", "pl-icon");
+    const tiny = make("canvas", "pl-tiny");
+    const words = make("span", "pl-words");
+    const name = make("span", "pl-name");
+    const number = make("span", "pl-number");
+    const bar = make("span", "pl-bar");
+    const fill = make("i");
+    const amount = make("span", "pl-amount");
+    icon.alt = "";
+    icon.draggable = false;
+    bar.append(fill);
+    const head = make("span", "pl-words-head");
+    head.append(name, number, amount);
+    words.append(head, bar);
+    main.append(icon, words, tiny);
+    const open = makeButton("pl-open");
+    open.innerHTML = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M9 5l7 7-7 7"/></svg>';
+    item.append(main, open);
+    const row = { item, main, open, icon, tiny, name, number, fill, amount, slot: -1, picture: null };
+    main.addEventListener("click", () => this.tab.lockConcept(this.state.code.ids[row.slot]));
+    open.addEventListener("click", () => bus.card.open(this.state.code.ids[row.slot], open));
+    item.addEventListener("pointerenter", (event) => {
+      if (event.pointerType !== "touch") this.tab.previewConcept(row.slot);
+    });
+    item.addEventListener("pointerleave", () => this.tab.previewConcept(-1));
+    main.addEventListener("focus", () => {
+      this.rove(row);
+      if (main.matches(":focus-visible")) this.tab.previewConcept(row.slot);
+    });
+    main.addEventListener("blur", () => this.tab.previewConcept(-1));
+    item.addEventListener("keydown", (event) => this.rowKey(event, row));
+    main.tabIndex = open.tabIndex = -1;
+    this.listNode.append(item);
+    this.rows.push(row);
+    return row;
+  }
+
+  rove(row) {
+    for (const one of this.rows) one.main.tabIndex = one.open.tabIndex = one === row ? 0 : -1;
+  }
+
+  rowKey(event, row) {
+    const at = this.rows.indexOf(row);
+    const used = this.rows.filter((one) => !one.item.hidden);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: used.length - 1 }[event.key];
+    if (to !== undefined && used[to]) {
+      event.preventDefault();
+      used[to].main.focus();
+    }
+    if (event.key === "ArrowRight" || event.key === "i") {
+      event.preventDefault();
+      bus.card.open(this.state.code.ids[row.slot], row.main);
+    }
+  }
+
+  fillRow(row, slot, amount, most) {
+    const { code } = this.state;
+    const id = code.ids[slot];
+    row.item.hidden = false;
+    if (row.slot !== slot || row.code !== code) {
+      row.slot = slot;
+      row.code = code;
+      const name = this.conceptName(slot);
+      setText(row.name, name || `Concept ${id}`);
+      row.item.classList.toggle("pl-unnamed", !name);
+      setText(row.number, name ? `#${id}` : "");
+      row.open.setAttribute("aria-label", `Open the card of ${this.nameOf(slot)}`);
+      this.tab.heat.drawTiny(row.tiny, slot, code);
+    }
+    const picture = bus.icons.get(id) || "";
+    if (row.picture !== picture) {
+      row.picture = picture;
+      row.icon.classList.toggle("pl-has", Boolean(picture));
+      if (picture) row.icon.src = picture;
+      else row.icon.removeAttribute("src");
+    }
+    row.item.classList.toggle("pl-always", code.dense.has(slot));
+    setText(row.amount, amountText(amount));
+    row.fill.style.transform = `scaleX(${(most > 0 ? amount / most : 0).toFixed(4)})`;
+    const locked = this.state.concept === id;
+    if (row.locked === locked) return;
+    row.locked = locked;
+    row.item.classList.toggle("pl-locked", locked);
+    row.main.setAttribute("aria-pressed", String(locked));
+  }
+
+  // Fill the list for the places in view; the always-on concepts are folded with their count.
+  renderList() {
+    const { code } = this.state;
+    const places = this.tab.placesInView();
+    const ranked = places ? rankPatches(code, places, this.state.rank) : rankPicture(code, this.state.rank);
+    const plain = ranked.slots.filter((slot) => !code.dense.has(slot));
+    const always = ranked.slots.length - plain.length;
+    const slots = this.state.showDense ? ranked.slots : plain;
+    const shown = Math.min(slots.length, this.state.showAll ? slots.length : SHOWN);
+    const most = slots.length ? ranked.amounts[slots[0]] : 0;
+    for (let i = 0; i < shown; i++)
+      this.fillRow(this.rows[i] || this.makeRow(), slots[i], ranked.amounts[slots[i]], most);
+    for (let i = shown; i < this.rows.length; i++) this.rows[i].item.hidden = true;
+    if (shown && !this.rows.slice(0, shown).some((row) => row.main.tabIndex === 0)) this.rove(this.rows[0]);
+    this.renderListFoot(slots.length - shown, always, shown);
+    this.renderListHead(places, slots);
+    this.state.ranked = { slots, amounts: ranked.amounts };
+  }
+
+  renderListFoot(more, always, shown) {
+    const moreButton = this.panel.find(".pl-more");
+    const denseButton = this.panel.find(".pl-dense");
+    const empty = this.panel.find(".pl-empty");
+    moreButton.hidden = more <= 0 && !(this.state.showAll && shown > SHOWN);
+    setText(moreButton, more > 0 ? `Show ${more} more` : "Show fewer");
+    denseButton.hidden = always === 0;
+    denseButton.setAttribute("aria-expanded", String(this.state.showDense));
+    setText(
+      denseButton,
+      plural(always, "always-on concept", "always-on concepts") +
+        (this.state.showDense ? " shown · hide" : " hidden · show"),
+    );
+    empty.hidden = shown > 0;
+    setText(
+      empty,
+      shown > 0 ? "" : always > 0 ? "Only always-on concepts fire here." : "No concept fires here. Try another patch.",
+    );
+  }
+
+  renderListHead(places, slots) {
+    const { code } = this.state;
+    setText(
+      this.panel.find(".pl-title"),
+      !places ? "Whole picture" : places.length === 1 ? "One patch" : plural(places.length, "patch", "patches"),
+    );
+    const where = !places ? "" : places.length === 1 ? `${this.patchWords(places[0])} · ` : "";
+    const kind =
+      !places && this.state.rank === "cls"
+        ? "concepts in the summary token"
+        : slots.length === 1
+          ? "concept"
+          : "concepts";
+    const cut = places && places.length === 1 && slots.length === this.tab.props.setup.per_place;
+    setText(this.panel.find(".pl-subtitle"), `${where + (cut ? "the strongest " : "") + slots.length} ${kind}`);
+    this.panel.find(".pl-rank [data-value=cls]").hidden = !code.hasSummary || Boolean(places);
+    this.panel.find(".pl-rank").classList.toggle("pl-off", Boolean(places) && places.length === 1);
+  }
+
+  patchWords(patch) {
+    return `row ${Math.floor(patch / this.state.code.columns) + 1}, column ${(patch % this.state.code.columns) + 1}`;
+  }
+
+  // Pictures of the concepts that can come up while pointing: asked once, when the page is idle.
+  fetchIcons() {
+    const { code } = this.state;
+    const wanted = new Set();
+    for (const slot of rankPicture(code, "max").slots.slice(0, 40)) wanted.add(code.ids[slot]);
+    for (let patch = 0; patch < code.patches; patch++) {
+      for (const slot of rankPatches(code, [patch], "max").slots.slice(0, 6)) wanted.add(code.ids[slot]);
+    }
+    if (this.tab.props.setup.has_index) bus.askIcons(this.tab.server, [...wanted].slice(0, 256));
+  }
+}

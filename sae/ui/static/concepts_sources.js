@@ -1,0 +1,150 @@
+// Where pictures come from: examples, the composer, a file that is picked, dropped or pasted.
+
+import { make, makeButton } from "./dom.js";
+
+const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+
+export class Sources {
+  constructor(tab) {
+    this.tab = tab;
+    this.panel = tab.panel;
+    this.state = tab.state;
+    this.ticketOf = { last: 0 };
+    this.requests = new Map();
+    this.waitTimer = 0;
+    this.fileInput = this.panel.find(".pl-file");
+    this.dragDepth = 0;
+    this.listen();
+  }
+
+  listen() {
+    this.panel.find(".pl-own").addEventListener("click", () => this.fileInput.click());
+    this.fileInput.addEventListener("change", () => {
+      if (this.fileInput.files.length) this.takeFile(this.fileInput.files[0]);
+      this.fileInput.value = "";
+    });
+    document.addEventListener("dragenter", (event) => {
+      if (carriesFile(event) && this.panel.isVisible()) {
+        this.dragDepth++;
+        this.dragging(true);
+      }
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (carriesFile(event) && --this.dragDepth <= 0) {
+        this.dragDepth = 0;
+        this.dragging(false);
+      }
+    });
+    document.addEventListener("dragover", (event) => {
+      if (carriesFile(event) && this.panel.isVisible()) event.preventDefault();
+    });
+    document.addEventListener("drop", (event) => {
+      if (!carriesFile(event) || !this.panel.isVisible()) return;
+      event.preventDefault();
+      this.dragDepth = 0;
+      this.dragging(false);
+      if (event.dataTransfer.files.length) this.takeFile(event.dataTransfer.files[0]);
+    });
+    document.addEventListener("paste", (event) => {
+      if (!this.panel.isVisible() || (event.target.closest && event.target.closest("input, textarea, [contenteditable]")))
+        return;
+      const file = [...(event.clipboardData ? event.clipboardData.files : [])].find((one) =>
+        one.type.startsWith("image/"),
+      );
+      if (file) {
+        event.preventDefault();
+        this.takeFile(file);
+      }
+    });
+  }
+
+  // How to ask for the picture in view again.
+  requestFor(value) {
+    const { source } = value;
+    const known = this.requests.get(value.ticket);
+    this.requests.clear();
+    if (known) return known;
+    if (source.kind === "example") return { kind: "example", data: source.name };
+    return source.scene ? { kind: "scene", data: JSON.stringify(source.scene) } : null;
+  }
+
+  // Ask the server for a picture's code; only the newest answer is shown.
+  ask(kind, data, words) {
+    const ticket = ++this.ticketOf.last;
+    this.panel.root.dataset.state = "busy";
+    this.panel.say(words);
+    clearTimeout(this.waitTimer);
+    this.waitTimer = setTimeout(
+      () => this.failed(ticket, "The server has not answered for a minute. Try again, or reload the page."),
+      60000,
+    );
+    this.requests.set(ticket, { kind, data });
+    this.tab.trigger("open", { ticket, kind, data });
+  }
+
+  failed(ticket, sentence) {
+    if (ticket !== this.ticketOf.last) return;
+    clearTimeout(this.waitTimer);
+    this.panel.root.dataset.state = this.state.code ? "ready" : "empty";
+    this.panel.notice(sentence, "problem");
+    this.panel.say(sentence);
+  }
+
+  layExamples() {
+    const strip = this.panel.find(".pl-strip");
+    for (const example of this.tab.props.setup.examples) {
+      const button = makeButton("pl-source pl-example");
+      const art = make("img", "pl-source-art");
+      art.src = example.thumbnail;
+      art.alt = "";
+      button.dataset.name = example.name;
+      button.append(art, make("span", "pl-source-name", example.title));
+      button.addEventListener("click", () => {
+        this.tab.keepConcept = false;
+        this.panel.notice([]);
+        this.ask("example", example.name, `Opening ${example.title}`);
+      });
+      strip.append(button);
+    }
+  }
+
+  markSource() {
+    const { source } = this.state.value;
+    for (const button of this.panel.root.querySelectorAll(".pl-example")) {
+      const on = source.kind === "example" && button.dataset.name === source.name;
+      button.setAttribute("aria-pressed", String(on));
+      if (on && this.state.code) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    this.panel.find(".pl-own").classList.toggle("pl-on", source.kind === "upload");
+    this.panel.find(".pl-make").classList.toggle("pl-on", source.kind === "scene");
+  }
+
+  async takeFile(file) {
+    this.tab.keepConcept = false;
+    this.panel.notice([]);
+    if (file.size > this.tab.props.setup.max_upload_bytes) {
+      this.failed(
+        this.ticketOf.last,
+        `This file is larger than ${this.tab.props.setup.max_upload}. Make the picture smaller and try again.`,
+      );
+      return;
+    }
+    const ticket = ++this.ticketOf.last;
+    this.panel.root.dataset.state = "busy";
+    this.panel.say("Reading your picture");
+    try {
+      const sent = await this.tab.upload(file);
+      if (ticket === this.ticketOf.last)
+        this.ask("upload", { path: sent.path, name: file.name }, "Reading your picture");
+    } catch {
+      this.failed(
+        ticket,
+        `The picture could not be sent. It may be larger than ${this.tab.props.setup.max_upload}, or the connection broke; try again.`,
+      );
+    }
+  }
+
+  dragging(on) {
+    this.tab.stage.frame.classList.toggle("pl-dropping", on);
+  }
+}

@@ -1,0 +1,320 @@
+// The picture: map, crop frame, grid cells, pointer and keys.
+
+import { mapOf } from "./code.js";
+import { amountText, make, setText } from "./dom.js";
+
+function drawCrop(context, x, y, w, h, width, height) {
+  context.fillStyle = "rgba(16,18,24,.62)";
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.rect(x, y, w, h);
+  context.fill("evenodd");
+  context.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+  context.strokeStyle = "rgba(255,255,255,.9)";
+  context.lineWidth = 1.5 * devicePixelRatio;
+  context.strokeRect(x, y, w, h);
+  context.setLineDash([]);
+}
+
+export class Stage {
+  constructor(tab) {
+    this.tab = tab;
+    this.panel = tab.panel;
+    this.state = tab.state;
+    this.frame = this.panel.find(".pl-frame");
+    this.grid = this.panel.find(".pl-grid");
+    this.tip = this.panel.find(".pl-tip");
+    this.mapCanvas = this.panel.find(".pl-map");
+    this.markCanvas = this.panel.find(".pl-marks");
+    this.cells = [];
+    this.focusCell = 0;
+    this.drag = null;
+    this.canvasSize = [0, 0];
+    this.mapKey = "";
+    // Where the grid is on screen: measured again only after something can have moved it.
+    this.gridArea = null;
+    this.listen();
+  }
+
+  listen() {
+    new ResizeObserver(() => {
+      this.forgetArea();
+      this.fitCanvas();
+    }).observe(this.frame);
+    for (const kind of ["scroll", "resize"])
+      window.addEventListener(kind, () => this.forgetArea(), { capture: true, passive: true });
+    for (const kind of ["pointerenter", "pointerdown"])
+      this.grid.addEventListener(kind, () => this.forgetArea(), { capture: true });
+    this.grid.addEventListener("pointermove", (event) => {
+      if (!this.state.code) return;
+      const patch = this.patchAt(event);
+      if (this.drag && patch >= 0) {
+        this.dragTo(patch);
+        return;
+      }
+      if (event.pointerType === "touch" || patch === this.state.hover) return;
+      this.state.hover = patch;
+      this.tab.renderHover();
+    });
+    this.grid.addEventListener("pointerleave", () => {
+      if (this.state.hover >= 0 && !this.drag) {
+        this.state.hover = -1;
+        this.tab.renderHover();
+      }
+    });
+    this.grid.addEventListener("pointerdown", (event) => {
+      if (!this.state.code || event.button !== 0) return;
+      const patch = this.patchAt(event);
+      if (patch < 0) return;
+      this.drag = {
+        from: patch,
+        to: patch,
+        subtract: event.shiftKey,
+        add: event.ctrlKey || event.metaKey,
+        moved: false,
+      };
+      if (event.pointerType !== "touch") this.grid.setPointerCapture(event.pointerId);
+    });
+    this.grid.addEventListener("pointerup", () => {
+      const done = this.drag;
+      this.drag = null;
+      if (done) this.finishDrag(done);
+    });
+    this.grid.addEventListener("pointercancel", () => {
+      this.drag = null;
+      this.state.dragged = null;
+      this.tab.render();
+    });
+    this.grid.addEventListener("focusin", (event) => {
+      const patch = this.cells.indexOf(event.target);
+      if (patch < 0 || !this.state.code || !event.target.matches(":focus-visible")) return;
+      this.state.hover = patch;
+      this.tab.renderHover();
+      this.cells[patch].setAttribute("aria-label", this.tab.patchSentence(patch));
+    });
+    this.grid.addEventListener("focusout", () => {
+      this.state.hover = -1;
+      this.tab.renderHover();
+    });
+    this.grid.addEventListener("keydown", (event) => {
+      if (!this.state.code) return;
+      const { rows: nRows, columns } = this.state.code;
+      const row = Math.floor(this.focusCell / columns);
+      const column = this.focusCell % columns;
+      const to = {
+        ArrowLeft: [row, column - 1],
+        ArrowRight: [row, column + 1],
+        ArrowUp: [row - 1, column],
+        ArrowDown: [row + 1, column],
+        Home: [row, 0],
+        End: [row, columns - 1],
+        PageUp: [0, column],
+        PageDown: [nRows - 1, column],
+      }[event.key];
+      if (to) {
+        event.preventDefault();
+        if (to[0] < 0 || to[1] < 0 || to[0] >= nRows || to[1] >= columns) return;
+        this.moveFocus(to[0] * columns + to[1], true);
+      } else if (event.key === "Enter") {
+        event.preventDefault();
+        const only = this.state.patches.size === 1 && this.state.patches.has(this.focusCell);
+        this.state.patches = new Set(only ? [] : [this.focusCell]);
+        this.tab.render();
+        this.panel.say(only ? "Whole picture" : this.tab.placeSentence());
+      } else if (event.key === " ") {
+        event.preventDefault();
+        if (!this.state.patches.delete(this.focusCell)) this.state.patches.add(this.focusCell);
+        this.state.patches = new Set(this.state.patches);
+        this.tab.render();
+        this.panel.say(this.tab.placeSentence());
+      }
+    });
+  }
+
+  layStage() {
+    const {
+      picture,
+      box,
+      grid: [nRows, nColumns],
+    } = this.state.value;
+    this.frame.style.setProperty("--ratio", picture.width / picture.height);
+    const [left, top, right, bottom] = box.map((edge) => `${(100 * edge).toFixed(3)}%`);
+    this.grid.style.left = left;
+    this.grid.style.top = top;
+    this.grid.style.right = `calc(100% - ${right})`;
+    this.grid.style.bottom = `calc(100% - ${bottom})`;
+    this.frame.classList.toggle("pl-cropped", box[0] > 0.004 || box[1] > 0.004 || box[2] < 0.996 || box[3] < 0.996);
+    if (this.cells.length === nRows * nColumns && Number(this.grid.getAttribute("aria-colcount")) === nColumns) return;
+    this.grid.replaceChildren();
+    this.grid.setAttribute("aria-rowcount", nRows);
+    this.grid.setAttribute("aria-colcount", nColumns);
+    this.cells = [];
+    for (let row = 0; row < nRows; row++) {
+      const line = make("div", "pl-grid-row");
+      line.setAttribute("role", "row");
+      for (let column = 0; column < nColumns; column++) {
+        const cell = make("div", "pl-cell");
+        cell.setAttribute("role", "gridcell");
+        cell.setAttribute("aria-label", `row ${row + 1}, column ${column + 1}`);
+        cell.tabIndex = -1;
+        this.cells.push(cell);
+        line.append(cell);
+      }
+      this.grid.append(line);
+    }
+    this.focusCell = 0;
+    this.cells[0].tabIndex = 0;
+  }
+
+  fitCanvas() {
+    const width = Math.round(this.frame.clientWidth * devicePixelRatio);
+    const height = Math.round(this.frame.clientHeight * devicePixelRatio);
+    if (!width || (this.canvasSize[0] === width && this.canvasSize[1] === height)) return;
+    this.canvasSize = [width, height];
+    this.mapCanvas.width = this.markCanvas.width = width;
+    this.mapCanvas.height = this.markCanvas.height = height;
+    this.mapKey = "";
+    if (this.state.code) this.renderMap();
+  }
+
+  // Two canvases: the map with the part the model did not see, drawn only when it changes, and the
+  // outline of the patches in view.
+  renderMap() {
+    const { code, value } = this.state;
+    const [width, height] = this.canvasSize;
+    const [l, t, r, b] = value.box;
+    const x = l * width;
+    const y = t * height;
+    const w = (r - l) * width;
+    const h = (b - t) * height;
+    const slot = this.tab.slotInView();
+    const key = [code.turn, slot, this.state.scale, this.state.opacity, this.state.concept !== null].join();
+    if (key !== this.mapKey) {
+      this.mapKey = key;
+      const context = this.mapCanvas.getContext("2d");
+      context.clearRect(0, 0, width, height);
+      if (slot !== undefined || this.state.concept !== null) {
+        const map = mapOf(code, slot);
+        this.tab.heat.draw(context, map, code, this.scaleTop(slot, map), this.state.opacity, x, y, w, h);
+      }
+      if (this.frame.classList.contains("pl-cropped")) drawCrop(context, x, y, w, h, width, height);
+      this.renderLegend(slot);
+    }
+    const marks = this.markCanvas.getContext("2d");
+    const places = this.tab.patchesInView();
+    marks.clearRect(0, 0, width, height);
+    if (places.length) this.drawPatches(marks, places, x, y, w / code.columns, h / code.rows);
+  }
+
+  // One outline around a set of patches: only the edges between inside and outside.
+  drawPatches(context, places, x, y, w, h) {
+    const { code } = this.state;
+    const inside = new Set(places);
+    context.beginPath();
+    for (const place of places) {
+      const row = Math.floor(place / code.columns);
+      const column = place % code.columns;
+      const l = x + column * w;
+      const t = y + row * h;
+      if (row === 0 || !inside.has(place - code.columns)) {
+        context.moveTo(l, t);
+        context.lineTo(l + w, t);
+      }
+      if (row === code.rows - 1 || !inside.has(place + code.columns)) {
+        context.moveTo(l, t + h);
+        context.lineTo(l + w, t + h);
+      }
+      if (column === 0 || !inside.has(place - 1)) {
+        context.moveTo(l, t);
+        context.lineTo(l, t + h);
+      }
+      if (column === code.columns - 1 || !inside.has(place + 1)) {
+        context.moveTo(l + w, t);
+        context.lineTo(l + w, t + h);
+      }
+    }
+    context.lineCap = "square";
+    context.strokeStyle = "rgba(0,0,0,.75)";
+    context.lineWidth = 5 * devicePixelRatio;
+    context.stroke();
+    context.strokeStyle = "#fff";
+    context.lineWidth = 2.2 * devicePixelRatio;
+    context.stroke();
+  }
+
+  scaleTop(slot, map) {
+    const { code } = this.state;
+    if (slot === undefined) return 1;
+    if (this.state.scale === "dataset" && code.datasetMax && code.datasetMax[slot] > 0) return code.datasetMax[slot];
+    return map.reduce((most, amount) => Math.max(most, amount), 0) || 1;
+  }
+
+  renderLegend(slot) {
+    const legend = this.panel.find(".pl-legend");
+    const known = slot !== undefined;
+    legend.classList.toggle("pl-off", !known);
+    setText(
+      this.panel.find(".pl-legend-high"),
+      known ? amountText(this.scaleTop(slot, mapOf(this.state.code, slot))) : "max",
+    );
+  }
+
+  forgetArea() {
+    this.gridArea = null;
+  }
+
+  patchAt(event) {
+    const area = this.gridArea || (this.gridArea = this.grid.getBoundingClientRect());
+    const { code } = this.state;
+    const column = Math.floor(((event.clientX - area.left) / area.width) * code.columns);
+    const row = Math.floor(((event.clientY - area.top) / area.height) * code.rows);
+    return row < 0 || column < 0 || row >= code.rows || column >= code.columns ? -1 : row * code.columns + column;
+  }
+
+  rectangle(from, to) {
+    const { columns } = this.state.code;
+    const patches = [];
+    const [r0, r1] = [Math.floor(from / columns), Math.floor(to / columns)].sort((a, b) => a - b);
+    const [c0, c1] = [from % columns, to % columns].sort((a, b) => a - b);
+    for (let row = r0; row <= r1; row++)
+      for (let column = c0; column <= c1; column++) patches.push(row * columns + column);
+    return patches;
+  }
+
+  dragTo(patch) {
+    if (patch === this.drag.to) return;
+    this.drag.to = patch;
+    this.drag.moved = true;
+    this.state.dragged = this.combine(this.rectangle(this.drag.from, this.drag.to), this.drag);
+    this.state.hover = -1;
+    this.tab.renderHover();
+  }
+
+  combine(patches, how) {
+    const result = new Set(how.subtract || how.add || how.moved ? this.state.patches : []);
+    for (const patch of patches) {
+      if (how.subtract) result.delete(patch);
+      else result.add(patch);
+    }
+    return result;
+  }
+
+  finishDrag(how) {
+    this.state.dragged = null;
+    this.state.hover = -1;
+    const only = this.state.patches.size === 1 && this.state.patches.has(how.from);
+    if (!how.moved && only && !how.subtract) this.state.patches = new Set();
+    else this.state.patches = this.combine(this.rectangle(how.from, how.to), how);
+    this.moveFocus(how.to, false);
+    this.tab.render();
+    this.panel.say(this.tab.placeSentence());
+  }
+
+  moveFocus(patch, really) {
+    this.cells[this.focusCell].tabIndex = -1;
+    this.focusCell = patch;
+    this.cells[patch].tabIndex = 0;
+    if (!really) return;
+    this.cells[patch].focus({ preventScroll: false });
+  }
+}

@@ -1,0 +1,225 @@
+// The table beside the map: what was searched for, fenced in or filtered, in the order one likes.
+
+import { bus } from "./bus.js";
+import { make, makeButton, plural, setText } from "./dom.js";
+import { COLUMNS, figureText } from "./latents_data.js";
+
+export const STEP = 40;
+
+export class LatentsTable {
+  constructor(tab) {
+    this.tab = tab;
+    this.panel = tab.panel;
+    this.all = tab.all;
+    this.list = {
+      kept: new Uint8Array(0),
+      fenced: null,
+      found: null,
+      scores: null,
+      order: [],
+      by: "frequency",
+      down: true,
+      shown: 40,
+      shownFirst: -1,
+    };
+    this.tableHead = this.panel.find(".pl-table thead tr");
+    this.tableBody = this.panel.find(".pl-table tbody");
+    this.filters = Object.fromEntries(
+      [...this.panel.root.querySelectorAll("[data-filter]")].map((box) => [box.dataset.filter, box]),
+    );
+    this.tableRows = [];
+    this.listen();
+  }
+
+  listen() {
+    bus.on("icons", () => this.showRowIcons());
+    this.panel.find(".pl-drop-lasso").addEventListener("click", () => this.dropFence());
+    this.panel.find(".pl-more").addEventListener("click", () => {
+      this.list.shown += 3 * STEP;
+      this.fillTable();
+    });
+  }
+
+  layHead() {
+    this.tableHead.replaceChildren();
+    for (const [key, word, help] of COLUMNS) {
+      if (key === "score" ? !this.list.scores : key !== "name" && !this.all.figures[key]) continue;
+      const cell = make("th");
+      const button = makeButton("pl-sort", word, () => this.sortBy(key));
+      cell.scope = "col";
+      cell.title = help;
+      cell.setAttribute("aria-sort", this.list.by === key ? (this.list.down ? "descending" : "ascending") : "none");
+      cell.append(button);
+      this.tableHead.append(cell);
+    }
+  }
+
+  sortBy(key) {
+    this.list.down = this.list.by === key ? !this.list.down : key !== "name" && key !== "entropy";
+    this.list.by = key;
+    this.fillTable();
+    this.tab.writeLink();
+  }
+
+  // Which concepts pass the filters, and of these which are listed.
+  filterAll() {
+    if (this.list.kept.length !== this.all.n) this.list.kept = new Uint8Array(this.all.n);
+    const here = this.filters.here.checked && bus.picture ? new Set(bus.picture.code.ids) : null;
+    for (let i = 0; i < this.all.n; i++) {
+      this.list.kept[i] = !(
+        (this.filters.named.checked && !this.all.names[i]) ||
+        (this.filters.alive.checked && this.all.dead[i]) ||
+        (this.filters.selective.checked && this.all.dense[i]) ||
+        (here && !here.has(i))
+      )
+        ? 1
+        : 0;
+    }
+  }
+
+  fillTable() {
+    const pool = this.list.found || (this.list.fenced ? [...this.list.fenced] : null);
+    let chosen = [];
+    if (pool)
+      chosen = pool.filter(
+        (latent) => this.list.kept[latent] && (!this.list.found || !this.list.fenced || this.list.fenced.has(latent)),
+      );
+    else for (let i = 0; i < this.all.n; i++) if (this.list.kept[i]) chosen.push(i);
+    if (this.list.by !== "score" || !this.list.found) this.sortLatents(chosen);
+    this.list.order = chosen;
+    this.layHead();
+    const n = Math.min(chosen.length, this.list.shown);
+    for (let i = 0; i < n; i++) this.fillTableRow(this.tableRows[i] || this.makeTableRow(), chosen[i]);
+    for (let i = n; i < this.tableRows.length; i++) this.tableRows[i].row.hidden = true;
+    const more = this.panel.find(".pl-more");
+    const empty = this.panel.find(".pl-empty");
+    more.hidden = chosen.length <= n;
+    setText(more, `Show more of ${chosen.length.toLocaleString("en")}`);
+    empty.hidden = n > 0;
+    setText(empty, n ? "" : "No concept fits. Take away a filter, or search for something else.");
+    this.sayWhat(chosen.length);
+    bus.askIcons(this.tab.server, chosen.slice(0, n));
+    this.showRowIcons();
+  }
+
+  sortLatents(chosen) {
+    const sign = this.list.down ? -1 : 1;
+    const by = this.list.by === "score" ? "frequency" : this.list.by;
+    if (by === "name")
+      chosen.sort(
+        (a, b) =>
+          sign * (this.all.names[a] === "") - sign * (this.all.names[b] === "") ||
+          sign * this.all.word(a).localeCompare(this.all.word(b)) ||
+          a - b,
+      );
+    else {
+      const values = this.all.figures[by].values;
+      const worst = this.list.down ? -Infinity : Infinity;
+      const key = (latent) => (Number.isFinite(values[latent]) ? values[latent] : worst);
+      chosen.sort((a, b) => sign * (key(a) - key(b)) || a - b);
+    }
+  }
+
+  sayWhat(count) {
+    const { found, fenced } = this.list;
+    setText(this.panel.find(".pl-title"), found ? "Found" : fenced ? "Inside the lasso" : "All concepts");
+    setText(
+      this.panel.find(".pl-subtitle"),
+      plural(count.toLocaleString("en"), "concept", "concepts").replace(/^1 concepts/, "1 concept") +
+        (found && this.list.how ? ` · ${this.list.how}` : ""),
+    );
+    const drop = this.panel.find(".pl-drop-lasso");
+    drop.hidden = !fenced;
+    setText(drop, fenced ? `Lasso: ${fenced.size.toLocaleString("en")} ×` : "");
+  }
+
+  makeTableRow() {
+    const row = make("tr", "pl-table-row");
+    const one = { row, latent: -1 };
+    row.tabIndex = 0;
+    row.addEventListener("click", () => bus.card.open(one.latent, row));
+    row.addEventListener("pointerenter", () => {
+      this.tab.map.atlas.hover = one.latent;
+      this.tab.map.drawLit();
+      bus.card.prefetch(one.latent);
+    });
+    row.addEventListener("pointerleave", () => {
+      this.tab.map.atlas.hover = -1;
+      this.tab.map.drawLit();
+      bus.card.prefetch(null);
+    });
+    row.addEventListener("focus", () => {
+      this.tab.map.atlas.hover = one.latent;
+      this.tab.map.drawLit();
+    });
+    row.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        bus.card.open(one.latent, row);
+      }
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      const next = step && this.tableRows[this.tableRows.indexOf(one) + step];
+      if (!step) return;
+      event.preventDefault();
+      if (next && !next.row.hidden) next.row.focus();
+      else if (step < 0) this.panel.find(".pl-search input").focus();
+    });
+    this.tableBody.append(row);
+    this.tableRows.push(one);
+    return one;
+  }
+
+  fillTableRow(one, latent) {
+    one.latent = latent;
+    const { row } = one;
+    const name = make("th", "pl-cell-name");
+    const icon = make("img", "pl-mini");
+    const words = make("span", this.all.names[latent] ? "" : "pl-soft", this.all.word(latent));
+    icon.alt = "";
+    name.scope = "row";
+    one.icon = icon;
+    name.append(icon, words);
+    if (this.all.names[latent]) name.append(make("small", "pl-number", `#${latent}`));
+    row.replaceChildren(name);
+    row.hidden = false;
+    for (const [key] of COLUMNS.slice(1)) {
+      if (key === "score" ? !this.list.scores : !this.all.figures[key]) continue;
+      const value = key === "score" ? this.list.scores.get(latent) : this.all.figure(key, latent);
+      row.append(
+        make("td", "", key === "score" ? (value === undefined ? "name" : value.toFixed(2)) : figureText(key, value)),
+      );
+    }
+  }
+
+  showRowIcons() {
+    for (const { row, icon, latent } of this.tableRows) {
+      const picture = bus.icons.get(latent);
+      if (!row.hidden && picture && icon.src !== picture) {
+        icon.src = picture;
+        icon.classList.add("pl-has");
+      }
+    }
+  }
+
+  takeFence() {
+    const inside = new Set();
+    if (this.tab.map.atlas.fence.length > 3)
+      for (let i = 0; i < this.all.n; i++) if (this.list.kept[i] && this.tab.map.insideFence(i)) inside.add(i);
+    if (!inside.size) {
+      this.dropFence();
+      return;
+    }
+    this.list.fenced = inside;
+    this.list.shown = STEP;
+    this.fillTable();
+    this.tab.map.drawLit();
+    this.panel.say(`${plural(inside.size, "concept", "concepts")} inside the lasso`);
+  }
+
+  dropFence() {
+    this.tab.map.atlas.fence = null;
+    this.list.fenced = null;
+    this.fillTable();
+    this.tab.map.drawLit();
+  }
+}
