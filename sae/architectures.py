@@ -19,6 +19,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from sae.errors import ConfigError
 from sae.sparse import SparseLatents, keep_above, largest_above, largest_k
 
 
@@ -164,9 +165,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture(name: str) -> Architecture:
-    """The row of that name; ValueError lists what there is."""
+    """The row of that name; ConfigError lists what there is."""
     if name not in ARCHITECTURES:
-        raise ValueError(f"architecture must be one of {tuple(ARCHITECTURES)}, got {name!r}.")
+        raise ConfigError(f"architecture must be one of {tuple(ARCHITECTURES)}, got {name!r}.")
     return ARCHITECTURES[name]
 
 
@@ -174,9 +175,9 @@ def register_architecture(row: Architecture) -> Architecture:
     """Add an architecture to the table, so that SAEs of it are made, saved and loaded like any other.
 
     Whoever loads such an SAE has to register it first. Its `activation` must give latents that are
-    not negative. ValueError if the name is taken.
+    not negative. ConfigError if the name is taken.
     """
     if row.name in ARCHITECTURES:
-        raise ValueError(f"there is an architecture {row.name!r} already; give another name.")
+        raise ConfigError(f"there is an architecture {row.name!r} already; give another name.")
     ARCHITECTURES[row.name] = row
     return row

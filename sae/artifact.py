@@ -25,15 +25,8 @@ from torch import Tensor
 
 from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig
-from sae.storage import (
-    ArtifactError,
-    is_a,
-    read_json,
-    replacing,
-    sha256,
-    typed_fields,
-    write_json,
-)
+from sae.errors import ArtifactError
+from sae.storage import is_a, read_json, replacing, sha256, typed_fields, write_json
 
 CONFIG, SAELENS_CONFIG, WEIGHTS = "config.json", "cfg.json", "sae_weights.safetensors"
 REQUIRED_FILES = (CONFIG, WEIGHTS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sae.architectures import architecture
+from sae.errors import ConfigError
 
 TokenPolicy = Literal["all", "patches", "cls"]
 Negative = Literal["zero", "keep", "rank"]
@@ -37,9 +38,9 @@ class BackboneRef:
 
     def __post_init__(self) -> None:
         if not self.id:
-            raise ValueError("backbone.id is empty; give a Hub id, a folder or 'bundled'.")
+            raise ConfigError("backbone.id is empty; give a Hub id, a folder or 'bundled'.")
         if self.tokens not in TOKEN_POLICIES:
-            raise ValueError(
+            raise ConfigError(
                 f"backbone.tokens must be one of {TOKEN_POLICIES}, got {self.tokens!r}."
             )
 
@@ -73,12 +74,12 @@ class SAEConfig:
     def __post_init__(self) -> None:
         architecture(self.architecture)
         if self.format != FORMAT:
-            raise ValueError(
+            raise ConfigError(
                 f"format is {self.format}, this version of PatchLens reads format {FORMAT}; "
                 "update PatchLens."
             )
         if self.d_in < 1 or self.d_sae < 1:
-            raise ValueError(f"d_in and d_sae must be positive, got {self.d_in} and {self.d_sae}.")
+            raise ConfigError(f"d_in and d_sae must be positive, got {self.d_in} and {self.d_sae}.")
         self._check_k()
         self._check_threshold()
         self._check_groups()
@@ -87,21 +88,23 @@ class SAEConfig:
     def _check_k(self) -> None:
         if architecture(self.architecture).k is None:
             if self.k is not None:
-                raise ValueError(f"k means nothing for {self.architecture}, got {self.k}; drop it.")
+                raise ConfigError(
+                    f"k means nothing for {self.architecture}, got {self.k}; drop it."
+                )
         elif self.k is None or not 1 <= self.k <= self.d_sae:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.architecture} needs 1 <= k <= d_sae={self.d_sae}, got k={self.k}."
             )
 
     def _check_threshold(self) -> None:
         if architecture(self.architecture).threshold != "scalar":
             if self.threshold is not None:
-                raise ValueError(
+                raise ConfigError(
                     f"a scalar threshold means nothing for {self.architecture}, "
                     f"got {self.threshold}; drop it."
                 )
         elif self.threshold is None or not math.isfinite(self.threshold):
-            raise ValueError(
+            raise ConfigError(
                 f"{self.architecture} needs a finite scalar threshold, got {self.threshold}."
             )
 
@@ -109,20 +112,20 @@ class SAEConfig:
         sizes = self.group_sizes
         if not architecture(self.architecture).groups:
             if sizes is not None:
-                raise ValueError(f"group_sizes mean nothing for {self.architecture}; drop them.")
+                raise ConfigError(f"group_sizes mean nothing for {self.architecture}; drop them.")
         elif not sizes or min(sizes) < 1 or sum(sizes) != self.d_sae:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.architecture} needs positive group_sizes summing to d_sae={self.d_sae}, "
                 f"got {sizes}."
             )
 
     def _check_options(self) -> None:
         if self.negative not in NEGATIVES or self.input_norm not in INPUT_NORMS:
-            raise ValueError(
+            raise ConfigError(
                 f"negative must be one of {NEGATIVES} and input_norm one of {INPUT_NORMS}, got "
                 f"{self.negative!r} and {self.input_norm!r}."
             )
         if self.negative != "zero" and not architecture(self.architecture).signs:
-            raise ValueError(
+            raise ConfigError(
                 f"negative={self.negative!r} means nothing for {self.architecture}; drop it."
             )

@@ -1,21 +1,29 @@
-"""From an id to a folder, and from a folder to the Hub.
+"""From an id to a folder, and from a folder to the Hub: the one place that speaks with it.
 
-Knows where artifacts live (the Hugging Face Hub, local folders, the package itself), how to take an
-upload up again, and how the Hub's failures read. Knows nothing of tensors or of what a card says.
-Nothing here goes out to the network unless it is given a Hub id.
+Knows where artifacts live (the Hugging Face Hub, local folders, the package itself), which files of a
+repository are fetched, that all files of one call come from one commit, how to take an upload up
+again, and how the Hub's failures read (`sae.errors.HubError` and its kinds). Knows nothing of tensors
+or of what a card says. Nothing here goes out to the network unless it is given a Hub id.
 """
 
+import contextlib
+import fnmatch
 import glob
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae.cards import PICTURES, write_card
-
-__all__ = ["BUNDLED", "HubError", "commit_of", "list_files", "local_folder", "push_folder"]
-__all__ += ["pushed_files", "write_card"]
+from sae.errors import (
+    HubAccessDenied,
+    HubError,
+    HubFileNotFound,
+    HubNotCached,
+    HubRepositoryNotFound,
+    HubUnreachable,
+)
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 ATTEMPTS = 4
@@ -27,17 +35,19 @@ PUSHED += ("concepts/*.json", "concepts/*.safetensors")
 PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
 """What `push_folder` takes of a folder; logs, checkpoints and whatever else lies there stay."""
 
+Names = Sequence[str]
+_ARTIFACT = (
+    " Is it a PatchLens artifact, is subfolder right, and was its upload finished? Another library's "
+    "SAE opens with `python -m sae.interop`."
+)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
-
-
-class HubError(OSError):
-    """A Hub repository, revision or file cannot be had; the message says why and what to do."""
 
 
 def local_folder(
     id_or_dir: str | Path,
     *,
-    files: Sequence[str],
+    files: Names,
+    optional: Names = (),
     bundled: str = "sae",
     revision: str | None = None,
     subfolder: str | None = None,
@@ -47,8 +57,10 @@ def local_folder(
     """The local folder that holds `files` of a Hub id, of a folder, or of `"bundled"`.
 
     Files of a Hub id are downloaded into the Hub's cache, all from the commit that `revision`
-    named when the first one was asked for; "user/name@revision" names one too. A folder or
-    "bundled" takes no `revision`.
+    named when the first one was asked for; "user/name@revision" names one too. `optional` files are
+    fetched from the same commit where it has them. A folder or "bundled" takes no `revision`.
+    FileNotFoundError for what is neither a folder nor a Hub id; HubError by its kind for what the
+    Hub does not give.
     """
     if subfolder is not None:
         _check_subfolder(subfolder)
@@ -56,8 +68,9 @@ def local_folder(
     if not folder.is_dir() and isinstance(id_or_dir, str):
         repo_id, _, pinned = id_or_dir.partition("@")
         if _HUB_ID.fullmatch(repo_id):
-            revision = revision or pinned or None
-            return _download(repo_id, files, revision, subfolder, token, local_files_only)
+            access = {"token": token, "local_files_only": local_files_only}
+            named = revision or pinned or None
+            return _download(repo_id, files, optional, named, subfolder, **access)
     if revision is not None:
         raise ValueError(f"{id_or_dir} is a folder and has no revision {revision!r}; drop it.")
     folder = folder / subfolder if subfolder else folder
@@ -67,6 +80,46 @@ def local_folder(
             "Give an existing folder, a Hub id or 'bundled'."
         )
     return folder
+
+
+def snapshot(
+    repo_id: str,
+    choose: Names | Callable[[list[str]], list[str]],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The local folder of one commit of a Hub repository, named like the commit.
+
+    `choose` says which files are downloaded: patterns such as "*.json", or what takes the names of
+    all files and gives some of them. Where the Hub is not reached or not asked, names and files are
+    those of the cache. HubError by its kind.
+    """
+    access = {"token": token, "local_files_only": local_files_only}
+    commit, names = _listing(repo_id, revision, **access)
+    if callable(choose):
+        wanted = choose(names)
+    else:
+        wanted = [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in choose)]
+    if not wanted:
+        kinds = "of those that are needed" if callable(choose) else f"like {', '.join(choose)}"
+        raise HubFileNotFound(
+            f"{_at(repo_id, revision)}: the repository has no files {kinds}. Check the name."
+        )
+    return _download(repo_id, wanted, (), commit, None, **access)
+
+
+@contextlib.contextmanager
+def telling(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Whatever a library that asks the Hub by itself raises in this block, told as a HubError."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+        cause = None if isinstance(error, HubError) else _known_cause(error)
+        if cause is None:
+            raise
+        raise _told(cause, _at(repo_id, revision)) from error
 
 
 def push_folder(
@@ -107,7 +160,7 @@ def push_folder(
             return str(commit.commit_url)
         except (OSError, ValueError, RuntimeError, _client_error()) as error:
             if attempt == ATTEMPTS or not _passing(error):
-                raise HubError(f"{repo_id}: the upload failed: {_reason(error)}") from error
+                raise _told(error, f"{repo_id}: the upload failed") from error
             time.sleep(WAIT * 2 ** (attempt - 1))
     raise AssertionError("unreachable")
 
@@ -122,23 +175,43 @@ def pushed_files(folder: str | Path) -> list[str]:
 
 def commit_of(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> str:
     """The commit that a Hub repository, or a revision of it, stands at; HubError if unknown."""
-    return str(_ask(repo_id, token, lambda api: api.model_info(repo_id, revision=revision)).sha)
+    return str(_info(repo_id, revision, token).sha)
 
 
 def list_files(
     repo_id: str, *, revision: str | None = None, token: str | bool | None = None
 ) -> list[str]:
     """The names of a Hub repository's files; HubError if it cannot be had."""
-    return _ask(repo_id, token, lambda api: api.list_repo_files(repo_id, revision=revision))
+    return [sibling.rfilename for sibling in _info(repo_id, revision, token).siblings or ()]
 
 
-def _ask(repo_id: str, token: str | bool | None, question: Callable[[Any], Any]) -> Any:
+def _info(repo_id: str, revision: str | None, token: str | bool | None) -> Any:
     from huggingface_hub import HfApi
 
     try:
-        return question(HfApi(token=token))
+        return HfApi(token=token).model_info(repo_id, revision=revision)
     except (OSError, ValueError, RuntimeError, _client_error()) as error:
-        raise HubError(f"{repo_id}: cannot be asked for its files: {_reason(error)}") from error
+        raise _told(error, f"{_at(repo_id, revision)}: cannot be asked for its files") from error
+
+
+def _listing(
+    repo_id: str, revision: str | None, *, token: str | bool | None, local_files_only: bool
+) -> tuple[str, list[str]]:
+    """A commit and the names of its files, from the Hub or else from the cache."""
+    from huggingface_hub import snapshot_download
+
+    failure: HubError | None = None
+    if not local_files_only:
+        try:
+            info = _info(repo_id, revision, token)
+            return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
+        except (HubUnreachable, HubNotCached) as error:
+            failure = error
+    try:
+        folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
+    except (OSError, ValueError, _client_error()) as error:
+        raise failure or _told(error, _at(repo_id, revision)) from error
+    return folder.name, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
 
 
 def _passing(error: Exception) -> bool:
@@ -160,45 +233,75 @@ def _check_subfolder(subfolder: str) -> None:
 
 def _download(
     repo_id: str,
-    files: Sequence[str],
+    files: Names,
+    optional: Names,
     revision: str | None,
     subfolder: str | None,
+    *,
     token: str | bool | None,
     local_files_only: bool,
 ) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    commit = revision
-    for file in files:
+    """The folder of these files in the cache, every one from the commit of the first."""
+    commit, snapshot = revision, Path()
+    for file in (*files, *optional):
         wanted = PurePosixPath(subfolder or "", file)
-        access = {"revision": commit, "token": token}
         try:
-            try:
-                path = hf_hub_download(
-                    repo_id, str(wanted), local_files_only=local_files_only, **access
-                )
-            except _client_error() as error:
-                if getattr(error, "response", None) is not None:
-                    raise
-                # the connection broke; the client looks into the cache only if there was none
-                path = _cached(repo_id, str(wanted), access, error)
-        except (OSError, ValueError, RuntimeError, _client_error()) as error:
-            where = f"{repo_id}@{revision}" if revision else repo_id
-            raise HubError(f"{where}: cannot get {wanted}: {_reason(error)}") from error
-        snapshot = Path(path).parents[len(wanted.parts) - 1]
+            path = _fetch(repo_id, str(wanted), commit, token, local_files_only)
+        except (HubFileNotFound, HubNotCached):
+            if file not in optional:
+                raise
+            continue
+        snapshot = path.parents[len(wanted.parts) - 1]
         commit = snapshot.name
     return snapshot / (subfolder or "")
 
 
-def _cached(repo_id: str, file: str, access: dict[str, Any], error: Exception) -> str:
+def _fetch(
+    repo_id: str, file: str, revision: str | None, token: str | bool | None, local_files_only: bool
+) -> Path:
+    """One file of a repository, downloaded or from the cache."""
+    from huggingface_hub import hf_hub_download
+
+    what = f"{_at(repo_id, revision)}: cannot get {file}"
+    access = {"revision": revision, "token": token}
+    try:
+        try:
+            return Path(hf_hub_download(repo_id, file, local_files_only=local_files_only, **access))
+        except _client_error() as error:
+            if getattr(error, "response", None) is not None:
+                raise
+            # the connection broke; the client looks into the cache only if there was none
+            return _cached(repo_id, file, access, error)
+    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+        told = _told(error, what, asked=not local_files_only)
+        if isinstance(told, HubUnreachable | HubNotCached) and _known_absent(
+            repo_id, file, revision
+        ):
+            told = HubFileNotFound(f"{what}: {_NO_FILE}{_ARTIFACT}")
+        elif isinstance(told, HubFileNotFound):
+            told = HubFileNotFound(f"{told}{_ARTIFACT}")
+        raise told from error
+
+
+def _cached(repo_id: str, file: str, access: dict[str, Any], error: Exception) -> Path:
     """The file in the cache, or else `error`."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return hf_hub_download(repo_id, file, local_files_only=True, **access)
+        return Path(hf_hub_download(repo_id, file, local_files_only=True, **access))
     except LocalEntryNotFoundError:
         raise error from None
+
+
+def _known_absent(repo_id: str, file: str, revision: str | None) -> bool:
+    """Whether the cache remembers that this revision has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    try:
+        return try_to_load_from_cache(repo_id, file, revision=revision) is _CACHED_NO_EXIST
+    except ValueError:
+        return False
 
 
 def _client_error() -> type[Exception]:
@@ -208,48 +311,90 @@ def _client_error() -> type[Exception]:
     return HfHubHTTPError.__bases__[0]
 
 
-def _reason(error: Exception) -> str:
-    """What a failure of the Hub client means and what to do about it."""
+def _at(repo_id: str, revision: str | None) -> str:
+    return f"{repo_id}@{revision}" if revision else repo_id
+
+
+_NO_FILE = "the repository has no such file."
+
+
+def _causes() -> tuple[tuple[type[Exception], type[HubError], str], ...]:
+    """The client's exceptions, ours, and what they mean and what to do; the first that fits holds."""
     from huggingface_hub import errors
 
-    while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    known: tuple[tuple[type[Exception], str], ...] = (
+    return (
         (
             errors.GatedRepoError,
+            HubAccessDenied,
             "the repository is gated. Ask for access on its page, then log in with "
             "`hf auth login` or pass token=….",
         ),
         (
             errors.RepositoryNotFoundError,
+            HubRepositoryNotFound,
             "no such repository, or it is private. Check the spelling; for a private one log in "
             "with `hf auth login` or pass token=….",
         ),
         (
             errors.RevisionNotFoundError,
+            HubRepositoryNotFound,
             "the repository has no such revision. Give an existing branch, tag or full commit.",
         ),
         (
             errors.LocalEntryNotFoundError,
+            HubNotCached,
             "it is not in the local cache, and the Hub was not reached or not asked. Connect, or "
             "drop local_files_only and HF_HUB_OFFLINE.",
         ),
+        (errors.EntryNotFoundError, HubFileNotFound, _NO_FILE),
         (
-            errors.EntryNotFoundError,
-            "the repository has no such file. Is it a PatchLens artifact, is subfolder right, and was "
-            "its upload finished? Another library's SAE opens with `python -m sae.interop`.",
+            errors.OfflineModeIsEnabled,
+            HubNotCached,
+            "HF_HUB_OFFLINE is set. Unset it, or use a local folder.",
         ),
-        (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set. Unset it, or use a local folder."),
-        (errors.HFValidationError, "this is not a valid Hub id. Write it as user/name."),
+        (
+            errors.HFValidationError,
+            HubRepositoryNotFound,
+            "this is not a valid Hub id. Write it as user/name.",
+        ),
     )
-    for kind, reason in known:
+
+
+def _told(error: Exception, what: str, *, asked: bool = True) -> HubError:
+    """A failure of the Hub client as one of ours. `asked`: whether the Hub was to be asked."""
+    while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    for kind, ours, reason in _causes():
         if isinstance(error, kind):
-            return reason
+            if ours is HubNotCached and asked and not _offline():
+                ours = HubUnreachable
+            return ours(f"{what}: {reason}")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return f"the Hub refused (HTTP {status}). Log in with `hf auth login` or pass token=…."
+        return HubAccessDenied(
+            f"{what}: the Hub refused (HTTP {status}). Log in with `hf auth login` or pass token=…."
+        )
     if status is not None:
-        return f"the Hub answered HTTP {status}. Try again later."
+        return HubUnreachable(f"{what}: the Hub answered HTTP {status}. Try again later.")
     if isinstance(error, _client_error()):
-        return f"the Hub cannot be reached ({error}). Check the network and try again."
-    return f"{error}"
+        return HubUnreachable(
+            f"{what}: the Hub cannot be reached ({error}). Check the network and try again."
+        )
+    return HubError(f"{what}: {error}")
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def _known_cause(error: BaseException) -> Exception | None:
+    """The Hub client's own exception behind another library's, or None."""
+    kinds = (*(kind for kind, _, _ in _causes()), _client_error())
+    behind: BaseException | None = error
+    for _ in range(8):
+        if behind is None or isinstance(behind, kinds):
+            return behind
+        behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
+    return None

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from sae.errors import ImageError
+
 MAX_PIXELS = 64_000_000
 """Largest width x height that is decoded (a decoded picture takes up to 4 bytes a pixel)."""
 
@@ -24,10 +26,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000
 _ORIENTATION = 0x0112
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError)
 _DECODE_ERRORS += (OverflowError, MemoryError, struct.error, zlib.error)
-
-
-class ImageError(ValueError):
-    """A picture that cannot be used. Its text is one sentence that can be shown to a person."""
 
 
 def open_image(

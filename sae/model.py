@@ -138,8 +138,8 @@ class SparseAutoencoder(nn.Module):
         `"preset:NAME"` (or the bare name) loads a published SAE of `sae.interop.presets`, whatever library
         wrote it, and warns of what its files did not say and had to be assumed. `dtype=None` means
         float32. Nothing is unpickled and loading is strict: any difference
-        between the files and what config.json promises raises `sae.artifact.ArtifactError`; a Hub
-        repository that cannot be had raises `sae.hub.HubError`. Both name the next step.
+        between the files and what config.json promises raises `sae.errors.ArtifactError`; a Hub
+        repository that cannot be had raises `sae.errors.HubError`. Both name the next step.
         """
         access = {"revision": revision, "token": token, "local_files_only": local_files_only}
         from sae.interop import presets
@@ -169,7 +169,7 @@ class SparseAutoencoder(nn.Module):
 
         What the files do not say has to be given: usually `backbone` and `layer`; of what is assumed
         instead a UserWarning tells. Pickles are read without running them. Raises
-        `sae.storage.ArtifactError` for files that are damaged, unknown or not expressible, and
+        `sae.errors.ArtifactError` for files that are damaged, unknown or not expressible, and
         ValueError where something has to be given.
         """
         from sae import interop

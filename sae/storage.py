@@ -1,7 +1,7 @@
 """Files that are written whole and read strictly.
 
 Knows atomic replacement, JSON objects of known fields, and hashes. Knows nothing of what the files
-mean. `ArtifactError` is the one error that reading an artifact raises.
+mean. What is amiss with a file is an ArtifactError.
 """
 
 import contextlib
@@ -13,15 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sae.errors import ArtifactError
+
 _MAX_JSON_BYTES = 1 << 20
-AGAIN = "Download or save the artifact again."
-
-
-class ArtifactError(ValueError):
-    """A file of an artifact is not what its format promises. Names file, found, expected, next."""
-
-    def __init__(self, file: Path, found: str, expected: str, next_step: str = AGAIN) -> None:
-        super().__init__(f"{file}: found {found}; expected {expected}. {next_step}")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sae import artifact
+from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError, sha256
+from sae.storage import sha256
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
 

@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import errors
 
 from sae import hub
-from sae.hub import HubError, local_folder, push_folder, write_card
+from sae.errors import HubError
+from sae.hub import local_folder, push_folder, write_card
 from sae.model import SparseAutoencoder
 from tests.tiny_saes import tiny_sae
 

@@ -11,9 +11,9 @@ import torch
 
 from sae import hub
 from sae.concepts.index import ConceptIndex
-from sae.hub import HubError, commit_of, list_files, push_folder
+from sae.errors import ArtifactError, HubError
+from sae.hub import commit_of, list_files, push_folder
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError
 from tests.local_hub import TOKEN, LocalHub, using
 from tests.tiny_saes import tiny_sae
 

@@ -11,7 +11,8 @@ from sae import Backbone, hub
 from sae.adaptation.files import load_head, push_head
 from sae.backbones.prompting import ClipParts
 from sae.concepts.index import ConceptIndex
-from sae.hub import HubError, push_folder
+from sae.errors import HubError
+from sae.hub import push_folder
 from sae.model import SparseAutoencoder
 from tests.local_hub import TOKEN, LocalHub, using
 from tests.tiny_models import tiny

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from sae.images import MAX_PIXELS, ImageError, open_image, upright_rgb
+from sae.errors import ImageError
+from sae.images import MAX_PIXELS, open_image, upright_rgb
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sae.config import BackboneRef
-from sae.hub import BUNDLED, HubError
+from sae.errors import HubError
+from sae.hub import BUNDLED
 from sae.interop import presets
 from sae.model import SparseAutoencoder
 from sae.ui.options import load, parse

@@ -15,6 +15,7 @@ from types import ModuleType
 from torch import Tensor
 
 from sae.config import BackboneRef, SAEConfig
+from sae.errors import ArtifactError
 from sae.interop import (
     clipscope,
     dictionary_learning,
@@ -30,7 +31,6 @@ from sae.interop import (
 )
 from sae.interop.recipe import Reading, fold
 from sae.interop.source import Source
-from sae.storage import ArtifactError
 
 READERS: tuple[ModuleType, ...] = (
     saelens,

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError
 
 MAX_RECORDS = 10_000
 MAX_PICKLE_BYTES = 64 << 20

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.archive import Stream
-from sae.storage import ArtifactError
 
 MAX_OPCODES = 50_000
 MAX_COPIED = 1024

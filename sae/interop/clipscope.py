@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from sae.errors import ArtifactError
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, take
-from sae.storage import ArtifactError
 
 NAME = "clipscope"
 TITLE = "CLIP-Scope: pickle {k, d_in, n_features, model_state_dict}"

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.bounds import shown
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, take, tensors_of
-from sae.storage import ArtifactError, is_a
+from sae.storage import is_a
 
 NAME = "dictionary_learning"
 TITLE = "dictionary_learning: ae.pt and config.json"

@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sae.errors import ArtifactError
 from sae.interop.patchsae import SHAPES
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import PICKLES, Source, field, take, tensors_of
-from sae.storage import ArtifactError, read_json
+from sae.storage import read_json
 
 NAME = "fastsae"
 TITLE = "FastSAE: folders backbone/ and final/"

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.pickles import Record, state_dict_of
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, take
-from sae.storage import ArtifactError, is_a
+from sae.storage import is_a
 
 NAME = "overcomplete"
 TITLE = "overcomplete: TopK SAE, classic or archetypal"

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.bounds import shown
 from sae.interop.pickles import Record
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import PICKLES, Source, take
-from sae.storage import ArtifactError, is_a
+from sae.storage import is_a
 
 NAME = "patchsae"
 TITLE = "PatchSAE and HugoFry: pickle {cfg, state_dict}"

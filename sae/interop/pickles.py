@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.archive import Archive, Stream
 from sae.interop.bounds import MAX_OPCODES, NEXT, checked, shown
 from sae.interop.unpickler import Parse, Record, Storage, StorageOf, run
-from sae.storage import ArtifactError
 
 _MAX_PACKING = 64
 """Most bytes that one gzipped byte may become; weights shrink to nine tenths."""

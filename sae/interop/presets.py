@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae import artifact, hub, interop
+from sae.errors import ArtifactError
 from sae.interop import Conversion, Hints
 from sae.interop.recipe import Reading, own
 from sae.interop.source import PICKLES
-from sae.storage import ArtifactError
 
 TABLE = Path(__file__).resolve().parent / "presets.toml"
 PREFIX = "preset:"

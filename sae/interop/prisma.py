@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.bounds import shown
 from sae.interop.pickles import Record
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import PICKLES, Source, field, take
-from sae.storage import ArtifactError
 
 NAME = "prisma"
 TITLE = "ViT-Prisma: config.json and n_images_*.pt"

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from sae.errors import ArtifactError
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, read_safetensors, same, take
-from sae.storage import ArtifactError
 
 NAME = "saelens"
 TITLE = "SAELens 6: cfg.json and sae_weights.safetensors"

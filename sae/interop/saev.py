@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from sae.errors import ArtifactError
 from sae.interop.pickles import parse, state_dict_of
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, take
-from sae.storage import ArtifactError, is_a
+from sae.storage import is_a
 
 NAME = "saev"
 TITLE = "saev: sae.pt that begins with a line of JSON"

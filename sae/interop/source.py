@@ -15,9 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.bounds import shown
 from sae.interop.pickles import Record, read_pickle, state_dict_of
-from sae.storage import ArtifactError, is_a, read_json
+from sae.storage import is_a, read_json
 
 PICKLES = (".pt", ".pth", ".pkl", ".pkl.gz", ".bin")
 MAX_TENSORS = 256

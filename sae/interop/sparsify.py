@@ -7,9 +7,9 @@ relu((x - b_dec) encoder.weight^T + encoder.bias). num_latents 0 means d_in * ex
 import re
 from typing import Any
 
+from sae.errors import ArtifactError
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, read_safetensors, take
-from sae.storage import ArtifactError
 
 NAME = "sparsify"
 TITLE = "eai-sparsify: cfg.json and sae.safetensors"

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.interop.bounds import NEXT, few, key, shown
-from sae.storage import ArtifactError
 
 DTYPES = {
     "Double": torch.float64,

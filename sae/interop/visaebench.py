@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sae.architectures import architecture
 from sae.config import SAEConfig
+from sae.errors import ArtifactError
 from sae.interop.recipe import Reading, Recipe
 from sae.interop.source import Source, field, same, take, tensors_of
-from sae.storage import ArtifactError, replacing, write_json
+from sae.storage import replacing, write_json
 
 NAME = "visaebench"
 TITLE = "visaebench: config.json and sae.pt or model.safetensors"

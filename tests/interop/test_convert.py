@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from sae import interop
+from sae.errors import ArtifactError
 from sae.interop import Hints, visaebench
 from sae.interop.__main__ import main
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError
 from tests.interop import published
 from tests.interop.published import PUBLISHED, D, as_json
 from tests.local_hub import LocalHub, using

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sae.config import BackboneRef, SAEConfig
+from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
 X = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae.errors import ArtifactError
 from sae.interop.archive import MAX_LINE, Stream
 from sae.interop.pickles import read_pickle, state_dict_of
 from sae.interop.unpickler import Record
-from sae.storage import ArtifactError
 from tests.interop.mutations import LIMIT_S, archive, endless
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save
 
 from sae import hub, interop
+from sae.errors import ArtifactError
 from sae.interop import FORMATS, presets
 from sae.interop.__main__ import main
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError
 from sae.ui.options import load as load_app
 from sae.ui.options import parse
 from tests.interop import published
@@ -161,7 +161,7 @@ def test_fastsae_files_may_be_called_anything(
     torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
     assert not server.requests(".*(large|README|old.pt|stats).*")
     with monkeypatch.context() as patch:
-        patch.setattr(hub, "list_files", unreachable)
+        patch.setattr(hub, "_info", unreachable)
         presets.load(FASTSAE)
     repo.commit({"README.md": b""})
     with pytest.raises(hub.HubError, match="no files in backbone, final\\."):
