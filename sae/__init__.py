@@ -4,34 +4,86 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae.adaptation.compare import Comparison
+    from sae.adaptation.files import load_head
+    from sae.architectures import Architecture, register_architecture
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.config import BackboneRef, SAEConfig
+    from sae.errors import (
+        ArtifactError,
+        BackboneError,
+        ConfigError,
+        HubAccessDenied,
+        HubError,
+        HubFileNotFound,
+        HubNotCached,
+        HubRepositoryNotFound,
+        HubUnreachable,
+        ImageError,
+        PatchLensError,
+    )
+    from sae.interop import register_reader
     from sae.model import SparseAutoencoder
     from sae.sparse import SparseLatents
+    from sae.steering.edits import Edit
     from sae.steering.steerer import Steerer
     from sae.world.scenes import Scene
 
 __all__ = [
+    "Architecture",
+    "ArtifactError",
     "Backbone",
+    "BackboneError",
     "BackboneRef",
+    "Comparison",
     "ConceptIndex",
+    "ConfigError",
+    "Edit",
+    "HubAccessDenied",
+    "HubError",
+    "HubFileNotFound",
+    "HubNotCached",
+    "HubRepositoryNotFound",
+    "HubUnreachable",
+    "ImageError",
+    "PatchLensError",
     "SAEConfig",
     "Scene",
     "SparseAutoencoder",
     "SparseLatents",
     "Steerer",
+    "load_head",
+    "register_architecture",
+    "register_reader",
 ]
 
 _HOMES = {
+    "Architecture": "sae.architectures",
+    "ArtifactError": "sae.errors",
     "Backbone": "sae.backbones",
+    "BackboneError": "sae.errors",
     "BackboneRef": "sae.config",
+    "Comparison": "sae.adaptation.compare",
     "ConceptIndex": "sae.concepts.index",
+    "ConfigError": "sae.errors",
+    "Edit": "sae.steering.edits",
+    "HubAccessDenied": "sae.errors",
+    "HubError": "sae.errors",
+    "HubFileNotFound": "sae.errors",
+    "HubNotCached": "sae.errors",
+    "HubRepositoryNotFound": "sae.errors",
+    "HubUnreachable": "sae.errors",
+    "ImageError": "sae.errors",
+    "PatchLensError": "sae.errors",
     "SAEConfig": "sae.config",
     "Scene": "sae.world.scenes",
     "SparseAutoencoder": "sae.model",
     "SparseLatents": "sae.sparse",
     "Steerer": "sae.steering.steerer",
+    "load_head": "sae.adaptation.files",
+    "register_architecture": "sae.architectures",
+    "register_reader": "sae.interop",
 }
 
 

@@ -98,16 +98,24 @@ def snapshot(
     """
     access = {"token": token, "local_files_only": local_files_only}
     commit, names = _listing(repo_id, revision, **access)
+    folder = _download(repo_id, _chosen(repo_id, choose, names), (), revision, None, **access)
+    if folder.name != commit:  # the branch has moved on between the two
+        commit, names = _listing(repo_id, folder.name, **access)
+        folder = _download(repo_id, _chosen(repo_id, choose, names), (), commit, None, **access)
+    return folder
+
+
+def _chosen(
+    repo_id: str, choose: Names | Callable[[list[str]], list[str]], names: list[str]
+) -> list[str]:
     if callable(choose):
-        wanted = choose(names)
-    else:
-        wanted = [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in choose)]
+        return choose(names)
+    wanted = [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in choose)]
     if not wanted:
-        kinds = "of those that are needed" if callable(choose) else f"like {', '.join(choose)}"
         raise HubFileNotFound(
-            f"{_at(repo_id, revision)}: the repository has no files {kinds}. Check the name."
+            f"{repo_id}: the repository has no files like {', '.join(choose)}. Check the name."
         )
-    return _download(repo_id, wanted, (), commit, None, **access)
+    return wanted
 
 
 @contextlib.contextmanager
@@ -198,8 +206,6 @@ def _listing(
     repo_id: str, revision: str | None, *, token: str | bool | None, local_files_only: bool
 ) -> tuple[str, list[str]]:
     """A commit and the names of its files, from the Hub or else from the cache."""
-    from huggingface_hub import snapshot_download
-
     failure: HubError | None = None
     if not local_files_only:
         try:
@@ -207,11 +213,21 @@ def _listing(
             return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
         except (HubUnreachable, HubNotCached) as error:
             failure = error
-    try:
-        folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
-    except (OSError, ValueError, _client_error()) as error:
-        raise failure or _told(error, _at(repo_id, revision)) from error
+    folder = _cached_snapshot(repo_id, revision)
+    if folder is None:
+        raise failure or HubNotCached(f"{_at(repo_id, revision)}: {_NOT_CACHED}")
     return folder.name, [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+
+
+def _cached_snapshot(repo_id: str, revision: str | None) -> Path | None:
+    """What the cache has of a revision, complete or not: models--USER--NAME/snapshots/COMMIT."""
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE, f"models--{repo_id.replace('/', '--')}")
+    ref = home / "refs" / (revision or "main")
+    commit = ref.read_text(encoding="utf-8") if ref.is_file() else (revision or "main")
+    folder = home / "snapshots" / commit
+    return folder if folder.is_dir() and folder.parent == home / "snapshots" else None
 
 
 def _passing(error: Exception) -> bool:
@@ -316,6 +332,10 @@ def _at(repo_id: str, revision: str | None) -> str:
 
 
 _NO_FILE = "the repository has no such file."
+_NOT_CACHED = (
+    "it is not in the local cache, and the Hub was not reached or not asked. Connect, or drop "
+    "local_files_only and HF_HUB_OFFLINE."
+)
 
 
 def _causes() -> tuple[tuple[type[Exception], type[HubError], str], ...]:
@@ -343,8 +363,7 @@ def _causes() -> tuple[tuple[type[Exception], type[HubError], str], ...]:
         (
             errors.LocalEntryNotFoundError,
             HubNotCached,
-            "it is not in the local cache, and the Hub was not reached or not asked. Connect, or "
-            "drop local_files_only and HF_HUB_OFFLINE.",
+            _NOT_CACHED,
         ),
         (errors.EntryNotFoundError, HubFileNotFound, _NO_FILE),
         (

@@ -165,7 +165,7 @@ class SparseAutoencoder(nn.Module):
         tokens: str | None = None,
         k: int | None = None,
     ) -> Self:
-        """Load an SAE that another library wrote, from its folder or file (`sae.interop.FORMATS`).
+        """Load an SAE that another library wrote, from its folder or file (`sae.interop.READERS`).
 
         What the files do not say has to be given: usually `backbone` and `layer`; of what is assumed
         instead a UserWarning tells. Pickles are read without running them. Raises

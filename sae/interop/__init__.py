@@ -5,17 +5,18 @@
     SparseAutoencoder.from_other(SOURCE, …)                   the same, in memory
 
 Knows which formats there are and how one is told from another; each has its own file, and
-`sae.interop.recipe` has the algebra. Knows nothing of the model class, the Hub or screens.
+`sae.interop.foreign` has the algebra. A reader of your own joins them with `register_reader`
+(docs/extending.md). Knows nothing of the model class, the Hub or screens.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 from torch import Tensor
 
 from sae.config import BackboneRef, SAEConfig
-from sae.errors import ArtifactError
+from sae.errors import ArtifactError, ConfigError
 from sae.interop import (
     clipscope,
     dictionary_learning,
@@ -29,10 +30,28 @@ from sae.interop import (
     sparsify,
     visaebench,
 )
-from sae.interop.recipe import Reading, fold
-from sae.interop.source import Source
+from sae.interop.foreign import Reading, fold
+from sae.interop.source import Hints, Source
 
-READERS: tuple[ModuleType, ...] = (
+
+class Reader(Protocol):
+    """What a format needs: a module of this package is one, and so is any object with these four."""
+
+    NAME: str
+    """The word for it in `--format` and `Hints.format`."""
+    TITLE: str
+    """One line for people: the library, and which files."""
+
+    def detect(self, source: Source) -> bool:
+        """Whether the source is in this format; cheap, and False rather than an error."""
+        ...
+
+    def read(self, source: Source, hints: Hints) -> Reading:
+        """The SAE of the files, and what they say; ArtifactError where they are not as they should be."""
+        ...
+
+
+_OURS: tuple[Reader, ...] = (
     saelens,
     sparsify,
     fastsae,
@@ -45,22 +64,11 @@ READERS: tuple[ModuleType, ...] = (
     overcomplete,
     patchsae,
 )
-"""In the order in which they are asked whether a source is theirs."""
-FORMATS: dict[str, str] = {reader.NAME: reader.TITLE for reader in READERS}
+READERS: dict[str, Reader] = {reader.NAME: reader for reader in _OURS}
+"""By the name of the format, in the order in which they are asked whether a source is theirs."""
 
 NOT_READ: tuple[str, ...] = saelens.NOT_READ
 """What libraries of this list write and no PatchLens SAE can compute, with the reason."""
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What a person says about a source that its files may not."""
-
-    format: str | None = None
-    backbone: str | None = None
-    layer: int | None = None
-    tokens: str | None = None
-    k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,18 +81,18 @@ class Conversion:
     reading: Reading
 
 
+def register_reader(reader: Reader) -> None:
+    """Add a format; it is asked before all others. ConfigError if its name is taken."""
+    if reader.NAME in READERS:
+        raise ConfigError(f"there is a format {reader.NAME!r} already; give another name.")
+    others = dict(READERS)
+    READERS.clear()
+    READERS.update({reader.NAME: reader, **others})
+
+
 def detect(source: str | Path) -> str:
     """The name of the format of a folder or file; ArtifactError if it is none of them."""
-    found = Source(_existing(source))
-    for reader in READERS:
-        if reader.detect(found):
-            return reader.NAME
-    raise ArtifactError(
-        found.path,
-        "no format that is known",
-        f"one of {', '.join(FORMATS)}",
-        "Name it with --format if the files were renamed, or give the folder that holds them.",
-    )
+    return _detect(Source(_existing(source)))
 
 
 def read(source: str | Path, hints: Hints | None = None) -> Conversion:
@@ -94,21 +102,32 @@ def read(source: str | Path, hints: Hints | None = None) -> Conversion:
     `hints` say which backbone and layer the activations come from.
     """
     hints = hints or Hints()
-    path = _existing(source)
-    name = hints.format or detect(path)
-    if name not in FORMATS:
-        raise ValueError(f"format {name!r}: expected one of {', '.join(FORMATS)}.")
-    reader = {reader.NAME: reader for reader in READERS}[name]
-    reading = reader.read(Source(path), hints)
-    cfg, tensors = _folded(path, reading, hints)
+    files = Source(_existing(source))
+    name = hints.format or _detect(files)
+    if name not in READERS:
+        raise ConfigError(f"format {name!r}: expected one of {', '.join(READERS)}.")
+    reading = READERS[name].read(files, hints)
+    cfg, tensors = _folded(files.path, reading, hints)
     return Conversion(name, cfg, tensors, reading)
+
+
+def _detect(source: Source) -> str:
+    for name, reader in READERS.items():
+        if reader.detect(source):
+            return name
+    raise ArtifactError(
+        source.path,
+        "no format that is known",
+        f"one of {', '.join(READERS)}",
+        "Name it with --format if the files were renamed, or give the folder that holds them.",
+    )
 
 
 def _folded(path: Path, reading: Reading, hints: Hints) -> tuple[SAEConfig, dict[str, Tensor]]:
     id_ = hints.backbone or reading.backbone
     layer = reading.layer if hints.layer is None else hints.layer
     if id_ is None or layer is None:
-        raise ValueError(
+        raise ConfigError(
             f"{path} does not say which {'backbone' if id_ is None else 'layer'} its activations "
             "come from; give --backbone ID and --layer N (backbone=…, layer=… in Python)."
         )
@@ -121,7 +140,7 @@ def _folded(path: Path, reading: Reading, hints: Hints) -> tuple[SAEConfig, dict
         tokens = "all"
         reading.assumed.append("tokens: all, since the files do not say")
     try:
-        cfg, tensors = fold(reading.recipe, BackboneRef(id_, layer, tokens))
+        cfg, tensors = fold(reading.sae, BackboneRef(id_, layer, tokens))
     except ValueError as error:
         raise ArtifactError(path, f"{error}", "a consistent SAE") from error
     for name, tensor in tensors.items():

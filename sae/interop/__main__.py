@@ -9,6 +9,7 @@ folder in that library's words.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from sae import artifact, hub, interop
 from sae.config import TOKEN_POLICIES
 from sae.interop import Conversion, Hints, presets, visaebench
-from sae.interop.recipe import Reading, Recipe, own, unfolded
+from sae.interop.foreign import ForeignSAE, Reading, own, unfolded
 from sae.interop.source import PICKLES
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, write_json
@@ -57,7 +58,7 @@ def _convert(options: argparse.Namespace) -> int:
         write_json(out / "training.json", _origin(options.source, found))
         sae = SparseAutoencoder.from_pretrained(out)
     _print_report(found, out)
-    return _self_check(found.reading.recipe, sae)
+    return _self_check(found.reading.sae, sae)
 
 
 def _origin(source: str, found: Conversion) -> dict[str, str]:
@@ -89,26 +90,33 @@ def _read(options: argparse.Namespace) -> Conversion:
 def _download(options: argparse.Namespace) -> Path:
     """Weights and configs of a Hub repository, or of the folder of it that --subfolder names."""
     inside = PurePosixPath(options.subfolder or "")
-    there = [PurePosixPath(n) for n in hub.list_files(options.source, revision=options.revision)]
+    chosen = partial(_chosen, options.source, inside)
+    return hub.snapshot(options.source, chosen, revision=options.revision) / inside
+
+
+def _chosen(source: str, inside: PurePosixPath, names: list[str]) -> list[str]:
+    """Of a repository's files, the weights in `inside` and the configs beside and above them."""
+    there = [PurePosixPath(name) for name in names]
     below = [path for path in there if path.is_relative_to(inside) and path.name.endswith(_KEPT)]
     weights = [path for path in below if path.suffix != ".json"]
     if not weights or len(weights) > _MOST_WEIGHTS:
         homes = sorted({str(path.parent) for path in weights})
         choice = homes if len(homes) > 1 else sorted(map(str, weights))
         raise ValueError(
-            f"{options.source} has {len(weights)} weights files under {str(inside)!r}; give "
+            f"{source} has {len(weights)} weights files under {str(inside)!r}; give "
             f"--subfolder, for example one of {choice[:8]}."
         )
-    homes = {path.parent for path in weights}
-    homes |= {home.parent for home in homes if home.name == "checkpoints"}
-    configs = [path for path in there if path.suffix == ".json" and path.parent in homes]
-    wanted = list(dict.fromkeys(map(str, (*below, *configs))))
-    return hub.local_folder(options.source, files=wanted, revision=options.revision) / inside
+    folders = {path.parent for path in weights}
+    folders |= {folder.parent for folder in folders if folder.name == "checkpoints"}
+    configs = [path for path in there if path.suffix == ".json" and path.parent in folders]
+    return list(dict.fromkeys(map(str, (*below, *configs))))
 
 
 def _print_report(found: Conversion, out: Path) -> None:
     cfg, where = found.cfg, found.cfg.backbone
-    print(f"format      {found.format}: {interop.FORMATS.get(found.format, 'artifact format 1')}")
+    reader = interop.READERS.get(found.format)
+    title = "artifact format 1" if reader is None else reader.TITLE
+    print(f"format      {found.format}: {title}")
     print(f"SAE         {cfg.architecture}, {cfg.d_in} to {cfg.d_sae:,} latents, k {cfg.k}")
     if cfg.negative != "zero" or cfg.input_norm != "none":
         print(f"options     negative {cfg.negative}, input_norm {cfg.input_norm}")
@@ -121,13 +129,13 @@ def _print_report(found: Conversion, out: Path) -> None:
 
 
 @torch.no_grad()
-def _self_check(recipe: Recipe, sae: SparseAutoencoder) -> int:
+def _self_check(described: ForeignSAE, sae: SparseAutoencoder) -> int:
     """Compare the folded SAE with the format's own steps in float64, on random activations."""
     generator = torch.Generator().manual_seed(0)
-    size = float(recipe.b_dec.norm()) / recipe.b_dec.numel() ** 0.5 or 1.0
+    size = float(described.b_dec.norm()) / described.b_dec.numel() ** 0.5 or 1.0
     x = torch.randn(CHECK_TOKENS, sae.cfg.d_in, generator=generator) * max(size, 1e-3)
-    x = x * recipe.scale + (0 if recipe.mean is None else recipe.mean)
-    latents, x_hat = unfolded(recipe, x)
+    x = x * described.scale + (0 if described.mean is None else described.mean)
+    latents, x_hat = unfolded(described, x)
     ours = sae.encode(x)
     differ = float(((ours != 0) != (latents != 0)).float().mean())
     error = float((sae(x) - x_hat).norm() / x_hat.norm().clamp_min(1e-12))
@@ -142,8 +150,8 @@ def _self_check(recipe: Recipe, sae: SparseAutoencoder) -> int:
 
 def _print_list() -> None:
     print("formats:")
-    for name, title in interop.FORMATS.items():
-        print(f"  {name:20} {title}")
+    for name, reader in interop.READERS.items():
+        print(f"  {name:20} {reader.TITLE}")
     print("not read: " + "; ".join(interop.NOT_READ))
     print("presets (licence of the weights; of the code that trained them):")
     for preset in presets.table().values():
@@ -159,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add("source", nargs="?", metavar="SOURCE", help="folder, file, Hub id or preset")
     add("--to", metavar="DIR", help="where to write")
     add("--list", action="store_true", help="list formats and presets")
-    add("--format", choices=list(interop.FORMATS), help="default: told from the files")
+    add("--format", choices=list(interop.READERS), help="default: told from the files")
     add("--backbone", metavar="ID", help="where the activations come from, if the files do not say")
     add("--layer", type=int, metavar="N", help="its layer, from 0; negative from the end")
     add("--tokens", choices=TOKEN_POLICIES, help="which tokens the SAE was trained on")

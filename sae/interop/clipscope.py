@@ -5,13 +5,12 @@ them included; x_hat = latents dec + pre_b. The file's folder says the layer (`2
 """
 
 import re
-from typing import Any
 
 import torch
 
 from sae.errors import ArtifactError
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, field, take
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Hints, Source, field, take
 
 NAME = "clipscope"
 TITLE = "CLIP-Scope: pickle {k, d_in, n_features, model_state_dict}"
@@ -30,7 +29,7 @@ def detect(source: Source) -> bool:
     return isinstance(content, dict) and "model_state_dict" in content and "n_features" in content
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path = source.weights()
     if path is None:
         raise ArtifactError(source.path, "no weights", "one .pt file")
@@ -40,7 +39,9 @@ def read(source: Source, _: Any) -> Reading:
     d_in, d_sae = field(path, content, "d_in", int), field(path, content, "n_features", int)
     w = take(path, content["model_state_dict"], _SHAPES, sizes={"d": d_in, "F": d_sae})
     k = field(path, content, "k", int)
-    made = Recipe("topk", w["enc"], torch.zeros(d_sae), w["dec"], w["pre_b"], k=k, negative="keep")
+    made = ForeignSAE(
+        "topk", w["enc"], torch.zeros(d_sae), w["dec"], w["pre_b"], k=k, negative="keep"
+    )
     result = Reading(made, tokens="all", found=[f"k = {k}"])
     if m := re.fullmatch(r"(\d+)_resid", path.absolute().parent.name):
         result.layer, result.backbone = int(m[1]), BACKBONE

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.interop.bounds import shown
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, take, tensors_of
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Hints, Source, take, tensors_of
+from sae.interop.unpickler import shown
 from sae.storage import is_a
 
 NAME = "dictionary_learning"
@@ -31,7 +31,7 @@ def detect(source: Source) -> bool:
     return _trainer(source) is not None and weights(source) is not None
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path = weights(source)
     tensors = tensors_of(source, path, *FILES)
     found = _trainer(source)
@@ -42,58 +42,58 @@ def read(source: Source, _: Any) -> Reading:
             "the config.json that was saved with the weights",
             "TopK and BatchTopK weights look alike: only it tells them apart.",
         )
-    result = Reading(recipe(path, tensors))
+    result = Reading(sae_of(path, tensors))
     where, trainer = found
-    _agree(where, trainer, result.recipe)
+    _agree(where, trainer, result.sae)
     name = trainer.get("lm_name")
     result.backbone = name if isinstance(name, str) and "/" in name else None
     layer = trainer.get("layer")
     result.layer = int(layer) if isinstance(layer, int) and not isinstance(layer, bool) else None
-    k = f" with k = {result.recipe.k}" if result.recipe.k else ""
+    k = f" with k = {result.sae.k}" if result.sae.k else ""
     result.found.append(f"{trainer['dict_class']}{k}, weights {path.name}")
     return result
 
 
 def weights(source: Source) -> Path | None:
     """The file that was named, ae.pt, or the last ae_N.pt of the folder or of its checkpoints/."""
-    below = Source(source.folder / "checkpoints")
+    below = source.at(source.folder / "checkpoints")
     last = below.newest("ae_") if below.path.is_dir() else None
     return source.weights(FILES) or source.newest("ae_") or last
 
 
-def recipe(path: Path, tensors: dict[str, Tensor]) -> Recipe:
+def sae_of(path: Path, tensors: dict[str, Tensor]) -> ForeignSAE:
     """The SAE of a state dict, told by the names in it."""
     names = set(tensors)
     if "group_sizes" in names:
         w = take(path, tensors, {**_MATRIX, **_SCALARS, "group_sizes": "G"})
         sizes = tuple(int(size) for size in w["group_sizes"])
         k, threshold = _scalars(w)
-        made = Recipe("matryoshka", *_rows(w), k=k, threshold=threshold, group_sizes=sizes)
+        made = ForeignSAE("matryoshka", *_rows(w), k=k, threshold=threshold, group_sizes=sizes)
     elif "W_enc" in names:
         w = take(path, tensors, {**_MATRIX, "threshold": "F"})
-        made = Recipe("jumprelu", *_rows(w), threshold=w["threshold"], subtract=False)
+        made = ForeignSAE("jumprelu", *_rows(w), threshold=w["threshold"], subtract=False)
     elif "r_mag" in names:
         extra = {"r_mag": "F", "gate_bias": "F", "mag_bias": "F", "decoder_bias": "d"}
         w = take(path, tensors, {**_without_bias(), **extra})
-        made = Recipe("gated", *_columns(w, w["decoder_bias"], torch.zeros_like(w["r_mag"])))
+        made = ForeignSAE("jumprelu", *_columns(w, w["decoder_bias"], torch.zeros_like(w["r_mag"])))
         made.gate = (w["gate_bias"], w["r_mag"], w["mag_bias"])
     elif "bias" in names:
         w = take(path, tensors, {**_LINEAR, "bias": "d"})
-        made = Recipe("relu", *_columns(w, w["bias"]))
+        made = ForeignSAE("relu", *_columns(w, w["bias"]))
     elif "decoder.bias" in names:
         w = take(path, tensors, {**_LINEAR, "decoder.bias": "d"})
-        made = Recipe("relu", *_columns(w, w["decoder.bias"]), subtract=False)
+        made = ForeignSAE("relu", *_columns(w, w["decoder.bias"]), subtract=False)
     elif "threshold" in names and "b_dec" in names:
         w = take(path, tensors, {**_LINEAR, **_SCALARS, "b_dec": "d"})
         k, threshold = _scalars(w)
-        made = Recipe("batch_topk", *_columns(w, w["b_dec"]), k=k, threshold=threshold)
+        made = ForeignSAE("batch_topk", *_columns(w, w["b_dec"]), k=k, threshold=threshold)
     else:
         w = take(path, tensors, {**_LINEAR, "k": "", "b_dec": "d"})
-        made = Recipe("topk", *_columns(w, w["b_dec"]), k=int(w["k"]))
+        made = ForeignSAE("topk", *_columns(w, w["b_dec"]), k=int(w["k"]))
     return made
 
 
-def _agree(path: Path, trainer: dict[str, Any], made: Recipe) -> None:
+def _agree(path: Path, trainer: dict[str, Any], made: ForeignSAE) -> None:
     """Insist that config.json describes these weights; a TopK saved as BatchTopK is told apart."""
     for key, length in zip(("activation_dim", "dict_size"), made.W_enc.shape, strict=True):
         if key in trainer and trainer[key] != length:
@@ -119,17 +119,18 @@ def _agree(path: Path, trainer: dict[str, Any], made: Recipe) -> None:
     if expected is None:
         known = ", ".join(classes)
         raise ArtifactError(path, f"dict_class {name!r:.60}", f"one of {known}", "Use another SAE.")
-    if expected == "topk" and made.activation == "batch_topk":
+    if expected == "topk" and made.architecture == "batch_topk":
         # AutoEncoderTopK keeps a threshold too, but chooses by k unless it is told otherwise
-        made.activation, made.threshold = "topk", None
-    if made.activation != expected:
-        raise ArtifactError(path, f"dict_class {name}", f"weights of it, not of {made.activation}")
+        made.architecture, made.threshold = "topk", None
+    kind = made.architecture if made.gate is None else "gated"
+    if kind != expected:
+        raise ArtifactError(path, f"dict_class {name}", f"weights of it, not of {kind}")
 
 
 def _trainer(source: Source) -> tuple[Path, dict[str, Any]] | None:
     """config.json beside the weights, or above `checkpoints/`."""
     for folder in (source.folder, source.folder.parent):
-        found = Source(folder).config("config.json")
+        found = source.at(folder).config("config.json")
         if (
             found
             and isinstance(found[1].get("trainer"), dict)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sae.errors import ArtifactError
+from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.patchsae import SHAPES
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import PICKLES, Source, field, take, tensors_of
+from sae.interop.source import PICKLES, Hints, Source, field, take, tensors_of
 from sae.storage import read_json
 
 NAME = "fastsae"
@@ -24,7 +24,7 @@ def detect(source: Source) -> bool:
     return (source.path / "backbone").is_dir() and (source.path / "final").is_dir()
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     folder = source.folder / "final"
     path, config = _json(folder, "activation_name", "d_sae_factor")
     activation = field(path, config, "activation_name", str, default="relu").lower()
@@ -53,7 +53,7 @@ def read(source: Source, _: Any) -> Reading:
     if layer is None:
         raise ArtifactError(where, f"hook {hook!r:.80}", "a layer's output, like …layers.10")
     return Reading(
-        Recipe("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]),
+        ForeignSAE("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]),
         backbone=field(where, backbone, "model_hf_name", str),
         layer=int(layer[1]),
         tokens="all",

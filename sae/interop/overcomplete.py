@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sae.errors import ArtifactError
+from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.pickles import Record, state_dict_of
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, take
+from sae.interop.source import Hints, Source, take
 from sae.storage import is_a
 
 NAME = "overcomplete"
@@ -46,7 +46,7 @@ def detect(source: Source) -> bool:
     return "encoder.final_block.0.weight" in state_dict_of(source.pickle(path))
 
 
-def read(source: Source, hints: Any) -> Reading:
+def read(source: Source, hints: Hints) -> Reading:
     path = source.weights(FILES)
     if path is None:
         raise ArtifactError(source.path, "no weights", "one .pt or .pth file")
@@ -59,8 +59,8 @@ def read(source: Source, hints: Any) -> Reading:
             path, "a state dict that does not say k", "--k: how many latents are kept", "Give --k."
         )
     w = _taken(path, tensors)
-    result = Reading(Recipe("topk", *_encoder(w, module), *_decoder(w, module, path), k=k))
-    result.recipe.subtract = False
+    result = Reading(ForeignSAE("topk", *_encoder(w, module), *_decoder(w, module, path), k=k))
+    result.sae.subtract = False
     result.found.append(f"k = {k}; {'archetypal' if 'dictionary.W' in w else 'classic'} dictionary")
     if not module:
         result.assumed.append("BatchNorm's eps 1e-5 and delta 1.0: a state dict does not say them")

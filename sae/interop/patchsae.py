@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.interop.bounds import shown
+from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.pickles import Record
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import PICKLES, Source, take
+from sae.interop.source import PICKLES, Hints, Source, take
+from sae.interop.unpickler import shown
 from sae.storage import is_a
 
 NAME = "patchsae"
@@ -30,7 +30,7 @@ def detect(source: Source) -> bool:
     return isinstance(content, dict) and "state_dict" in content and _config(content) is not None
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path = source.weights(FILES)
     if path is None:
         raise ArtifactError(source.path, "no weights", "one .pt, .pkl or .pkl.gz file")
@@ -62,7 +62,7 @@ def reading(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> R
     if module != "resid":
         raise ArtifactError(path, f"module_name = {shown(module)}", "'resid', the residual stream")
     result = Reading(
-        Recipe("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]),
+        ForeignSAE("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"]),
         backbone=name,
         layer=layer if is_a(layer, int) else None,
         tokens="cls" if config.get("class_token") else "all",

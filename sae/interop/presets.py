@@ -7,14 +7,14 @@ backbone, layer, hook point, tokens, licence and citation. Downloading is `sae.h
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae import artifact, hub, interop
-from sae.errors import ArtifactError
+from sae.errors import ArtifactError, ConfigError, HubFileNotFound
 from sae.interop import Conversion, Hints
-from sae.interop.recipe import Reading, own
+from sae.interop.foreign import Reading, own
 from sae.interop.source import PICKLES
 
 TABLE = Path(__file__).resolve().parent / "presets.toml"
@@ -30,7 +30,7 @@ class Preset:
     repo: str
     """A Hub id, or "bundled"."""
     format: str
-    """A name of `sae.interop.FORMATS`, or "patchlens"."""
+    """A name of `sae.interop.READERS`, or "patchlens"."""
     files: tuple[str, ...]
     """Every file that is downloaded, by its path in the repository; with "FOLDER/*", its JSON and its
     weights (safetensors before pickles), whatever they are called."""
@@ -71,7 +71,7 @@ def find(name: str) -> Preset:
     """The preset of "preset:NAME[@REVISION]" or "NAME"; ValueError lists what there is."""
     short = name.removeprefix(PREFIX).partition("@")[0]
     if short not in table():
-        raise ValueError(f"no preset {short!r}; there are: {', '.join(table())}.")
+        raise ConfigError(f"no preset {short!r}; there are: {', '.join(table())}.")
     return table()[short]
 
 
@@ -111,7 +111,10 @@ def load(
         "token": token,
         "local_files_only": local_files_only,
     }
-    folder = hub.local_folder(preset.repo, files=_files(preset, **access), **access)
+    if any(name.endswith("/*") for name in preset.files):
+        folder = hub.snapshot(preset.repo, partial(_chosen, preset), **access)
+    else:
+        folder = hub.local_folder(preset.repo, files=preset.files, **access)
     path = folder / PurePosixPath(preset.source)
     if preset.format == "patchlens":
         cfg, tensors = artifact.read(path)
@@ -147,15 +150,10 @@ def _model(id_: str) -> str:
     return id_.rpartition(":")[2].lower()
 
 
-def _files(
-    preset: Preset, *, revision: str | None, token: str | bool | None, local_files_only: bool
-) -> list[str]:
-    """The names of what is downloaded; those of "FOLDER/*" are asked of the repository."""
+def _chosen(preset: Preset, names: list[str]) -> list[str]:
+    """Of a repository's files, those of the table; of its "FOLDER/*" the JSON and the weights."""
     wanted = [name for name in preset.files if not name.endswith("/*")]
     folders = [PurePosixPath(name).parent for name in preset.files if name.endswith("/*")]
-    if not folders:
-        return wanted
-    names = _listed(preset.repo, revision, token, local_files_only)
     for folder in folders:
         inside = [n for n in names if PurePosixPath(n).parent == folder]
         inside = [n for n in inside if not PurePosixPath(n).name.startswith("stats")]
@@ -163,30 +161,8 @@ def _files(
         wanted += [n for n in inside if n.endswith(".json")]
         wanted += safe or [n for n in inside if n.endswith(PICKLES)]
     if not wanted:
-        raise hub.HubError(
+        raise HubFileNotFound(
             f"{preset.repo}: no files in {', '.join(map(str, folders))}. The repository may have "
             "changed: give an earlier revision."
         )
     return wanted
-
-
-def _listed(
-    repo: str, revision: str | None, token: str | bool | None, local_files_only: bool
-) -> list[str]:
-    """The repository's files; where the Hub is not reached or not asked, those in the cache."""
-    error: hub.HubError | None = None
-    if not local_files_only:
-        try:
-            return hub.list_files(repo, revision=revision, token=token)
-        except hub.HubError as failure:
-            error = failure
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as missing:
-        raise error or hub.HubError(
-            f"{repo}: it is not in the local cache. Connect, or drop local_files_only."
-        ) from missing
-    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.interop.bounds import shown
+from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.pickles import Record
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import PICKLES, Source, field, take
+from sae.interop.source import PICKLES, Hints, Source, field, take
+from sae.interop.unpickler import shown
 
 NAME = "prisma"
 TITLE = "ViT-Prisma: config.json and n_images_*.pt"
@@ -36,7 +36,7 @@ def detect(source: Source) -> bool:
     return isinstance(content, dict) and _is_prisma(content.get("cfg"))
 
 
-def read(source: Source, hints: Any) -> Reading:
+def read(source: Source, hints: Hints) -> Reading:
     path = _weights(source)
     if path is None:
         raise ArtifactError(source.path, "no weights", "one weights.pt or n_images_….pt")
@@ -52,12 +52,12 @@ def read(source: Source, hints: Any) -> Reading:
         raise ArtifactError(path, "no config.json", "one beside the weights")
     if not isinstance(tensors, dict):
         raise ArtifactError(path, f"a {type(tensors).__name__}", "a state dict")
-    result = Reading(_recipe(path, tensors, where, config), found=[f"weights {path.name}"])
+    result = Reading(_described(path, tensors, where, config), found=[f"weights {path.name}"])
     _place(where, config, result, hints)
     return result
 
 
-def _recipe(path: Path, tensors: dict[str, Tensor], where: Path, config: dict) -> Recipe:
+def _described(path: Path, tensors: dict[str, Tensor], where: Path, config: dict) -> ForeignSAE:
     if config.get("is_transcoder"):
         raise ArtifactError(where, "a transcoder", "an SAE, which rebuilds its own input")
     norm = field(where, config, "normalize_activations", str, default="layer_norm")
@@ -67,11 +67,11 @@ def _recipe(path: Path, tensors: dict[str, Tensor], where: Path, config: dict) -
     if "r_mag" in tensors:
         w = take(path, tensors, _GATED)
         zero = torch.zeros_like(w["r_mag"])
-        made = Recipe("gated", w["W_enc"], zero, w["W_dec"], w["b_dec"])
+        made = ForeignSAE("jumprelu", w["W_enc"], zero, w["W_dec"], w["b_dec"])
         made.gate = (w["b_gate"], w["r_mag"], w["b_mag"])
     elif activation in ("relu", "topk"):
         w = take(path, tensors, _SHAPES)
-        made = Recipe(activation, w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"])
+        made = ForeignSAE(activation, w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"])
         if activation == "topk":
             words = field(where, config, "activation_fn_kwargs", dict)
             made.k = field(where, words, "k", int)
@@ -91,7 +91,7 @@ def _recipe(path: Path, tensors: dict[str, Tensor], where: Path, config: dict) -
     return made
 
 
-def _place(where: Path, config: dict[str, Any], result: Reading, hints: Any) -> None:
+def _place(where: Path, config: dict[str, Any], result: Reading, hints: Hints) -> None:
     """Backbone, layer and tokens; only the residual stream after a layer can be read here."""
     layer, kind = config.get("hook_point_layer"), config.get("layer_subtype", "hook_resid_post")
     if isinstance(config.get("hook_point"), str) and (m := _HOOK.search(config["hook_point"])):
@@ -114,7 +114,7 @@ def _place(where: Path, config: dict[str, Any], result: Reading, hints: Any) -> 
     if config.get("use_patches_only"):
         result.tokens = "patches"
     result.hook = f"blocks.{result.layer}.{kind}"
-    result.found.append(f"hook {result.hook}, input {result.recipe.input_norm}")
+    result.found.append(f"hook {result.hook}, input {result.sae.input_norm}")
     result.assumed.append("activations are the backbone's own: Prisma may centre weights it writes")
 
 

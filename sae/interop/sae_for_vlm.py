@@ -8,11 +8,10 @@ activations (the training's scaling was folded in at save).
 """
 
 import re
-from typing import Any
 
 from sae.interop import dictionary_learning
-from sae.interop.recipe import Reading
-from sae.interop.source import Source
+from sae.interop.foreign import Reading
+from sae.interop.source import Hints, Source
 
 NAME = "sae_for_vlm"
 TITLE = "sae-for-vlm: …/trainer_0/checkpoints/ae_100000.pt"
@@ -30,9 +29,9 @@ def detect(source: Source) -> bool:
     return _named(source) is not None and dictionary_learning.weights(source) is not None
 
 
-def read(source: Source, hints: Any) -> Reading:
+def read(source: Source, hints: Hints) -> Reading:
     path = dictionary_learning.weights(source)
-    result = dictionary_learning.read(Source(path) if path else source, hints)
+    result = dictionary_learning.read(source.at(path) if path else source, hints)
     named = _named(source)
     if named is not None and named["point"] == "post_mlp_residual":
         result.backbone = BACKBONES.get(named["model"], named["model"])

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from sae.errors import ArtifactError
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, field, read_safetensors, same, take
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Hints, Source, field, read_safetensors, same, take
 
 NAME = "saelens"
 TITLE = "SAELens 6: cfg.json and sae_weights.safetensors"
@@ -54,7 +54,7 @@ def detect(source: Source) -> bool:
     return source.has("cfg.json") and source.has("sae_weights.safetensors")
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path, config = source.need("cfg.json")
     metadata = field(path, config, "metadata", dict, default={})
     version = str(metadata.get("sae_lens_version", ""))
@@ -87,7 +87,7 @@ def read(source: Source, _: Any) -> Reading:
     reshape = field(path, config, "reshape_activations", str, default="none")
     if reshape != "none":
         raise ArtifactError(path, f"reshape_activations {reshape!r:.40}", "none")
-    made = _recipe(source.folder / "sae_weights.safetensors", path, config, architecture)
+    made = _described(source.folder / "sae_weights.safetensors", path, config, architecture)
     made.input_norm = _NORMS[norm]
     result = Reading(made, found=[f"{architecture}, sae_lens {version}, input {norm}"])
     if norm == "expected_average_only_in":
@@ -96,24 +96,24 @@ def read(source: Source, _: Any) -> Reading:
     return result
 
 
-def _recipe(weights: Path, path: Path, config: dict[str, Any], architecture: str) -> Recipe:
+def _described(weights: Path, path: Path, config: dict[str, Any], architecture: str) -> ForeignSAE:
     w = take(weights, read_safetensors(weights), {**_MATRIX, **_EXTRA[architecture]})
     d_in, d_sae = w["W_enc"].shape
     same(path, config, "d_in", d_in)
     same(path, config, "d_sae", d_sae)
     b_enc = w.get("b_enc", torch.zeros(d_sae))
-    made = Recipe("relu", w["W_enc"], b_enc, w["W_dec"], w["b_dec"])
+    made = ForeignSAE("relu", w["W_enc"], b_enc, w["W_dec"], w["b_dec"])
     made.subtract = field(path, config, "apply_b_dec_to_input", bool, default=True)
     if architecture in ("topk", "abstopk"):
-        made.activation, made.k = "topk", field(path, config, "k", int)
+        made.architecture, made.k = "topk", field(path, config, "k", int)
         made.negative = "rank" if architecture == "abstopk" else "zero"
         made.by_decoder_norm = field(
             path, config, "rescale_acts_by_decoder_norm", bool, default=False
         )
     elif architecture == "jumprelu":
-        made.activation, made.threshold = "jumprelu", w["threshold"]
+        made.architecture, made.threshold = "jumprelu", w["threshold"]
     elif architecture == "gated":
-        made.activation, made.gate = "gated", (w["b_gate"], w["r_mag"], w["b_mag"])
+        made.architecture, made.gate = "jumprelu", (w["b_gate"], w["r_mag"], w["b_mag"])
     return made
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from sae.errors import ArtifactError
+from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.pickles import parse, state_dict_of
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, field, take
+from sae.interop.source import Hints, Source, field, take
 from sae.storage import is_a
 
 NAME = "saev"
@@ -37,7 +37,7 @@ def detect(source: Source) -> bool:
         return start == b"{"
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path = source.weights(FILES)
     if path is None:
         raise ArtifactError(source.path, "no weights", "one sae.pt")
@@ -56,10 +56,10 @@ def read(source: Source, _: Any) -> Reading:
         expected = d_model * config["exp_factor"]
     if expected not in (None, d_sae):
         raise ArtifactError(path, f"d_sae = {expected!r:.40}", f"{d_sae} as in the weights")
-    made = Recipe("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], subtract=False)
+    made = ForeignSAE("relu", w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], subtract=False)
     kind, words = _activation(path, header, config)
     if kind == "TopK":
-        made.activation, made.negative = "topk", "keep"
+        made.architecture, made.negative = "topk", "keep"
         made.k = min(field(path, words, "top_k", int), d_sae)
     elif kind == "BatchTopK":
         if "activation.threshold" not in w:
@@ -69,7 +69,7 @@ def read(source: Source, _: Any) -> Reading:
                 "activation.threshold, which saev stores since schema 5",
                 "Use a newer checkpoint: without it, outputs depend on the batch.",
             )
-        made.activation, made.threshold = "batch_topk", float(w["activation.threshold"])
+        made.architecture, made.threshold = "batch_topk", float(w["activation.threshold"])
         made.k = min(field(path, words, "top_k", int), d_sae)
     elif kind != "Relu":
         raise ArtifactError(path, f"activation {kind!r:.40}", "Relu, TopK or BatchTopK")
@@ -121,9 +121,9 @@ def _unscale(source: Source, schema: object, result: Reading) -> None:
     path, config = found
     mean = field(path, config, "scale_mean", list)
     norm = field(path, config, "scale_norm", float, int)
-    d_in = result.recipe.W_enc.shape[0]
+    d_in = result.sae.W_enc.shape[0]
     if len(mean) != d_in or not all(is_a(v, float, int) for v in mean) or not norm > 0:
         raise ArtifactError(path, f"a scale_mean of {len(mean)} entries", f"{d_in} numbers")
-    result.recipe.mean = torch.tensor(mean, dtype=torch.float32)
-    result.recipe.scale = float(norm)
+    result.sae.mean = torch.tensor(mean, dtype=torch.float32)
+    result.sae.scale = float(norm)
     result.found.append(f"inputs centred and divided by {norm:.6g}: folded into the weights")

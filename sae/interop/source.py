@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.interop.bounds import shown
 from sae.interop.pickles import Record, read_pickle, state_dict_of
+from sae.interop.unpickler import shown
 from sae.storage import is_a, read_json
 
 PICKLES = (".pt", ".pth", ".pkl", ".pkl.gz", ".bin")
@@ -27,11 +27,27 @@ _WHOLE = (torch.int64, torch.int32, torch.int16)
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What a person says about a source that its files may not."""
+
+    format: str | None = None
+    backbone: str | None = None
+    layer: int | None = None
+    tokens: str | None = None
+    k: int | None = None
+
+
+@dataclass(frozen=True)
 class Source:
-    """A folder, or one file of it that was named."""
+    """A folder, or one file of it that was named. All readers share one, so that each pickled file is
+    read once."""
 
     path: Path
     _read: dict[Path, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def at(self, path: Path) -> "Source":
+        """Another folder or file that belongs to this source."""
+        return Source(path, self._read)
 
     @property
     def folder(self) -> Path:

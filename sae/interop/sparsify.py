@@ -5,11 +5,10 @@ relu((x - b_dec) encoder.weight^T + encoder.bias). num_latents 0 means d_in * ex
 """
 
 import re
-from typing import Any
 
 from sae.errors import ArtifactError
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, field, read_safetensors, take
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Hints, Source, field, read_safetensors, take
 
 NAME = "sparsify"
 TITLE = "eai-sparsify: cfg.json and sae.safetensors"
@@ -21,7 +20,7 @@ def detect(source: Source) -> bool:
     return source.has("cfg.json") and source.has("sae.safetensors")
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path, config = source.need("cfg.json")
     for key in ("transcode", "skip_connection"):
         if field(path, config, key, bool, default=False):
@@ -46,7 +45,9 @@ def read(source: Source, _: Any) -> Reading:
         if got != length:
             raise ArtifactError(path, f"{key} = {got}", f"{length} as in the weights")
     k = field(path, config, "k", int)
-    made = Recipe("topk", w["encoder.weight"].t(), w["encoder.bias"], w["W_dec"], w["b_dec"], k=k)
+    made = ForeignSAE(
+        "topk", w["encoder.weight"].t(), w["encoder.bias"], w["W_dec"], w["b_dec"], k=k
+    )
     result = Reading(made, found=[f"k = {k}, hook point {source.folder.name}"])
     if layer := _LAYER.search(source.folder.name):
         result.layer = int(layer[1])

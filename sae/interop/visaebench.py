@@ -15,8 +15,8 @@ from torch import Tensor
 from sae.architectures import architecture
 from sae.config import SAEConfig
 from sae.errors import ArtifactError
-from sae.interop.recipe import Reading, Recipe
-from sae.interop.source import Source, field, same, take, tensors_of
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Hints, Source, field, same, take, tensors_of
 from sae.storage import replacing, write_json
 
 NAME = "visaebench"
@@ -38,7 +38,7 @@ def detect(source: Source) -> bool:
     return "input_dim" in found[1] and "hidden_dim" in found[1] and bool(named)
 
 
-def read(source: Source, _: Any) -> Reading:
+def read(source: Source, _: Hints) -> Reading:
     path, config = source.need("config.json")
     weights = source.weights(FILES)
     tensors = tensors_of(source, weights, *FILES)
@@ -49,14 +49,14 @@ def read(source: Source, _: Any) -> Reading:
     W_enc, b_enc, W_dec, b_dec, w = _weights(weights, tensors, more)
     same(path, config, "input_dim", W_enc.shape[0])
     same(path, config, "hidden_dim", W_enc.shape[1])
-    made = Recipe("topk", W_enc, b_enc, W_dec, b_dec, subtract=False)
+    made = ForeignSAE("topk", W_enc, b_enc, W_dec, b_dec, subtract=False)
     result = Reading(made, found=[f"{kind}, {W_enc.shape[0]} to {W_enc.shape[1]}"])
     if kind == "topk":
         made.k = field(path, config, "k", int)
     elif kind == "batchtopk":
         stored = float(w["_running_threshold"]) if "_running_threshold" in w else 0.0
         threshold = config.get("threshold")
-        made.activation, made.inclusive = "batch_topk", True
+        made.architecture, made.inclusive = "batch_topk", True
         made.threshold = (
             stored if threshold is None else field(path, config, "threshold", float, int)
         )
@@ -64,7 +64,7 @@ def read(source: Source, _: Any) -> Reading:
         if threshold is None and "_running_threshold" not in w:
             result.assumed.append("threshold 0, as visaebench takes it where none is given")
     elif kind == "jumprelu":
-        made.activation = "jumprelu"
+        made.architecture = "jumprelu"
         thresholds = w.get("jump_thresholds", w.get("thresholds"))
         made.threshold = torch.full_like(b_enc, 0.01) if thresholds is None else thresholds
         if thresholds is None:

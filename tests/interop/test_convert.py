@@ -62,8 +62,8 @@ def test_from_other_is_the_same_in_memory(tmp_path: Path) -> None:
 def test_a_wrong_fold_fails_the_self_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def wrong(recipe: object, backbone: object) -> object:
-        cfg, tensors = interop.recipe.fold(recipe, backbone)
+    def wrong(sae: object, backbone: object) -> object:
+        cfg, tensors = interop.foreign.fold(sae, backbone)
         return cfg, {**tensors, "b_enc": tensors["b_enc"] + 0.5}
 
     monkeypatch.setattr(interop, "fold", wrong)
@@ -74,7 +74,7 @@ def test_a_wrong_fold_fails_the_self_check(
 def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     said = capsys.readouterr().out
-    assert all(f"\n  {name} " in said for name in interop.FORMATS)
+    assert all(f"\n  {name} " in said for name in interop.READERS)
     assert "patchsae-vit-b16" in said
     assert "not read: SAELens matching_pursuit, " in said
     assert "covariance_whitening" in said

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from sae.errors import ArtifactError
-from sae.interop.archive import MAX_LINE, Stream
-from sae.interop.pickles import read_pickle, state_dict_of
+from sae.interop.pickles import MAX_LINE, FileView, read_pickle, state_dict_of
 from sae.interop.unpickler import Record
 from tests.interop.mutations import LIMIT_S, archive, endless
 
@@ -44,8 +43,8 @@ def test_a_module_that_is_meant_in_many_places_is_walked_once() -> None:
 
 
 def test_a_line_without_end_is_read_up_to_a_bound() -> None:
-    assert len(Stream(b"a" * 10 * MAX_LINE).readline()) == MAX_LINE
-    assert Stream(b"one\ntwo\n").readline() == b"one\n"
+    assert len(FileView(b"a" * 10 * MAX_LINE).readline()) == MAX_LINE
+    assert FileView(b"one\ntwo\n").readline() == b"one\n"
 
 
 def test_what_a_pickle_names_is_never_imported(

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save
 
 from sae import hub, interop
-from sae.errors import ArtifactError
-from sae.interop import FORMATS, presets
+from sae.errors import ArtifactError, HubError, HubFileNotFound, HubUnreachable
+from sae.interop import READERS, presets
 from sae.interop.__main__ import main
 from sae.model import SparseAutoencoder
 from sae.ui.options import load as load_app
@@ -140,7 +140,7 @@ def test_files_that_say_otherwise_than_the_table_are_refused(
 
 
 def unreachable(*_: object, **__: object) -> None:
-    raise hub.HubError("the Hub cannot be reached")
+    raise HubUnreachable("the Hub cannot be reached")
 
 
 def test_fastsae_files_may_be_called_anything(
@@ -164,7 +164,7 @@ def test_fastsae_files_may_be_called_anything(
         patch.setattr(hub, "_info", unreachable)
         presets.load(FASTSAE)
     repo.commit({"README.md": b""})
-    with pytest.raises(hub.HubError, match="no files in backbone, final\\."):
+    with pytest.raises(HubFileNotFound, match="no files in backbone, final\\."):
         presets.load(FASTSAE)
 
 
@@ -210,7 +210,7 @@ def test_ours_is_bundled_and_the_app_opens_it() -> None:
 
 def test_every_row_is_complete_and_says_its_licence() -> None:
     for preset in presets.table().values():
-        assert preset.format in (*FORMATS, "patchlens")
+        assert preset.format in (*READERS, "patchlens")
         assert all((preset.code_license, preset.citation, preset.title, preset.repo, preset.hook))
         assert preset.license in ("mit", "apache-2.0", "unknown"), "as the Hub spells licences"
         assert "siglip" not in preset.backbone or preset.tokens != "cls", "SigLIP has no CLS token"
@@ -223,6 +223,6 @@ def test_an_unknown_preset_lists_what_there_is() -> None:
 
 
 def test_a_preset_that_cannot_be_had(server: LocalHub) -> None:
-    with pytest.raises(hub.HubError, match="hyesulim/fastsae-models: .* no such repository"):
+    with pytest.raises(HubError, match="hyesulim/fastsae-models: .* no such repository"):
         SparseAutoencoder.from_pretrained("patchsae-vit-b16")
     assert server.log

@@ -1,11 +1,20 @@
-"""Every published format gives the numbers that its own library computes."""
+"""Every published format gives the numbers that its own library computes, and one from outside too."""
 
+import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sae import interop
+from sae.errors import ArtifactError, ConfigError
+from sae.interop import READERS, Hints, register_reader
+from sae.interop import source as source_module
+from sae.interop.foreign import ForeignSAE, Reading
+from sae.interop.source import Source, field, take
 from sae.model import SparseAutoencoder
 from tests.interop.published import PUBLISHED, D
 
@@ -32,3 +41,67 @@ def test_equal_to_the_formats_own_encode_and_decode(case: str, tmp_path: Path) -
     again = SparseAutoencoder.from_pretrained(tmp_path / "ours")
     assert again.cfg == found.cfg
     assert torch.equal(again.encode(X), sae.encode(X))
+
+
+class Rows:
+    """A format of one JSON file: {"layer", "encoder": [rows], "decoder": [rows]}, biases zero."""
+
+    NAME = "rows"
+    TITLE = "rows: sae.json"
+
+    def detect(self, source: Source) -> bool:
+        return source.has("sae.json")
+
+    def read(self, source: Source, hints: Hints) -> Reading:
+        path, content = source.need("sae.json")
+        tensors = {name: torch.tensor(content[name]) for name in ("encoder", "decoder")}
+        w = take(path, tensors, {"encoder": "Fd", "decoder": "Fd"})
+        n, d = w["encoder"].shape
+        described = ForeignSAE(
+            "relu", w["encoder"].t(), torch.zeros(n), w["decoder"], torch.zeros(d)
+        )
+        return Reading(described, layer=field(path, content, "layer", int), tokens=hints.tokens)
+
+
+@pytest.fixture
+def rows() -> Iterator[None]:
+    """The format, in the table until the test ends."""
+    register_reader(Rows())
+    yield
+    del READERS["rows"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_format_from_outside(tmp_path: Path) -> None:
+    encoder, decoder = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).round(
+        decimals=2
+    )
+    content = {"layer": 4, "encoder": encoder.tolist(), "decoder": decoder.tolist()}
+    (tmp_path / "sae.json").write_text(json.dumps(content))
+    assert interop.detect(tmp_path) == "rows"
+    sae = SparseAutoencoder.from_other(tmp_path, backbone="bundled", tokens="all")
+    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(sae(x), (x @ encoder.t()).relu() @ decoder)
+    assert sae.cfg.backbone.layer == 4
+    (tmp_path / "sae.json").write_text(json.dumps({**content, "decoder": decoder.t().tolist()}))
+    with pytest.raises(ArtifactError, match=r"sae.json: found decoder of shape \(3, 5\)"):
+        SparseAutoencoder.from_other(tmp_path, backbone="bundled", tokens="all")
+    with pytest.raises(ConfigError, match="there is a format 'rows' already"):
+        register_reader(Rows())
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_a_pickle_is_parsed_once(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, parse = PUBLISHED[case][1](tmp_path), source_module.read_pickle
+    parsed: Counter[Path] = Counter()
+
+    def counted(path: Path) -> Any:
+        parsed[path] += 1
+        return parse(path)
+
+    monkeypatch.setattr(source_module, "read_pickle", counted)
+    hints = made.hints or Hints()
+    interop.read(made.source, Hints(None, hints.backbone, hints.layer, hints.tokens, hints.k))
+    assert set(parsed.values()) <= {1}

@@ -22,7 +22,7 @@ _COLUMNS = 4096
 
 
 @dataclass
-class Recipe:
+class ForeignSAE:
     """An SAE as its own library runs it. W_enc (d, F), W_dec (F, d), biases (F) and (d).
 
     z = (x - mean) / scale;  pi = (z - b_dec if subtract else z) W_enc + b_enc
@@ -32,7 +32,8 @@ class Recipe:
     With `by_decoder_norm`, pi is multiplied by ||W_dec|| before act and divided by it after.
     """
 
-    activation: str
+    architecture: str
+    """As `sae.architectures` has it; of a gated SAE "jumprelu", which it becomes."""
     W_enc: Tensor
     b_enc: Tensor
     W_dec: Tensor
@@ -55,7 +56,7 @@ class Recipe:
 class Reading:
     """What a reader made of some files."""
 
-    recipe: Recipe
+    sae: ForeignSAE
     backbone: str | None = None
     layer: int | None = None
     tokens: str | None = None
@@ -67,9 +68,9 @@ class Reading:
     """What they did not say, and was taken for granted."""
 
 
-def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> Recipe:
-    """PatchLens' own weights as a recipe."""
-    return Recipe(
+def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> ForeignSAE:
+    """PatchLens' own weights as one of these."""
+    return ForeignSAE(
         cfg.architecture,
         *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
         k=cfg.k,
@@ -79,89 +80,89 @@ def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> Recipe:
     )
 
 
-def fold(recipe: Recipe, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, Tensor]]:
-    """The config and weights of PatchLens' SAE that computes what `recipe` describes."""
-    W_enc, b_enc = recipe.W_enc, recipe.b_enc
-    W_dec, b_dec, threshold = recipe.W_dec, recipe.b_dec, recipe.threshold
-    offset = None if recipe.subtract else b_dec
-    if recipe.mean is not None or recipe.scale != 1.0:
-        mean = torch.zeros_like(b_dec) if recipe.mean is None else recipe.mean
-        W_enc, W_dec = W_enc / recipe.scale, W_dec * recipe.scale
-        moved = (b_dec.double() * recipe.scale + mean.double()).float()
-        offset = None if recipe.subtract else (moved.double() - mean.double())
+def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """The config and weights of PatchLens' SAE that computes what `sae` describes."""
+    W_enc, b_enc = sae.W_enc, sae.b_enc
+    W_dec, b_dec, threshold = sae.W_dec, sae.b_dec, sae.threshold
+    offset = None if sae.subtract else b_dec
+    if sae.mean is not None or sae.scale != 1.0:
+        mean = torch.zeros_like(b_dec) if sae.mean is None else sae.mean
+        W_enc, W_dec = W_enc / sae.scale, W_dec * sae.scale
+        moved = (b_dec.double() * sae.scale + mean.double()).float()
+        offset = None if sae.subtract else (moved.double() - mean.double())
         b_dec = moved
     if offset is not None:
         b_enc = (b_enc.double() + _times(offset, W_enc)).float()
-    if recipe.by_decoder_norm:
+    if sae.by_decoder_norm:
         norms = W_dec.double().norm(dim=1).float()
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    if recipe.gate is not None:
-        b_gate, r_mag, b_mag = (part.double() for part in recipe.gate)
+    if sae.gate is not None:
+        b_gate, r_mag, b_mag = (part.double() for part in sae.gate)
         grow = r_mag.exp()
         threshold = (b_mag - b_gate * grow).float()
         b_enc = (b_enc.double() * grow + b_mag).float()
         W_enc = W_enc * grow.float()
-    if recipe.inclusive and threshold is not None:
+    if sae.inclusive and threshold is not None:
         threshold = _just_below(threshold)
-    fields: dict[str, Any] = {"k": recipe.k, "group_sizes": recipe.group_sizes}
+    fields: dict[str, Any] = {"k": sae.k, "group_sizes": sae.group_sizes}
     tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
-    activation = "jumprelu" if recipe.activation == "gated" else recipe.activation
-    kind = architecture(activation).threshold
+    kind = architecture(sae.architecture).threshold
     if kind == "latent":
         tensors["threshold"] = torch.as_tensor(threshold).expand(b_enc.shape).clone()
     elif kind == "scalar":
         fields["threshold"] = float(torch.as_tensor(threshold))
     cfg = SAEConfig(
-        activation,
+        sae.architecture,
         W_enc.shape[0],
         W_enc.shape[1],
         backbone,
-        negative=recipe.negative,
-        input_norm=recipe.input_norm,
+        negative=sae.negative,
+        input_norm=sae.input_norm,
         **fields,
     )
     return cfg, tensors
 
 
-def unfolded(recipe: Recipe, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents and reconstruction of `x (n, d)` by the recipe's own steps, in float64.
+def unfolded(sae: ForeignSAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents and reconstruction of `x (n, d)` by its library's own steps, in float64.
 
     This is what the self-check of a conversion compares the folded weights with.
     """
     wide = {
-        f.name: getattr(recipe, f.name).double()
-        for f in dataclasses.fields(recipe)
-        if isinstance(getattr(recipe, f.name), Tensor)
+        f.name: getattr(sae, f.name).double()
+        for f in dataclasses.fields(sae)
+        if isinstance(getattr(sae, f.name), Tensor)
     }
     x = x.double()
     shift: Tensor | float = wide.get("mean", 0.0)
-    size: Tensor | float = recipe.scale
+    size: Tensor | float = sae.scale
     epsilon = 0.0
-    if recipe.input_norm == "layer_norm":
+    if sae.input_norm == "layer_norm":
         shift, size, epsilon = x.mean(-1, keepdim=True), x.std(-1, keepdim=True), 1e-5
-    elif recipe.input_norm == "constant_norm":
+    elif sae.input_norm == "constant_norm":
         shift, size = 0.0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
     z = (x - shift) / (size + epsilon)
-    pi = (z - wide["b_dec"] if recipe.subtract else z) @ wide["W_enc"] + wide["b_enc"]
-    norms = wide["W_dec"].norm(dim=1) if recipe.by_decoder_norm else torch.ones_like(pi[0])
-    latents = _activated(recipe, pi * norms)
+    pi = (z - wide["b_dec"] if sae.subtract else z) @ wide["W_enc"] + wide["b_enc"]
+    norms = wide["W_dec"].norm(dim=1) if sae.by_decoder_norm else torch.ones_like(pi[0])
+    latents = _activated(sae, pi * norms)
     return latents, (latents / norms @ wide["W_dec"] + wide["b_dec"]) * size + shift
 
 
-def _activated(recipe: Recipe, pi: Tensor) -> Tensor:
-    if recipe.gate is not None:
-        b_gate, r_mag, b_mag = (part.double() for part in recipe.gate)
+def _activated(sae: ForeignSAE, pi: Tensor) -> Tensor:
+    if sae.gate is not None:
+        b_gate, r_mag, b_mag = (part.double() for part in sae.gate)
         return (pi * r_mag.exp() + b_mag).relu() * (pi + b_gate > 0)
-    if recipe.activation == "relu":
-        return pi.relu()
-    if recipe.activation == "topk":
-        order = pi.abs() if recipe.negative == "rank" else pi
-        places = order.topk(recipe.k or 1, dim=-1).indices
+    row = architecture(sae.architecture)
+    if row.k == "token":
+        order = pi.abs() if sae.negative == "rank" else pi
+        places = order.topk(sae.k or 1, dim=-1).indices
         chosen = pi.gather(-1, places)
-        chosen = chosen.relu() if recipe.negative == "zero" else chosen
+        chosen = chosen.relu() if sae.negative == "zero" else chosen
         return torch.zeros_like(pi).scatter(-1, places, chosen)
-    theta = torch.as_tensor(recipe.threshold, dtype=torch.float64)
-    return pi.relu() * ((pi >= theta) if recipe.inclusive else (pi > theta))
+    if row.threshold is None:
+        return pi.relu()
+    theta = torch.as_tensor(sae.threshold, dtype=torch.float64)
+    return pi.relu() * ((pi >= theta) if sae.inclusive else (pi > theta))
 
 
 def _times(vector: Tensor, W_enc: Tensor) -> Tensor:
