@@ -13,6 +13,7 @@ ORDER = [
     "architectures",
     "config",
     "images",
+    "prefetch",
     "cards",
     "hub",
     "artifact",
@@ -33,6 +34,8 @@ ONLY = {
     "open_clip": ("sae/backbones/",),
     "timm": ("sae/backbones/",),
 }
+NEVER = ("training", "patchlens", "app", "tests", "numba", "triton", "accelerate")
+"""What the library and the app do not need: neither the commands nor what only training uses."""
 FILES = sorted((ROOT / "sae").rglob("*.py"))
 
 
@@ -57,7 +60,7 @@ def part(name: str) -> int | None:
 def test_imports_point_backwards(path):
     relative = path.relative_to(ROOT)
     names = imported(path)
-    assert not [name for name in names if name.split(".")[0] in ("training", "app", "tests")]
+    assert not [name for name in names if name.split(".")[0] in NEVER]
     for library, homes in ONLY.items():
         if any(name.split(".")[0] == library for name in names):
             assert str(relative).startswith(homes), f"{relative} must not import {library}"

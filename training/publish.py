@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def _own_text(name: str, installed: str) -> str:
     return distribution("patchlens").read_text(installed) or ""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: list[str]) -> None:
     """Run the command line `argv` (default: this process's)."""
     parser = argparse.ArgumentParser(prog="training/publish.py", description="Publish on the Hub.")
     commands = parser.add_subparsers(dest="command", required=True)

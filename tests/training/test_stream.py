@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ import datasets
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sae.images import ImageError
 from tests.training.training_parts import backbone, config, picture, pictures
-from training.data.prefetch import WorkerError, ahead
 from training.data.sources import ImageSource, open_source
 from training.data.stream import Stopped, Stream, shards_for
 from training.data.streams import open_stream, workers_for
@@ -102,28 +99,6 @@ def test_workers_follow_the_cores(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
     assert workers_for(None, torch.device(device)) == workers
     assert workers_for(5, torch.device(device)) == 5
-
-
-def test_a_worker_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch looks every five seconds whether workers live
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
-
-    def load(number: int) -> int:
-        if number == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number
-
-    with pytest.raises(WorkerError, match="a worker process that opens images ended.*--workers"):
-        list(ahead(load, range(6), workers=1))
-
-
-def test_an_error_in_a_worker_arrives_here() -> None:
-    def load(number: int) -> int:
-        raise ValueError(f"number {number} is wrong")
-
-    for workers in (0, 1):
-        with pytest.raises(ValueError, match="^number 0 is wrong$"):
-            list(ahead(load, range(6), workers=workers))
 
 
 def test_nothing_is_read_for_steps_that_will_not_be_made() -> None:

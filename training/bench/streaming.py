@@ -24,9 +24,9 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sae.backbones import Backbone
+from sae.prefetch import prefetch
 from sae.world.scenes import compose
 from training.data.image_feed import Opening
-from training.data.prefetch import ahead
 from training.data.sources import ImageSource, open_whole
 from training.data.streams import workers_for
 from training.launch import StopRequest, command
@@ -98,7 +98,7 @@ class Pipeline:
             [(int(place), None) for place in range(start, end)]
             for start, end in zip(edges[:-1], edges[1:], strict=True)
         ]
-        for _ in ahead(self._opening, groups, workers=workers):
+        for _ in prefetch(self._opening, groups, workers=workers):
             pass
 
     def computing(self) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, at_positions, random_positions
 from sae.images import ImageError
+from sae.prefetch import prefetch
 from training.data.feeds import Group, Rows
-from training.data.prefetch import ahead, in_thread
 from training.data.sources import ImageSource
 from training.data.sources.streamed import StreamedSource, open_content
 
@@ -149,7 +149,7 @@ class ImageFeed:
         streamed = isinstance(self.source, StreamedSource)
         requests = self._in_order(groups, state) if streamed else map(_by_number, groups)
         cuda = self.device.type == "cuda"
-        self._opened = ahead(self._opening, requests, workers=self.workers, pin=cuda)
+        self._opened = prefetch(self._opening, requests, workers=self.workers, pin=cuda)
         return map(self._rows, self._opened)
 
     def n_images(self, n_places: int) -> int:
@@ -189,7 +189,7 @@ class ImageFeed:
         """Requests for a streamed source; a thread reads the rows of the next groups meanwhile."""
         reader = self.source.reader(self.rank, self.world, state)
         together = (list(found) for _, found in groupby(groups, key=lambda g: (g.round, g.span)))
-        for requests, number, standing in in_thread(partial(_take, reader), together):
+        for requests, number, standing in prefetch(partial(_take, reader), together):
             self._states[number + 1] = standing
             yield from requests
 

@@ -4,8 +4,8 @@ Knows data sets by number, backbones and SAEs; knows nothing of files, names or 
 works on a batch, the next one is read and framed in the background.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
 from sae.concepts.regions import read_code
 from sae.images import ImageError
 from sae.model import SparseAutoencoder
+from sae.prefetch import prefetch
 
 MAX_UNREADABLE = 0.05
 """Share of images that may be unreadable (ten always may) before the pass stops."""
@@ -79,7 +80,7 @@ def gather(
     Images that cannot be opened are counted (`gathered.n_unreadable`); ImageError if they are more
     than MAX_UNREADABLE of all so far.
     """
-    for read in _ahead(data, backbone, batches):
+    for read in prefetch(partial(_read, data, backbone), batches, depth=1):
         if read.bad:
             gathered.skip(np.array(read.bad))
             _check_unreadable(data, gathered, read.reason)
@@ -88,19 +89,6 @@ def gather(
             vectors = embed([item.image for item in read.items]) if embed else None
             gathered.add(fired, vectors, neurons)
         done(len(read.numbers) + len(read.bad))
-
-
-def _ahead(data: Data, backbone: Backbone, batches: Sequence[np.ndarray]) -> Iterator[_Read]:
-    """The batches one after another, the next one being read meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
-        waiting = None
-        for numbers in batches:
-            following = reader.submit(_read, data, backbone, numbers)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
 
 
 def _read(data: Data, backbone: Backbone, numbers: np.ndarray) -> _Read:

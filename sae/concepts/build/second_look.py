@@ -6,8 +6,7 @@ the same patches of a picture are shown once.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from sae.backbones import Backbone
 from sae.concepts.build.image_pass import Data, Item
 from sae.concepts.regions import WHOLE, bounds_of, shown_alone
 from sae.images import ImageError
+from sae.prefetch import prefetch
 
 THUMBNAIL = 96
 """Shorter side of a thumbnail at most, pixels; what the model did not see is cut off."""
@@ -60,7 +60,7 @@ def look_again(
             return None, b""
         return item, _thumbnail(item.image, backbone) if thumbnails else b""
 
-    found = _ahead(read, [int(number) for number in numbers])
+    found = prefetch(read, numbers.tolist(), threads=_READERS, depth=4 * _READERS)
     for number, (item, picture) in zip(progress(numbers.tolist()), found, strict=True):
         webp.append(picture)
         labels.append(places.get(item.label, -1) if item else -1)
@@ -75,20 +75,6 @@ def look_again(
         "webp": np.frombuffer(b"".join(webp), np.uint8),
     }
     return Pictures(images, captions)
-
-
-def _ahead(
-    read: Callable[[int], tuple[Item | None, bytes]], numbers: Sequence[int]
-) -> Iterator[tuple[Item | None, bytes]]:
-    """`read` of every number in order, a few of them at work at a time."""
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="exemplars") as readers:
-        waiting = [readers.submit(read, number) for number in numbers[: 4 * _READERS]]
-        for place in range(len(numbers)):
-            found = waiting[place].result()
-            waiting[place] = None
-            if (later := place + 4 * _READERS) < len(numbers):
-                waiting.append(readers.submit(read, numbers[later]))
-            yield found
 
 
 def _thumbnail(image: Image.Image, backbone: Backbone) -> bytes:

@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from sae.prefetch import prefetch
 from sae.storage import ArtifactError, sha256
 from training.data.feeds import Group, Rows
-from training.data.prefetch import in_thread
 from training.data.sources.image_source import order
 from training.data.store.manifest import Manifest, Shard, read_manifest
 from training.data.store.quantised import unpack
@@ -154,7 +154,7 @@ class StoreFeed:
     def read(self, groups: Iterator[Group], state: Any = None) -> Iterator[Rows]:
         """The rows of the groups' chunks, read by a thread ahead of their use."""
         del state
-        self._reading = in_thread(self._group, groups)
+        self._reading = prefetch(self._group, groups)
         return (Rows(found.to(self.device)) for found in self._reading)
 
     def n_images(self, n_places: int) -> int:

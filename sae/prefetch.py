@@ -1,4 +1,4 @@
-"""Work done ahead of its use, in order: by worker processes, or by one thread.
+"""Prefetching: work done before it is asked for, in order, by worker processes or by threads.
 
 Knows torch's DataLoader and thread pools. Knows nothing of images or backbones: `load` makes
 something of a request, and what it makes comes out in the order of the requests.
@@ -19,41 +19,50 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-AHEAD = 2
-"""Requests that the thread, or each worker, has under way."""
+DEPTH = 2
+"""Requests that the threads together, or each worker, have under way."""
 
 
 class WorkerError(OSError):
     """A worker process ended unexpectedly."""
 
 
-def ahead(
-    load: Callable[[Any], Any], requests: Iterable[Any], *, workers: int, pin: bool = False
+def prefetch(
+    load: Callable[[Any], Any],
+    requests: Iterable[Any],
+    *,
+    workers: int = 0,
+    threads: int = 1,
+    depth: int = DEPTH,
+    pin: bool = False,
 ) -> Iterator[Any]:
-    """`load(request)` for each request, in order, computed ahead of its use.
+    """`load(request)` for each request, in order, computed before it is asked for.
 
-    workers 0: in one thread of this process. Else in that many processes, which are ended when the
-    iterator is closed; tensors come through shared memory (`pin`: through pinned memory), and
-    `load` is pickled where processes cannot be forked. What `load` raises is raised here; from a
-    process, ValueError and OSError come as a ValueError with the same text. Raises WorkerError if a
-    process is killed.
+    workers 0: in `threads` threads of this process, `depth` requests ahead. Else in that many
+    processes, each `depth` requests ahead, which are ended when the iterator is closed; tensors come
+    through shared memory (`pin`: through pinned memory), and `load` is pickled where processes cannot
+    be forked. What `load` raises is raised here; from a process, ValueError and OSError come as a
+    ValueError with the same text. Raises WorkerError if a process is killed.
     """
-    return _by_processes(load, requests, workers, pin) if workers else in_thread(load, requests)
+    if workers:
+        return _by_processes(load, requests, workers, depth, pin)
+    return _by_threads(load, requests, threads, depth)
 
 
-def in_thread(load: Callable[[Any], Any], requests: Iterable[Any]) -> Iterator[Any]:
-    """`load(request)` for each request, in order, one thread being `AHEAD` requests ahead."""
+def _by_threads(
+    load: Callable[[Any], Any], requests: Iterable[Any], threads: int, depth: int
+) -> Iterator[Any]:
     left, waiting = iter(requests), deque()
-    thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
-        waiting.extend(thread.submit(load, request) for request in islice(left, AHEAD))
+        waiting.extend(pool.submit(load, request) for request in islice(left, depth))
         while waiting:
-            found = waiting.popleft().result()
-            waiting.extend(thread.submit(load, request) for request in islice(left, 1))
-            yield found
+            loaded = waiting.popleft().result()
+            waiting.extend(pool.submit(load, request) for request in islice(left, 1))
+            yield loaded
     finally:
-        # not waited for: the garbage collector may close this from that very thread
-        thread.shutdown(wait=False, cancel_futures=True)
+        # not waited for: the garbage collector may close this from a thread of the pool
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Loaded(Dataset):
@@ -76,7 +85,7 @@ class _Failed(NamedTuple):
 
 
 def _by_processes(
-    load: Callable[[Any], Any], requests: Iterable[Any], workers: int, pin: bool
+    load: Callable[[Any], Any], requests: Iterable[Any], workers: int, depth: int, pin: bool
 ) -> Iterator[Any]:
     forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     loader = DataLoader(
@@ -84,17 +93,17 @@ def _by_processes(
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        prefetch_factor=AHEAD,
+        prefetch_factor=depth,
         collate_fn=_unchanged,
         pin_memory=pin,
         worker_init_fn=_begin,
         multiprocessing_context="fork" if forks else None,
     )
-    found = _started(loader)
+    loading = _started(loader)
     try:
         while True:
             try:
-                one = next(found)
+                loaded = next(loading)
             except StopIteration:
                 return
             except RuntimeError as error:
@@ -104,12 +113,12 @@ def _by_processes(
                     f"a worker process that opens images ended: {error} Often memory ran out: go "
                     "on with --resume and fewer --workers (0 opens images in this process)."
                 ) from error
-            if isinstance(one, _Failed):
-                raise ValueError(one.reason)
-            yield one
+            if isinstance(loaded, _Failed):
+                raise ValueError(loaded.reason)
+            yield loaded
     finally:
         with contextlib.suppress(RuntimeError):
-            found._shutdown_workers()
+            loading._shutdown_workers()
 
 
 def _started(loader: DataLoader) -> Any:
@@ -119,10 +128,10 @@ def _started(loader: DataLoader) -> Any:
     with warnings.catch_warnings():
         # Python 3.12 warns of forking beside threads; workers take no lock that ours may hold
         warnings.simplefilter("ignore", DeprecationWarning)
-        found = iter(loader)
+        loading = iter(loader)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-    return found
+    return loading
 
 
 def _begin(_number: int) -> None:
@@ -132,5 +141,5 @@ def _begin(_number: int) -> None:
     torch.set_num_threads(1)
 
 
-def _unchanged(found: Any) -> Any:
-    return found
+def _unchanged(loaded: Any) -> Any:
+    return loaded
