@@ -31,9 +31,10 @@ from sae.concepts.concept import (
 from sae.concepts.content import AGAIN, FILES, FOLDER, IndexContent, check, read, write
 from sae.concepts.search import Searcher
 from sae.concepts.statistics import HISTOGRAM, histogram_edges, required, table
-from sae.hub import HubError, local_folder, push_folder
+from sae.errors import ArtifactError, HubFileNotFound
+from sae.hub import local_folder, push_folder
 from sae.interop import presets
-from sae.storage import ArtifactError, read_json
+from sae.storage import read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -94,20 +95,34 @@ class ConceptIndex:
         Raises ArtifactError if there is none, if it is damaged, or if it describes other weights
         than the SAE beside it, naming the file.
         """
-        id_or_dir = presets.artifact_of(id_or_dir)
-        access = {"revision": revision, "subfolder": subfolder, "token": token}
-        access["local_files_only"] = local_files_only
+        where = {"revision": revision, "subfolder": subfolder, "token": token}
+        where["local_files_only"] = local_files_only
         wanted = [f"{FOLDER}/{name}" for name in FILES]
-        folder = local_folder(id_or_dir, files=wanted, **access)
+        # one call, and so one commit: a branch may move while it is read
+        folder = local_folder(
+            presets.artifact_of(id_or_dir), files=wanted, optional=[CONFIG], **where
+        )
         index = cls(read(folder / FOLDER))
-        try:
-            beside = local_folder(id_or_dir, files=[CONFIG], **access) / CONFIG
-        except HubError:
-            return index
-        if beside.is_file():
-            recorded = read_json(beside).get("sha256")
+        if (folder / CONFIG).is_file():
+            recorded = read_json(folder / CONFIG).get("sha256")
             index.check_sae(recorded.get(WEIGHTS, "") if isinstance(recorded, dict) else "", folder)
         return index
+
+    @classmethod
+    def beside(cls, sae: str | Path, **where: Any) -> "ConceptIndex | None":
+        """The index of an SAE, wherever `SparseAutoencoder.from_pretrained(sae, **where)` reads it.
+
+        None if the SAE has no index, as those of other libraries have none. Whether it has one must
+        be known: HubError where the Hub cannot be asked. ArtifactError as in `from_pretrained`.
+        """
+        if presets.is_preset(sae) and presets.find(str(sae)).format != "patchlens":
+            return None
+        wanted = f"{FOLDER}/{FILES[0]}"
+        try:
+            folder = local_folder(presets.artifact_of(sae), files=[wanted], **where)
+        except HubFileNotFound:
+            return None
+        return cls.from_pretrained(sae, **where) if (folder / wanted).is_file() else None
 
     def check_sae(self, sha256: str, folder: Path | None = None) -> None:
         """Raise ArtifactError if this index describes other weights than those of this hash."""

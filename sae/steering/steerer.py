@@ -33,7 +33,6 @@ from sae.steering.edits import (
     Units,
     as_edits,
 )
-from sae.steering.loading import index_beside
 from sae.steering.prepared import Prepared
 from sae.steering.random_control import control_change, control_latent
 from sae.steering.words import word_tokens
@@ -102,7 +101,7 @@ class Steerer:
         )
         where = {"subfolder": sae_subfolder, **access}
         autoencoder = SparseAutoencoder.from_pretrained(sae or "bundled", device=device, **where)
-        index = index_beside(sae or "bundled", **where)
+        index = ConceptIndex.beside(sae or "bundled", **where)
         if backbone is None and str(model) == "bundled":
             backbone = "bundled"
         vit = None if backbone is None else Backbone.from_pretrained(backbone, **access)
