@@ -84,9 +84,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2] if self.half else data)
         return self._close() if self.half else None
 
-    def _error(self, status: int, code: str, message: str) -> None:
+    def _error(self, status: int, code: str, message: str, **headers: str) -> None:
         self.silent = False
-        self._send(status, {"error": message}, X_Error_Code=code, X_Error_Message=message)
+        headers = {"X_Error_Code": code, "X_Error_Message": message, **headers}
+        self._send(status, {"error": message}, **headers)
 
     @property
     def _logged_in(self) -> bool:
@@ -236,7 +237,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._error(403 if self._logged_in else 401, "GatedRepo", "Access is restricted")
         oid, files = found
         if path not in files:
-            return self._error(404, "EntryNotFound", f"{path} not found")
+            missing = f"{path} not found"
+            return self._error(404, "EntryNotFound", missing, X_Repo_Commit=oid)
         data = files[path]
         headers = {
             "ETag": f'"{oid_of(path, data)}"',

@@ -71,10 +71,12 @@ def test_a_network_that_fails_is_not_an_sae_without_an_index(server, tmp_path, f
 def test_a_login_that_fails_is_not_an_sae_without_an_index(server, tmp_path):
     server.add_folder("tester/sae", bare(tmp_path / "made"), gated=True)
     with pytest.raises(HubAccessDenied, match="gated"):
+        ConceptIndex.beside("tester/sae")
+    with pytest.raises(HubAccessDenied, match="refused"):
         ConceptIndex.beside("tester/sae", token="other")  # noqa: S106
     server.repos["tester/sae"].private = True
     with pytest.raises(HubError, match="private"):
-        ConceptIndex.beside("tester/sae", token="other")  # noqa: S106
+        ConceptIndex.beside("tester/sae", token=False)
 
 
 def test_what_was_never_asked_for_is_not_known(server, tmp_path):
