@@ -2,7 +2,7 @@
 shows statistics reads.
 
 Knows numbers, their names, and what people are told of them; knows no files, models or screens. One more
-statistic is one more entry of the table: here, or from outside by `register` (docs/extending.md).
+statistic is one more entry of the table: here, or from outside by `register_statistic` (docs/extending.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -134,7 +134,7 @@ def required() -> tuple[str, ...]:
     return tuple(statistic.name for statistic in _table.values() if statistic.required)
 
 
-def register(statistic: Statistic) -> None:
+def register_statistic(statistic: Statistic) -> None:
     """Add a statistic to the table; ValueError if its name is taken.
 
     Indexes that are built from now on carry it, if it has `compute`; and it is shown wherever an
