@@ -6,7 +6,8 @@ Importing this package is light; Gradio is imported when a page is built.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,29 @@ UPLOADS_KEPT_S = 3600
 """Uploads are deleted once they are this old; the folder is looked through as often."""
 
 
+class Tab(NamedTuple):
+    """A tab of the page."""
+
+    name: str
+    """In the address bar and in the elements' ids."""
+    label: str
+    module: str
+    """Its `build(page)` makes the tab; see `sae.ui.page.Page` for what it is given."""
+    needs: str = ""
+    """The argument of `build_demo` without which there is no such tab."""
+
+
+TABS = (
+    Tab("concepts", "Concepts", "sae.ui.concepts_tab"),
+    Tab("latents", "Latents", "sae.ui.latents_tab"),
+    Tab("steer", "Steer", "sae.ui.steer_tab", needs="steerer"),
+    Tab("compare", "Compare", "sae.ui.compare_tab", needs="comparison"),
+    Tab("about", "About", "sae.ui.frame"),
+)
+"""In this order. A new tab is a line here, a file that builds it, a desk that answers it, and what
+its scripts draw in `static/`."""
+
+
 def build_demo(
     backbone: "Backbone",
     sae: "SparseAutoencoder",
@@ -35,14 +59,14 @@ def build_demo(
     *,
     metrics: Mapping[str, object] | None = None,
     steerer: "Callable[[], Steerer] | None" = None,
-    presets: "Path | None" = None,
+    experiments: "Path | None" = None,
     comparison: "Comparison | None" = None,
     sources: tuple[str, str] = ("bundled", "bundled"),
 ) -> "gradio.Blocks":
     """The page for one backbone, one SAE made for it and, where there is one, its index.
 
     `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
-    Steer tab asks; without one there is no such tab. `presets` is a file of recorded experiments.
+    Steer tab asks; without one there is no such tab. `experiments` is a file of recorded ones.
     `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
     names what `steerer` and `sae` were loaded from, for the Python that the Steer tab shows.
     Raises ValueError where the SAE or the index does not fit. Start the page with
@@ -50,49 +74,39 @@ def build_demo(
     """
     import gradio as gr
 
-    from sae.ui.about_tab import about_tab
+    from sae.ui import frame
     from sae.ui.analysis import Analyst
-    from sae.ui.card import card_host
     from sae.ui.catalogue import Catalogue
-    from sae.ui.compare_desk import CompareDesk
-    from sae.ui.compare_tab import compare_tab
-    from sae.ui.concepts_desk import Openings
-    from sae.ui.concepts_tab import concepts_tab
-    from sae.ui.header import Header, facts
-    from sae.ui.latents_desk import Finder
-    from sae.ui.latents_tab import latents_tab
-    from sae.ui.steer_desk import SteerDesk
-    from sae.ui.steer_tab import steer_tab
+    from sae.ui.concepts_desk import ConceptsDesk
+    from sae.ui.page import Page
 
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(index, sae.cfg.d_sae, analyst.grid)
-    openings = Openings(analyst, catalogue)
-    finder = Finder(index, backbone, openings) if index is not None else None
+    there = {"steerer": steerer, "comparison": comparison}
+    tabs = [tab for tab in TABS if not tab.needs or there[tab.needs] is not None]
     with gr.Blocks(
         title="PatchLens", analytics_enabled=False, delete_cache=(UPLOADS_KEPT_S, UPLOADS_KEPT_S)
     ) as demo:
-        Header(facts(backbone, sae, metrics), elem_id="header")
-        tabs = [
-            "concepts",
-            "latents",
-            *(["steer"] if steerer else []),
-            *(["compare"] if comparison else []),
-            "about",
-        ]
+        page = Page(
+            demo=demo,
+            backbone=backbone,
+            sae=sae,
+            index=index,
+            metrics=metrics,
+            catalogue=catalogue,
+            concepts=ConceptsDesk(analyst, catalogue),
+            steerer=steerer,
+            experiments=experiments,
+            comparison=comparison,
+            sources=sources,
+            tabs=tuple(tab.name for tab in tabs),
+        )
+        frame.header(page)
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Concepts", id="concepts", render_children=True):
-                concepts_tab(openings, catalogue, demo)
-            with gr.Tab("Latents", id="latents"):
-                latents_tab(catalogue, finder)
-            if steerer is not None:
-                with gr.Tab("Steer", id="steer"):
-                    steer_tab(SteerDesk(steerer, openings, catalogue, sources), presets)
-            if comparison is not None:
-                with gr.Tab("Compare", id="compare"):
-                    compare_tab(CompareDesk(comparison, openings, catalogue))
-            with gr.Tab("About", id="about"):
-                about_tab(tabs)
-        card_host(catalogue, tabs)
+            for tab in tabs:
+                with gr.Tab(tab.label, id=tab.name, render_children=tab is TABS[0]):
+                    import_module(tab.module).build(page)
+        frame.card(page)
     return demo.queue(default_concurrency_limit=4, max_size=64)
 
 
@@ -103,14 +117,14 @@ def launch_settings() -> dict[str, Any]:
     """
     import gradio as gr
 
+    from sae.ui.page import MAX_UPLOAD
     from sae.ui.static_files import head, script_route
-    from sae.ui.uploads import MAX_UPLOAD
 
     return {
         "theme": gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "Menlo", "monospace"]),
         "head": head(),
         "app_kwargs": {"routes": [script_route()]},
         "ssr_mode": False,
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": f"{MAX_UPLOAD}mb",
         "footer_links": ["api"],
     }

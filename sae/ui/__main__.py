@@ -24,7 +24,7 @@ def build(options: Options) -> "gradio.Blocks":
         loaded.index,
         metrics=loaded.metrics,
         steerer=loaded.steerer,
-        presets=loaded.presets,
+        experiments=loaded.experiments,
         comparison=loaded.comparison,
         sources=(loaded.vlm, options.sae),
     )

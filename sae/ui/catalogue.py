@@ -76,19 +76,19 @@ class Catalogue:
     def matching(self, text: str, n: int) -> list[int]:
         """At most `n` living latents whose name or number fits `text`, the best known first."""
         wanted = text.strip().lower().removeprefix("#")
-        found = [int(wanted)] if wanted.isdecimal() and int(wanted) < self.d_sae else []
+        numbered = [int(wanted)] if wanted.isdecimal() and int(wanted) < self.d_sae else []
         if self.index is None or not wanted:
-            return found[:n]
+            return numbered[:n]
         fits = [i for i, name in enumerate(self._lower) if wanted in name]
         scores = self.index.name_scores
         fits.sort(key=lambda i: (not self._lower[i].startswith(wanted), -scores[i]))
-        return list(dict.fromkeys(found + [i for i in fits if not self.index.dead[i]]))[:n]
+        return list(dict.fromkeys(numbered + [i for i in fits if not self.index.dead[i]]))[:n]
 
     def card(self, latent: object) -> dict[str, object]:
-        """Everything the concept card shows; `{"error": sentence}` for what is no latent."""
+        """Everything the concept card shows; ValueError for what is no latent."""
         number = self._latent(latent)
         if number is None:
-            return {"error": f"There is no such concept: numbers go from 0 to {self.d_sae - 1}."}
+            raise ValueError(f"there is no such concept: numbers go from 0 to {self.d_sae - 1}")
         if self.index is None:
             return {"latent": number, "name": "", "figures": None, "exemplars": {}, "images": {}}
         concept = self.index.concept(number)
@@ -131,8 +131,8 @@ class Catalogue:
         """`{latent: data URI}` for a list of latents; what has no exemplar is left out."""
         asked = latents if isinstance(latents, list) else [latents]
         numbers = (self._latent(one) for one in asked[:MAX_ICONS])
-        found = {n: self._icon(n) for n in numbers if n is not None}
-        return {str(n): icon for n, icon in found.items() if icon}
+        icons = {n: self._icon(n) for n in numbers if n is not None}
+        return {str(n): icon for n, icon in icons.items() if icon}
 
     def _make_icon(self, latent: int) -> str:
         if self.index is None:
@@ -146,14 +146,14 @@ class Catalogue:
         best = top[0].patches[int(np.argmax(top[0].values))]
         return data_uri(concept_icon(picture, int(best), self.grid), "webp")
 
-    def _related(self, found: list) -> list[list[object]]:
-        return [[n.latent, self.label(n.latent), _finite(n.score)] for n in found[:8]]
+    def _related(self, neighbours: list) -> list[list[object]]:
+        return [[n.latent, self.label(n.latent), _finite(n.score)] for n in neighbours[:8]]
 
     def _exemplars(self, levels: dict[str, list]) -> tuple[dict[str, list], dict[str, str]]:
         shown: dict[str, list] = {}
         images: dict[str, str] = {}
-        for level, found in levels.items():
-            rows = found[:EXEMPLARS_PER_ROW]
+        for level, exemplars in levels.items():
+            rows = exemplars[:EXEMPLARS_PER_ROW]
             shown[level] = [
                 {
                     "image": str(e.image_id),

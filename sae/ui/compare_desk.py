@@ -5,7 +5,7 @@ Explanations are kept for a while by what was asked, so that switching a concept
 """
 
 from collections import OrderedDict
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,8 @@ from PIL import Image
 
 from sae.storage import plain_key
 from sae.ui.catalogue import Catalogue
-from sae.ui.concepts_desk import Openings
-from sae.ui.dispatch import Json, Turn, answered
+from sae.ui.concepts_desk import ConceptsDesk
+from sae.ui.dispatch import Dispatch, Json, fields_of
 from sae.views.code import to_base64
 from sae.views.pictures import display_copy
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 40
 MAX_KEPT = 8
+MAX_OFF = 4096
 MAX_TRIED = 48
 """Pictures that are tried, at most, to find one on which two heads disagree."""
 N_SAMPLES = 400
@@ -33,35 +34,25 @@ N_SAMPLES = 400
 class CompareDesk:
     """Answers the Compare tab; shared by all visitors."""
 
-    def __init__(self, comparison: "Comparison", openings: Openings, catalogue: Catalogue) -> None:
-        self.comparison, self.openings, self.catalogue = comparison, openings, catalogue
-        self._found: OrderedDict[str, Explanation] = OrderedDict()
-        self._turn = Turn()
+    def __init__(
+        self, comparison: "Comparison", concepts: ConceptsDesk, catalogue: Catalogue
+    ) -> None:
+        self.comparison, self.concepts, self.catalogue = comparison, concepts, catalogue
+        self._explained: OrderedDict[str, Explanation] = OrderedDict()
         self._sample = lru_cache(maxsize=256)(self._draw_sample)
 
-    @cached_property
-    def tasks(self) -> list[Json]:
-        """The tasks with their classes, heads and accuracies."""
-        return self.comparison.tasks()
-
-    def answer(self, asked: object) -> Json:
-        """One of `sample`, `differ`, `explain`, `off` or `task`, or `{"problem": sentence}`."""
-        ways = {
-            "sample": self._sample_json,
-            "differ": self._differ_json,
-            "explain": self._explain_json,
-            "off": self._off_json,
-            "task": self._task_json,
-        }
-        return answered(asked, ways, self._turn)
+    def offer(self, dispatch: Dispatch) -> None:
+        """Answer `sample`, `differ`, `explain`, `off` and `task`."""
+        dispatch.offer(model=False, sample=self._sample_json, task=self._task_json)
+        dispatch.offer(differ=self._differ_json, explain=self._explain_json, off=self._off_json)
 
     def _draw_sample(self, task_name: str, split: str, number: int) -> tuple[Image.Image, str]:
         """Test picture `number` of a task and its class; the same number is the same picture."""
         from sae.world.tasks import task
 
-        found = task(task_name)
-        names = found.classes(split)
-        drawn = found.test(split, 1 + number % len(names), seed=number // len(names))
+        chosen = task(task_name)
+        names = chosen.classes(split)
+        drawn = chosen.test(split, 1 + number % len(names), seed=number // len(names))
         return drawn.pictures()[-1], names[int(drawn.labels[-1])]
 
     def _sample_json(self, fields: Json) -> Json:
@@ -96,25 +87,24 @@ class CompareDesk:
         return {"number": numbers[place]}
 
     def _picture(self, request: object) -> Image.Image:
-        fields = request if isinstance(request, dict) else {}
+        fields = fields_of(request)
         data = fields.get("data")
         if fields.get("kind") == "task" and isinstance(data, list) and len(data) == 3:
             names = ("task", "split", "number")
             return self._sample(*_sample_of(dict(zip(names, data, strict=True))))[0]
-        return self.openings.picture(request)
+        return self.concepts.picture(request)
 
     def _explanation(self, fields: Json) -> "Explanation":
         wanted = ("picture", "task", "split", "heads", "classes", "words", "against")
         key = plain_key({name: fields.get(name) for name in wanted})
-        if key in self._found:
-            self._found.move_to_end(key)
-            return self._found[key]
+        if key in self._explained:
+            self._explained.move_to_end(key)
+            return self._explained[key]
         image = self._picture(fields.get("picture"))
-        found = self._explain(image, fields)
-        self._found[key] = found
-        while len(self._found) > MAX_KEPT:
-            self._found.popitem(last=False)
-        return found
+        explanation = self._explained[key] = self._explain(image, fields)
+        while len(self._explained) > MAX_KEPT:
+            self._explained.popitem(last=False)
+        return explanation
 
     def _explain(self, image: Image.Image, fields: Json) -> "Explanation":
         heads, split = _heads_of(fields), str(fields.get("split"))
@@ -132,36 +122,34 @@ class CompareDesk:
         return self.comparison.explain(image, task_name, heads, split=split, classes=chosen)
 
     def _explain_json(self, fields: Json) -> Json:
-        found = self._explanation(fields)
+        explanation = self._explanation(fields)
         image = self._picture(fields.get("picture"))
         left, top, right, bottom = self.comparison.parts.backbone.image_box(image.size)
-        shown = found.to_json(MAX_ROWS)
+        shown = explanation.to_json(MAX_ROWS)
         for row in shown["concepts"]:
             row["name"] = self.catalogue.label(row["latent"])
-        maps = np.stack([found.maps(row.latent).cpu().numpy() for row in found.concepts[:MAX_ROWS]])
-        scale = maps.max(axis=(1, 2, 3))
-        codes = np.round(255 * maps / np.maximum(scale, 1e-12)[:, None, None, None])
-        icons = self.catalogue.icons([row.latent for row in found.concepts[:MAX_ROWS]])
+        latents = [row.latent for row in explanation.concepts[:MAX_ROWS]]
         width, height = image.size
         return {
             **shown,
-            "n_concepts": len(found.concepts),
-            "grid": list(found.view.patch_grid),
+            "n_concepts": len(explanation.concepts),
+            "grid": list(explanation.view.patch_grid),
             "box": [left / width, top / height, right / width, bottom / height],
-            "maps": {"codes": to_base64(codes.astype(np.uint8)), "scale": scale.tolist()},
-            "icons": icons,
+            "maps": _maps_of(explanation, latents),
+            "icons": self.catalogue.icons(latents),
         }
 
     def _off_json(self, fields: Json) -> Json:
         off = fields.get("off")
-        if not isinstance(off, list) or len(off) > 4096:
+        named = isinstance(off, list) and len(off) <= MAX_OFF
+        if not named or not all(self.catalogue.known(latent) for latent in off):
             raise ValueError("no concepts were named to switch off")
-        found = self.comparison.switched_off(self._explanation(fields), [int(n) for n in off])
+        switched = self.comparison.switched_off(self._explanation(fields), off)
         return {
-            "scores": list(found.scores),
+            "scores": list(switched.scores),
             "predictions": [
                 [{"class": p.class_name, "probability": p.probability} for p in side]
-                for side in found.predictions
+                for side in switched.predictions
             ],
         }
 
@@ -171,6 +159,16 @@ class CompareDesk:
             return {"results": None}
         latents = {point[1] for point in results["base"].get("scatter", {}).get("points", [])}
         return {"results": results, "names": {str(n): self.catalogue.label(n) for n in latents}}
+
+
+def _maps_of(explanation: "Explanation", latents: list[int]) -> Json:
+    """Each latent's maps through both heads in 8 bits of its largest value, which is its scale."""
+    if not latents:  # nothing fires, as in a picture that the SAE does not read
+        return {"codes": "", "scale": []}
+    maps = np.stack([explanation.maps(latent).cpu().numpy() for latent in latents])
+    scale = maps.max(axis=(1, 2, 3))
+    codes = np.round(255 * maps / np.maximum(scale, 1e-12)[:, None, None, None])
+    return {"codes": to_base64(codes.astype(np.uint8)), "scale": scale.tolist()}
 
 
 def _heads_of(fields: Json) -> tuple[str, str]:

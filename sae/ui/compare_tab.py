@@ -6,60 +6,33 @@ Knows: Gradio. Does not know: how an answer is computed.
 import gradio as gr
 
 from sae.ui.compare_desk import CompareDesk
-from sae.ui.endpoint import SentFile
-from sae.ui.static_files import script, template
-from sae.views.code import to_base64
-from sae.views.colours import lookup_table
+from sae.ui.page import Page, SentFile, colours, sent_picture
 
 
-def compare_tab(desk: CompareDesk) -> None:
-    """Build the Compare tab inside the open Blocks context."""
-
-    def ask(asked: dict[str, object]) -> dict[str, object]:
-        return desk.answer(asked)
-
-    gr.HTML(
-        None,
-        html_template=template("compare.html"),
-        js_on_load=script("compare.js"),
-        apply_default_css=False,
-        elem_id="compare",
-        server_functions=[ask],
-        setup={"tasks": desk.tasks, "colours": to_base64(lookup_table())},
-    )
-    compare_endpoint(desk)
+def build(page: Page) -> None:
+    """Build the tab inside the open Blocks context."""
+    desk = CompareDesk(page.comparison, page.concepts, page.catalogue)
+    desk.offer(page.dispatch)
+    page.component("compare", "compare.js", tasks=desk.comparison.tasks(), colours=colours())
+    _compare_endpoint(page, desk)
 
 
-def compare_endpoint(desk: CompareDesk) -> None:
-    """Add `/compare` to the open Blocks context; its components are never on screen."""
-
+def _compare_endpoint(page: Page, desk: CompareDesk) -> None:
     def compare(image: str | None, task: str, first: str, second: str) -> dict[str, object]:
         """Two heads of a task on a picture: predictions, and each concept's share in the margin.
 
         Of each head, contributions + residual = margin.
         """
-        from sae.images import open_image
+        picture = sent_picture(image, "compare")
+        return desk.comparison.explain(picture, task, (first, second)).to_json()
 
-        try:
-            if image is None:
-                raise ValueError(
-                    "send a picture: predict(handle_file(path), …, api_name='/compare')"
-                )
-            found = desk.comparison.explain(open_image(image), task, (first, second))
-        except (OSError, ValueError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return found.to_json()
-
-    gr.Button(visible=False).click(
+    page.endpoint(
         compare,
         [
-            SentFile(label="image", type="filepath", visible=False),
+            SentFile(),
             gr.Textbox(label="task", visible=False),
             gr.Textbox(label="first head", visible=False),
             gr.Textbox(label="second head", visible=False),
         ],
-        gr.JSON(label="comparison", visible=False),
-        api_name="compare",
-        concurrency_id="model",
-        concurrency_limit=1,
+        "comparison",
     )

@@ -2,34 +2,40 @@
 
 Knows: examples, composed scenes, uploads and links, and how an answer is laid out in JSON.
 Does not know: Gradio's events. Keeps nothing of a visitor between two calls.
+
+A browser names its upload by the path the server gave it, so a path is a claim by a stranger:
+only regular files inside the upload folder are honoured, after every link is resolved.
 """
 
 import logging
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from sae.images import ImageError, open_image
 from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
-from sae.ui.examples import EXAMPLES, Example, describe_scene, picture_of, solve
+from sae.ui.dispatch import Dispatch, Json, fields_of
+from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of, solve
 from sae.ui.links import Limits, View, parse_view, scene_code
-from sae.ui.uploads import uploaded_file
 from sae.views.code import pack, to_base64
 from sae.views.pictures import display_copy
+from sae.views.ranking import rank
 from sae.world.scenes import Scene, scene_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Answer = dict[str, object]
 log = logging.getLogger(__name__)
-UNEXPECTED = "This picture could not be analysed. Nothing else is affected: try another picture."
+MAX_ROWS = 64
+"""Concepts that `/concepts` gives at most."""
 
 
-class Openings:
-    """Answers requests to open a picture; immutable but for a cache of the example answers."""
+class ConceptsDesk:
+    """Answers the Concepts tab, and opens pictures for the others; shared by all visitors."""
 
     def __init__(self, analyst: Analyst, catalogue: Catalogue) -> None:
         self.analyst = analyst
@@ -44,30 +50,35 @@ class Openings:
             rank="cls" if analyst.summary_only else "max",
         )
 
-    def start(self) -> Answer:
+    def start(self) -> Json:
         """The solved example that the page opens with."""
         opened = self._example(EXAMPLES[0].name)
         view = {**dict(opened["view"]), "rank": self.limits.rank}
         return {**opened, "view": view, "ticket": 0}
 
-    def answer(self, request: object) -> Answer:
-        """The answer to a browser's `{ticket, kind, data}`; `{"problem": sentence}` if it fails."""
-        fields = request if isinstance(request, dict) else {}
-        ticket = fields.get("ticket")
-        ticket = ticket if isinstance(ticket, int) else 0
-        ways = {"example": self._open_example, "scene": self._open_scene, "upload": self._open_file}
-        way = ways.get(str(fields.get("kind")))
-        if way is None:
-            return {"ticket": ticket, "problem": "This request is not understood. Reload the page."}
-        try:
-            return {**way(fields.get("data")), "ticket": ticket}
-        except ImageError as error:
-            return {"ticket": ticket, "problem": str(error)}
-        except Exception:
-            log.exception("a picture could not be analysed")
-            return {"ticket": ticket, "problem": UNEXPECTED}
+    def offer(self, dispatch: Dispatch) -> None:
+        """Answer `open`, `composer`, `card` and `icons`."""
+        dispatch.offer(open=self.open)
+        dispatch.offer(
+            model=False,
+            composer=lambda _fields: drawing_box(),
+            card=lambda fields: self.catalogue.card(fields.get("latent")),
+            icons=lambda fields: {"icons": self.catalogue.icons(fields.get("latents"))},
+        )
 
-    def link(self, query: "Mapping[str, str]") -> Answer:
+    def open(self, fields: Json) -> Json:
+        """The picture of a browser's `{kind, data}` and its code."""
+        kinds = {
+            "example": self._open_example,
+            "scene": self._open_scene,
+            "upload": self._open_file,
+        }
+        kind = kinds.get(str(fields.get("kind")))
+        if kind is None:
+            raise ImageError("There is no such kind of picture. Reload the page.")
+        return kind(fields.get("data"))
+
+    def link(self, query: "Mapping[str, str]") -> Json:
         """The view that a link asks for, with sentences on what of it was left out.
 
         It says `linked`: Gradio tells the page of a value only if it differs from the one before.
@@ -84,7 +95,7 @@ class Openings:
 
     def picture(self, request: object) -> Image.Image:
         """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""
-        fields = request if isinstance(request, dict) else {}
+        fields = fields_of(request)
         kind, data = fields.get("kind"), fields.get("data")
         if kind == "example" and isinstance(data, str) and data in self._examples:
             return picture_of(self._examples[data].scene)
@@ -94,20 +105,31 @@ class Openings:
             return open_image(_upload_of(data))
         raise ImageError("The picture is not known any more. Open one in the Concepts tab.")
 
-    def open_image(self, image: Image.Image) -> Answer:
+    def open_image(self, image: Image.Image) -> Json:
         """The answer for a visitor's own picture, upright and RGB."""
         return self._lay_out(image, self.analyst.analyse(image), {"kind": "upload"}, "Your picture")
 
-    def read(self, path: str) -> Analysis:
-        """The analysis of a picture file; ImageError with one sentence if it is none."""
-        return self.analyst.analyse(open_image(path))
+    def rows(self, image: Image.Image) -> list[Json]:
+        """The concepts of a picture as `/concepts` gives them, strongest first."""
+        ranked = rank(self.analyst.analyse(image).code, self.analyst.n_patches)
+        triples = list(zip(*ranked, strict=True))[:MAX_ROWS]
+        return [
+            {
+                "latent": int(latent),
+                "name": self.catalogue.name(int(latent)),
+                "activation": round(float(maximum), 5),
+                "mean": round(float(mean), 6),
+                "frequency": self.catalogue.frequency(int(latent)),
+            }
+            for latent, maximum, mean in triples
+        ]
 
-    def _open_example(self, data: object) -> Answer:
+    def _open_example(self, data: object) -> Json:
         if not isinstance(data, str) or data not in self._examples:
             raise ImageError("There is no such example. Choose one from the strip.")
         return self._example(data)
 
-    def _make_example(self, name: str) -> Answer:
+    def _make_example(self, name: str) -> Json:
         example: Example = self._examples[name]
         answer = self._scene(example.scene)
         source = {
@@ -118,10 +140,10 @@ class Openings:
         }
         return {**answer, "source": source}
 
-    def _open_scene(self, data: object) -> Answer:
+    def _open_scene(self, data: object) -> Json:
         return self._scene(_scene_of(data))
 
-    def _scene(self, scene: Scene) -> Answer:
+    def _scene(self, scene: Scene) -> Json:
         image = picture_of(scene)
         analysis = self.analyst.analyse(image)
         source = {"kind": "scene", "link": scene_code(scene), "scene": _scene_fields(scene)}
@@ -133,10 +155,10 @@ class Openings:
         view = View(patches=(patch,) if scene.objects else (), concept=concept)
         return {**answer, "view": _view_json(view)}
 
-    def _open_file(self, data: object) -> Answer:
+    def _open_file(self, data: object) -> Json:
         return self.open_image(open_image(_upload_of(data)))
 
-    def _lay_out(self, image: Image.Image, analysis: Analysis, source: Answer, alt: str) -> Answer:
+    def _lay_out(self, image: Image.Image, analysis: Analysis, source: Json, alt: str) -> Json:
         shown, (width, height) = display_copy(image)
         return {
             "source": source,
@@ -160,14 +182,26 @@ def _scene_of(data: object) -> Scene:
         raise ImageError("This scene could not be drawn. Change it and try again.") from error
 
 
+def uploaded_file(claimed: object) -> Path | None:
+    """The uploaded file that `claimed` names, or None for anything else."""
+    if not isinstance(claimed, str) or not claimed or len(claimed) > 4096 or "\0" in claimed:
+        return None
+    folder = Path(get_upload_folder()).resolve()
+    path = Path(claimed)
+    if not path.is_absolute():
+        return None
+    path = path.resolve()
+    return path if path.is_relative_to(folder) and path.is_file() else None
+
+
 def _upload_of(data: object) -> str:
-    path = uploaded_file(data.get("path") if isinstance(data, dict) else None)
+    path = uploaded_file(fields_of(data).get("path"))
     if path is None:
         raise ImageError("The picture did not arrive. Try to send it again.")
     return str(path)
 
 
-def _view_json(view: View) -> Answer:
+def _view_json(view: View) -> Json:
     return {
         "patches": list(view.patches),
         "concept": view.concept,
@@ -182,7 +216,7 @@ def _only_failed(view: View, ignored: list[str]) -> bool:
     return bool(ignored) and view == View()
 
 
-def _scene_fields(scene: Scene) -> Answer:
+def _scene_fields(scene: Scene) -> Json:
     objects = [
         {"kind": o.kind, "style": o.style, "x": o.x, "y": o.y, "size": o.size, "angle": o.angle}
         for o in scene.objects

@@ -1,15 +1,33 @@
-"""The example scenes of the app, and what is worth looking at in each.
+"""The scenes of the page: its examples, what is worth looking at in each, and the composer's parts.
 
-Knows: the emoji world's composer and sparse codes. Does not know: models, Gradio.
+Knows: the emoji world and sparse codes. Does not know: models, Gradio.
 """
 
+import json
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from sae.views.code import Code
-from sae.world.scenes import Scene, SceneObject, compose
+from sae.views.pictures import data_uri, thumbnail
+from sae.world.backgrounds import BACKGROUNDS
+from sae.world.scenes import (
+    ANGLES,
+    MAX_OBJECTS,
+    OBJECT_SIZES,
+    SIZE,
+    STYLES,
+    Scene,
+    SceneObject,
+    compose,
+    kinds,
+)
+
+_SHEET = Path(__file__).parent.parent / "bundled" / "sprites.webp"
+_LAYOUT = _SHEET.with_suffix(".json")
 
 
 class Example(NamedTuple):
@@ -163,8 +181,8 @@ def solve(
     if n_slots == 0 or merit.max() <= 0:
         return int(cover.argmax()), None
     best = int(merit.argmax())
-    found = (slot == best) & inside[place]
-    return int(place[found][value[found].argmax()]), int(code.latents[best])
+    its_own = (slot == best) & inside[place]
+    return int(place[its_own][value[its_own].argmax()]), int(code.latents[best])
 
 
 def _cover(scene: Scene, grid: tuple[int, int]) -> np.ndarray:
@@ -175,3 +193,25 @@ def _cover(scene: Scene, grid: tuple[int, int]) -> np.ndarray:
         return np.zeros(rows * columns)
     mask = Image.fromarray(masks[-1].astype(np.uint8) * 255)
     return np.asarray(mask.resize((columns, rows), Image.Resampling.BOX), float).ravel() / 255
+
+
+@cache
+def drawing_box() -> dict[str, object]:
+    """Everything the composer shows, the sprite sheet included (about 0.9 MB of JSON)."""
+    layout = json.loads(_LAYOUT.read_text(encoding="utf-8"))
+    return {
+        "sheet": data_uri(_SHEET.read_bytes(), "webp"),
+        "columns": layout["columns"],
+        "rows_per_style": layout["rows_per_style"],
+        "side": SIZE,
+        "sizes": dict(OBJECT_SIZES),
+        "angles": list(ANGLES),
+        "styles": list(STYLES),
+        "max_objects": MAX_OBJECTS,
+        "kinds": [{"name": k.name, "group": k.group, "realm": k.realm} for k in kinds()],
+        "backgrounds": [
+            {"name": name, "picture": data_uri(thumbnail(picture_of(Scene(name)), 96), "webp")}
+            for name in BACKGROUNDS
+        ],
+        "first": {"background": "grass", "objects": [vars(SceneObject("tiger"))], "seed": 0},
+    }

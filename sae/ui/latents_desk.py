@@ -1,63 +1,111 @@
-"""The Latents tab's search by meaning: text or a picture in, concepts in order of fit out.
+"""What the Latents tab asks: all concepts at once, packed, and the search by meaning.
 
-Knows: what a browser may ask and how to call the index. Does not know: Gradio, how fit is computed.
+Knows: the index, what a browser may ask, and the packing that the tab's script reads. Does not know:
+Gradio, how fit is computed.
 """
 
-import logging
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from sae.images import ImageError
-from sae.ui.concepts_desk import Openings
+import numpy as np
+
+from sae.lazy import lazy
+from sae.ui.catalogue import Catalogue
+from sae.ui.concepts_desk import ConceptsDesk
+from sae.ui.dispatch import Dispatch, Json
+from sae.views.code import to_base64
 
 if TYPE_CHECKING:
     from sae.backbones import Backbone
     from sae.concepts.concept import Hit
-    from sae.concepts.index import ConceptIndex
 
 MAX_FOUND = 60
 MAX_TEXT = 200
-log = logging.getLogger(__name__)
+"""Letters of a search that are read."""
+UNKNOWN = 65535
+"""Code of a figure that a concept does not have."""
+OPTIONAL = ("monosemanticity", "steerability")
+"""Statistics that an index may carry."""
 
 
-class Finder:
-    """Answers searches; immutable, shared by all visitors."""
+class LatentsDesk:
+    """Answers the Latents tab; immutable, shared by all visitors. The catalogue must have an index."""
 
-    def __init__(self, index: "ConceptIndex", backbone: "Backbone", openings: Openings) -> None:
-        self.index, self.backbone, self.openings = index, backbone, openings
-        self.by_text = self.by_picture = index.searcher.has_text
-        index.searcher.prepare()
+    def __init__(self, backbone: "Backbone", concepts: ConceptsDesk, catalogue: Catalogue) -> None:
+        self.index, self.backbone = catalogue.index, backbone
+        self.concepts, self.catalogue = concepts, catalogue
+        self.by_meaning = self.index.searcher.has_text
+        self.index.searcher.prepare()
 
-    def answer(self, wanted: object) -> dict[str, object]:
-        """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`, or `{problem}`."""
-        fields = wanted if isinstance(wanted, dict) else {}
-        try:
-            found = self._picture(fields) if "picture" in fields else self._text(fields)
-        except (ImageError, ValueError, OSError) as error:
-            return {"problem": str(error)}
-        except Exception:
-            log.exception("a search failed")
-            return {"problem": "This search could not be answered. Try another one."}
-        return {"found": [[hit.latent, round(hit.score, 4)] for hit in found]}
+    def offer(self, dispatch: Dispatch) -> None:
+        """Answer `latents` and `search`."""
+        dispatch.offer(model=False, latents=lambda _fields: self.packed)
+        dispatch.offer(search=self.search)
 
-    def rows(self, text: str, k: int) -> list[dict[str, object]]:
-        """The k best concepts for a text, by name and meaning, as the endpoint gives them."""
-        hits = self.index.searcher.search(text, max(1, min(k, 100)), backbone=self.backbone)
+    @lazy
+    def packed(self) -> Json:
+        """`{n, figures: {name: {codes, low, high, log}}, flags, names}`, as JSON values."""
+        index = self.index
+        dead = np.asarray(index.dead)
+        flags = dead.astype(np.uint8) | np.asarray(index.dense).astype(np.uint8) << 1
+        scores = np.where([bool(name) for name in index.names], index.name_confidences, np.nan)
+        figures = {
+            "frequency": pack_figure(np.where(dead, np.nan, index.frequency), log=True),
+            "mean": pack_figure(np.where(dead, np.nan, index.mean_activation), log=True),
+            "maximum": pack_figure(np.where(dead, np.nan, index.max_activation), log=True),
+            "entropy": pack_figure(np.where(np.asarray(index.entropy) < 0, np.nan, index.entropy)),
+            "confidence": pack_figure(scores),
+        }
+        extra = index.statistics
+        figures |= {name: pack_figure(extra[name]) for name in OPTIONAL if name in extra}
+        return {
+            "n": len(index.names),
+            "figures": {name: figure for name, figure in figures.items() if figure is not None},
+            "flags": to_base64(flags),
+            "names": [self.catalogue.label(latent) for latent in range(len(index.names))],
+        }
+
+    def search(self, fields: Json) -> Json:
+        """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`."""
+        hits = self._like_picture(fields) if "picture" in fields else self._about_text(fields)
+        return {"found": [[hit.latent, round(hit.score, 4)] for hit in hits]}
+
+    def rows(self, text: str, k: float) -> list[Json]:
+        """The k best concepts for a text, by name and meaning, as `/search` gives them."""
+        if not isfinite(k):
+            raise ValueError(f"k is the number of concepts, 1 to 100, got {k}")
+        k = max(1, min(int(k), 100))
+        hits = self.index.searcher.search(text, k, backbone=self.backbone)
         return [
             {"latent": h.latent, "name": h.name, "score": round(h.score, 4), "by": h.by}
             for h in hits
         ]
 
-    def _text(self, fields: dict) -> "list[Hit]":
+    def _about_text(self, fields: Json) -> "list[Hit]":
         text = str(fields.get("text") or "")[:MAX_TEXT]
         return self.index.searcher.by_meaning(text, MAX_FOUND, backbone=self.backbone)
 
-    def _picture(self, fields: dict) -> "list[Hit]":
-        image, patches = self.openings.picture(fields["picture"]), fields.get("patches")
+    def _like_picture(self, fields: Json) -> "list[Hit]":
+        image, patches = self.concepts.picture(fields["picture"]), fields.get("patches")
         if patches is not None:
-            n = self.openings.limits.n_patches
+            n = self.concepts.limits.n_patches
             known = isinstance(patches, list) and len(patches) <= n
             if not known or not all(isinstance(p, int) and 0 <= p < n for p in patches):
                 raise ValueError("These patches are not in the picture. Choose some and try again.")
         return self.index.searcher.like_image(
             image, MAX_FOUND, patches=patches, backbone=self.backbone
         )
+
+
+def pack_figure(values: np.ndarray, *, log: bool = False) -> dict[str, object] | None:
+    """`values (n)` in 65,535 steps between their extremes; NaN is UNKNOWN. None if all are NaN."""
+    values = np.asarray(values, np.float64)
+    known = np.isfinite(values) & (values > 0) if log else np.isfinite(values)
+    if not known.any():
+        return None
+    low, high = float(values[known].min()), float(values[known].max())
+    scaled = np.log(values, where=known, out=np.zeros_like(values)) if log else values
+    first, last = (np.log(low), np.log(high)) if log else (low, high)
+    share = (scaled - first) / (last - first) if last > first else np.zeros_like(values)
+    codes = np.where(known, np.round(np.where(known, share, 0) * (UNKNOWN - 1)), UNKNOWN)
+    return {"codes": to_base64(codes.astype(np.uint16)), "low": low, "high": high, "log": log}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sae.model import SparseAutoencoder
     from sae.steering import Steerer
 
-BUNDLED_PRESETS = Path(__file__).parents[1] / "bundled" / "steering" / "presets.json"
+EXPERIMENTS = Path(__file__).parents[1] / "bundled" / "steering" / "presets.json"
 PORTS = range(1, 65536)
 
 
@@ -48,7 +48,7 @@ class Loaded(NamedTuple):
     metrics: dict[str, object] | None
     steerer: "Callable[[], Steerer] | None" = None
     """Loads the model of the Steer tab, with its first question."""
-    presets: Path | None = None
+    experiments: Path | None = None
     """Recorded experiments of the Steer tab."""
     comparison: "Comparison | None" = None
     """The heads of the Compare tab."""
@@ -134,14 +134,14 @@ def load(options: Options) -> Loaded:
     index = _index(options.sae)
     vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
     steerer = partial(_steerer, vlm, backbone, sae, index, device) if vlm else None
-    presets = BUNDLED_PRESETS if vlm == options.sae == "bundled" else None
+    experiments = EXPERIMENTS if vlm == options.sae == "bundled" else None
     comparison = None
     if chosen == "bundled":
         from sae.adaptation.compare import Comparison
 
         comparison = Comparison(backbone, sae, index.names if index else None)
     metrics = _metrics(options.sae)
-    return Loaded(backbone, sae, index, metrics, steerer, presets, comparison, vlm or "")
+    return Loaded(backbone, sae, index, metrics, steerer, experiments, comparison, vlm or "")
 
 
 def _steerer(

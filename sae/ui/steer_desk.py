@@ -8,15 +8,15 @@ of another's, and running answers are stopped by the session that started them o
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sae.lazy import lazy
 from sae.steering.edits import SteerRequest
 from sae.steering.snippet import python_for
 from sae.storage import plain_key
 from sae.ui.catalogue import Catalogue
-from sae.ui.concepts_desk import Openings
-from sae.ui.dispatch import Json, Turn, answered, problem
+from sae.ui.concepts_desk import ConceptsDesk
+from sae.ui.dispatch import Dispatch, Json
 
 if TYPE_CHECKING:
     from sae.steering import Prepared, Steerer
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 MAX_PREPARED = 6
 MAX_RUNNING = 64
 MAX_SUGGESTED = 12
+MAX_WRITTEN = 256
+"""Tokens of an answer, at most, on the page."""
+MAX_START, MAX_WORD = 200, 60
+"""Letters of the start of an answer, and of a word, that are read."""
 
 
 class SteerDesk:
@@ -33,38 +37,37 @@ class SteerDesk:
     def __init__(
         self,
         load: Callable[[], "Steerer"],
-        openings: Openings,
+        concepts: ConceptsDesk,
         catalogue: Catalogue,
         sources: tuple[str, str] = ("bundled", "bundled"),
     ) -> None:
         """`sources` names the model and the SAE that `load` loads, for the Python on the page."""
         self.sources = sources
-        self._load, self.openings, self.catalogue = load, openings, catalogue
+        self._load, self.concepts, self.catalogue = load, concepts, catalogue
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._running: OrderedDict[str, CaptionStream] = OrderedDict()
-        self._lock, self._turn = threading.Lock(), Turn()
+        self._lock = threading.Lock()
 
-    @cached_property
+    @lazy
     def steerer(self) -> "Steerer":
         """The model and its SAE."""
         return self._load()
 
-    def captions(self, asked: object, session: str) -> Iterator[Json]:
+    def offer(self, dispatch: Dispatch) -> None:
+        """Answer `next`, `ladder`, `candidates` and `suggest`."""
+        dispatch.offer(next=self._next, ladder=self._ladder, candidates=self._candidates)
+        dispatch.offer(model=False, suggest=self._suggest)
+
+    def captions(self, fields: Json, session: str) -> Iterator[Json]:
         """Original, steered and control text as they grow; the last one has `done`."""
-        fields = asked if isinstance(asked, dict) else {}
-        ticket = fields.get("ticket") if isinstance(fields.get("ticket"), int) else 0
+        prepared, request = self._asked(fields)
+        stream = self.steerer.stream(prepared, request, control=bool(request.edits))
+        self._remember(session, stream)
         try:
-            prepared, request = self._asked(fields)
-            stream = self.steerer.stream(prepared, request, control=bool(request.edits))
-            self._remember(session, stream)
-            try:
-                for found in stream:
-                    yield {"ticket": ticket, **found.to_json()}
-            finally:
-                stream.stop()
-            yield {"ticket": ticket, "ended": True}
-        except Exception as error:
-            yield {"ticket": ticket, "problem": problem(error)}
+            for captions in stream:
+                yield captions.to_json()
+        finally:
+            stream.stop()
 
     def stop(self, session: str) -> None:
         """Write no further word for this session."""
@@ -73,22 +76,14 @@ class SteerDesk:
         if stream is not None:
             stream.stop()
 
-    def answer(self, asked: object) -> Json:
-        """One of `next`, `ladder`, `candidates` or `suggest`, or `{"problem": sentence}`."""
-        ways = {
-            "next": self._next,
-            "ladder": self._ladder,
-            "candidates": self._candidates,
-            "suggest": self._suggest,
-        }
-        return answered(asked, ways, self._turn)
-
     def _asked(self, fields: Json) -> "tuple[Prepared, SteerRequest]":
         request = SteerRequest.from_json(fields.get("steer"))
+        if request.max_new_tokens > MAX_WRITTEN:
+            raise ValueError(f"at most {MAX_WRITTEN} tokens are written here")
         key = plain_key(fields.get("picture"))
         with self._lock:
             known = self._prepared.get(key)
-        image = known or self.openings.picture(fields.get("picture"))
+        image = known or self.concepts.picture(fields.get("picture"))
         prepared = self.steerer.prepare(image, request.prompt, request.answer_start)
         with self._lock:
             self._prepared[key] = prepared
@@ -108,17 +103,17 @@ class SteerDesk:
 
     def _next(self, fields: Json) -> Json:
         prepared, request = self._asked(fields)
-        found = self.steerer.next_tokens(
+        tokens = self.steerer.next_tokens(
             prepared,
             edits=request.edits,
             error_term=request.error_term,
-            answer_start=str(fields.get("start") or "")[:200],
+            answer_start=str(fields.get("start") or "")[:MAX_START],
             n=6,
         )
         change = prepared.activations.change(request.edits, error_term=request.error_term)
         model, sae = self.sources
         return {
-            **found.to_json(),
+            **tokens.to_json(),
             "relative_change": prepared.activations.norms(change),
             "python": python_for(request, model, None if model == sae == "bundled" else sae),
         }
@@ -127,20 +122,20 @@ class SteerDesk:
         from sae.steering.doses import dose_response
 
         prepared, request = self._asked(fields)
-        word = str(fields.get("word") or "").strip()[:60] or None
-        found = dose_response(self.steerer, prepared, request, word=word)
-        return {**found.to_json(), "monotonic": found.monotonic}
+        word = str(fields.get("word") or "").strip()[:MAX_WORD] or None
+        ladder = dose_response(self.steerer, prepared, request, word=word)
+        return {**ladder.to_json(), "monotonic": ladder.monotonic}
 
     def _candidates(self, fields: Json) -> Json:
         from sae.steering.candidates import candidates
 
         prepared, _ = self._asked(fields)
-        prepared = prepared.with_prompt(prepared.prompt, str(fields.get("start") or "")[:200])
-        word, less = str(fields.get("word") or "")[:60], fields.get("less") is True
-        found = candidates(self.steerer, prepared, word, less=less, n=8)
+        prepared = prepared.with_prompt(prepared.prompt, str(fields.get("start") or "")[:MAX_START])
+        word, less = str(fields.get("word") or "")[:MAX_WORD], fields.get("less") is True
+        best = candidates(self.steerer, prepared, word, less=less, n=8)
         return {
             "word": word,
-            "found": [{**c.to_json(), **self._about(c.edit.latent)} for c in found],
+            "found": [{**c.to_json(), **self._about(c.edit.latent)} for c in best],
         }
 
     def _suggest(self, fields: Json) -> Json:
@@ -148,7 +143,9 @@ class SteerDesk:
         if isinstance(latents, list):
             chosen = [n for n in latents[:32] if self.catalogue.known(n)]
         else:
-            chosen = self.catalogue.matching(str(fields.get("text") or "")[:60], MAX_SUGGESTED)
+            chosen = self.catalogue.matching(
+                str(fields.get("text") or "")[:MAX_WORD], MAX_SUGGESTED
+            )
         return {"found": [self._about(latent) for latent in chosen]}
 
     def _about(self, latent: int) -> Json:

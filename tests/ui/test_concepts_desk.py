@@ -12,22 +12,28 @@ from PIL import Image
 
 from sae.ui.analysis import Analyst, check_match
 from sae.ui.catalogue import Catalogue
-from sae.ui.concepts_desk import Openings
-from sae.ui.drawing_box import drawing_box
-from sae.ui.examples import EXAMPLES, picture_of
-from sae.ui.header import facts
-from sae.ui.uploads import uploaded_file
+from sae.ui.concepts_desk import ConceptsDesk, uploaded_file
+from sae.ui.dispatch import Dispatch
+from sae.ui.examples import EXAMPLES, drawing_box, picture_of
+from sae.ui.frame import facts
 from sae.views.code import to_dense, unpack
 from sae.world.scenes import Scene, SceneObject, scene_to_json
 from tests.tiny_lens import TinyIndex, tiny_backbone, tiny_sae
 
 
 @pytest.fixture(scope="module")
-def openings() -> Openings:
+def desk() -> ConceptsDesk:
     backbone = tiny_backbone()
     sae = tiny_sae(backbone)
     analyst = Analyst(backbone, sae)
-    return Openings(analyst, Catalogue(TinyIndex(512), 512, analyst.grid))
+    return ConceptsDesk(analyst, Catalogue(TinyIndex(512), 512, analyst.grid))
+
+
+def ask(desk: ConceptsDesk, way: str = "open", **asked: object) -> dict:
+    """What the browser hears of the desk."""
+    dispatch = Dispatch()
+    desk.offer(dispatch)
+    return dispatch.ask({"way": way, **asked})
 
 
 @pytest.fixture
@@ -37,8 +43,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "uploads"
 
 
-def test_start_is_a_solved_example_and_plain_json(openings):
-    answer = openings.start()
+def test_start_is_a_solved_example_and_plain_json(desk):
+    answer = desk.start()
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     assert len(answer["view"]["patches"]) == 1
     assert answer["view"]["concept"] is not None
@@ -52,9 +58,8 @@ def test_the_code_that_is_sent_is_the_sae_of_the_patches(architecture):
     sae = tiny_sae(backbone, 256, architecture)
     analyst = Analyst(backbone, sae)
     image = picture_of(EXAMPLES[1].scene)
-    answer = Openings(analyst, Catalogue(None, 256, analyst.grid)).answer(
-        {"ticket": 4, "kind": "example", "data": EXAMPLES[1].name}
-    )
+    desk = ConceptsDesk(analyst, Catalogue(None, 256, analyst.grid))
+    answer = ask(desk, ticket=4, kind="example", data=EXAMPLES[1].name)
     assert answer["ticket"] == 4
     tokens = backbone.activations([image], -2)[0]
     with torch.no_grad():
@@ -72,44 +77,41 @@ def test_the_code_that_is_sent_is_the_sae_of_the_patches(architecture):
     )
 
 
-def test_the_solved_concept_is_never_an_always_on_one_and_fires_in_the_solved_patch(openings):
+def test_the_solved_concept_is_never_an_always_on_one_and_fires_in_the_solved_patch(desk):
     for example in EXAMPLES:
-        answer = openings.answer({"ticket": 1, "kind": "example", "data": example.name})
+        answer = ask(desk, ticket=1, kind="example", data=example.name)
         concept, patch = answer["view"]["concept"], answer["view"]["patches"][0]
-        assert not openings.catalogue.index.dense[concept]
+        assert not desk.catalogue.index.dense[concept]
         assert to_dense(unpack(answer["code"]), 512)[patch, concept] > 0
 
 
-def test_every_example_composes_and_has_its_own_name(openings):
+def test_every_example_composes_and_has_its_own_name(desk):
     assert len({example.name for example in EXAMPLES}) == len(EXAMPLES)
     for example in EXAMPLES:
-        assert "problem" not in openings.answer(
-            {"ticket": 1, "kind": "example", "data": example.name}
-        )
+        assert "problem" not in ask(desk, ticket=1, kind="example", data=example.name)
 
 
-def test_a_scene_is_opened_and_a_broken_one_is_one_sentence(openings):
+def test_a_scene_is_opened_and_a_broken_one_is_one_sentence(desk):
     scene = Scene("sand", (SceneObject("camel"),), 3)
-    answer = openings.answer({"ticket": 2, "kind": "scene", "data": scene_to_json(scene)})
+    answer = ask(desk, ticket=2, kind="scene", data=scene_to_json(scene))
     assert answer["source"]["link"] == "sc:sand.3~camel.noto.48.48.large.0"
     for broken in ("", "{}", '{"background": "moon"}', None, 7, "[" * 1000):
-        problem = openings.answer({"ticket": 3, "kind": "scene", "data": broken})
+        problem = ask(desk, ticket=3, kind="scene", data=broken)
         assert problem["ticket"] == 3
         assert problem["problem"].count(".") >= 1
 
 
 @pytest.mark.parametrize(
-    "request_", [None, [], {}, {"kind": "shell", "data": "x"}, {"ticket": "${1}"}]
+    "request_",
+    [{}, {"kind": "shell", "data": "x"}, {"ticket": "${1}"}, {"kind": ["x"], "data": {}}],
 )
-def test_nonsense_requests_are_answered(openings, request_):
-    assert set(openings.answer(request_)) == {"ticket", "problem"}
+def test_nonsense_requests_are_answered(desk, request_):
+    assert set(ask(desk, **{"ticket": 1, **request_})) == {"ticket", "problem"}
 
 
-def test_an_upload_is_read_only_from_the_upload_folder(openings, folder, tmp_path):
+def test_an_upload_is_read_only_from_the_upload_folder(desk, folder, tmp_path):
     Image.new("RGB", (200, 100), (250, 10, 10)).save(folder / "a.png")
-    answer = openings.answer(
-        {"ticket": 1, "kind": "upload", "data": {"path": str(folder / "a.png")}}
-    )
+    answer = ask(desk, ticket=1, kind="upload", data={"path": str(folder / "a.png")})
     assert answer["source"] == {"kind": "upload"}
     assert answer["box"] == pytest.approx([0.25, 0, 0.75, 1], abs=0.01)
     outside = tmp_path / "secret.png"
@@ -130,31 +132,29 @@ def test_an_upload_is_read_only_from_the_upload_folder(openings, folder, tmp_pat
         {"path": "/etc/passwd"},
     ):
         assert uploaded_file(claimed) is None
-        problem = openings.answer({"ticket": 1, "kind": "upload", "data": {"path": claimed}})
+        problem = ask(desk, ticket=1, kind="upload", data={"path": claimed})
         assert "did not arrive" in problem["problem"]
 
 
-def test_a_text_file_named_png_is_one_sentence(openings, folder):
+def test_a_text_file_named_png_is_one_sentence(desk, folder):
     (folder / "notes.png").write_text("hello")
-    problem = openings.answer(
-        {"ticket": 1, "kind": "upload", "data": {"path": str(folder / "notes.png")}}
-    )
+    problem = ask(desk, ticket=1, kind="upload", data={"path": str(folder / "notes.png")})
     assert "picture" in problem["problem"]
     assert str(folder) not in problem["problem"]
 
 
-def test_a_failing_model_is_one_sentence(openings, monkeypatch):
+def test_a_failing_model_is_one_sentence(desk, monkeypatch):
     def broken(_image: object) -> None:
         raise RuntimeError("out of memory at 0x1")
 
-    monkeypatch.setattr(openings.analyst, "analyse", broken)
-    problem = openings.answer({"ticket": 1, "kind": "scene", "data": scene_to_json(Scene("sky"))})
+    monkeypatch.setattr(desk.analyst, "analyse", broken)
+    problem = ask(desk, ticket=1, kind="scene", data=scene_to_json(Scene("sky")))
     assert "try another" in problem["problem"]
     assert "0x1" not in problem["problem"]
 
 
-def test_link_answers_carry_view_and_notes(openings):
-    answer = openings.link({"v": "1", "img": "ex:bus", "p": "3-5", "z": "9", "rank": "mean"})
+def test_link_answers_carry_view_and_notes(desk):
+    answer = desk.link({"v": "1", "img": "ex:bus", "p": "3-5", "z": "9", "rank": "mean"})
     assert answer["view"] == {
         "patches": [3, 4, 5],
         "concept": 9,
@@ -163,26 +163,27 @@ def test_link_answers_carry_view_and_notes(openings):
         "card": None,
     }
     assert answer["notes"] == []
-    stale = openings.link({"img": "ex:gone"})
+    stale = desk.link({"img": "ex:gone"})
     assert stale["source"]["name"] == EXAMPLES[0].name
     assert stale["view"]["patches"]
     assert len(stale["notes"]) == 1
 
 
-def test_a_link_with_switches_alone_opens_the_first_example_with_them(openings):
-    start = openings.link({})["view"]
-    view = openings.link({"v": "1", "rank": "mean", "scale": "image"})["view"]
+def test_a_link_with_switches_alone_opens_the_first_example_with_them(desk):
+    start = desk.link({})["view"]
+    view = desk.link({"v": "1", "rank": "mean", "scale": "image"})["view"]
     assert view == {**start, "rank": "mean", "scale": "image"}
 
 
-def test_cards_and_icons_take_only_latents(openings):
-    card = openings.catalogue.card(5)
+def test_cards_and_icons_take_only_latents(desk):
+    card = desk.catalogue.card(5)
     assert json.loads(json.dumps(card, allow_nan=False)) == card
     assert set(card["exemplars"]) == {"top", *(f"tenth{i}" for i in range(10))}
     assert all(e["image"] in card["images"] for rows in card["exemplars"].values() for e in rows)
     for nonsense in (-1, 512, 1e9, True, "5", None, [5], {}):
-        assert set(openings.catalogue.card(nonsense)) == {"error"}
-    assert set(openings.catalogue.icons([1, 2, -4, "x", 9999])) == {"1", "2"}
+        assert set(ask(desk, "card", latent=nonsense)) == {"problem"}
+    assert set(ask(desk, "icons", latents=[1, 2])["icons"]) == {"1", "2"}
+    assert set(desk.catalogue.icons([1, 2, -4, "x", 9999])) == {"1", "2"}
 
 
 def test_without_an_index_cards_still_open():
@@ -214,10 +215,10 @@ def test_an_sae_of_the_summary_token_opens_on_it_and_says_so():
     ref = dataclasses.replace(sae.cfg.backbone, tokens="cls")
     sae.cfg = dataclasses.replace(sae.cfg, backbone=ref)
     analyst = Analyst(backbone, sae)
-    openings = Openings(analyst, Catalogue(None, 512, analyst.grid))
-    start = openings.start()
+    desk = ConceptsDesk(analyst, Catalogue(None, 512, analyst.grid))
+    start = desk.start()
     assert start["code"]["places"] == analyst.n_patches + 1
     assert start["view"]["rank"] == "cls"
-    assert openings.link({"img": "ex:tiger"})["view"]["rank"] == "cls"
-    assert openings.link({"img": "ex:tiger", "rank": "max"})["view"]["rank"] == "max"
+    assert desk.link({"img": "ex:tiger"})["view"]["rank"] == "cls"
+    assert desk.link({"img": "ex:tiger", "rank": "max"})["view"]["rank"] == "max"
     assert "trained on the summary token" in facts(backbone, sae, None)["warning"]

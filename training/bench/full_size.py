@@ -22,7 +22,7 @@ from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
-from sae.ui.concepts_desk import Openings
+from sae.ui.concepts_desk import ConceptsDesk
 from training.launch import command
 
 D_SAE = 49_152
@@ -69,11 +69,11 @@ def main(_argv: list[str]) -> None:
     vit = backbone()
     for architecture in ("topk", "batch_topk", "relu"):
         analyst = Analyst(vit, random_sae(vit, architecture))
-        openings = Openings(analyst, Catalogue(None, D_SAE, analyst.grid))
+        desk = ConceptsDesk(analyst, Catalogue(None, D_SAE, analyst.grid))
         times: list[float] = []
         for seed in range(4):
             start = time.perf_counter()
-            answer = openings.open_image(picture(seed))
+            answer = desk.open_image(picture(seed))
             times.append(time.perf_counter() - start)
         size = sum(len(str(part)) for part in answer["code"].values()) / 1e3
         verdict = "ok" if max(times[1:]) <= LIMIT_S else "OVER"

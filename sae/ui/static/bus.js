@@ -23,7 +23,8 @@ export const bus = {
 
   async askSomeIcons(server, latents) {
     try {
-      for (const [latent, picture] of Object.entries(await server.icons(latents))) {
+      const answer = await server.ask({ way: "icons", latents });
+      for (const [latent, picture] of Object.entries(answer.icons)) {
         this.icons.set(Number(latent), picture);
       }
     } catch {

@@ -227,11 +227,12 @@ export class Card {
 
   askCard(latent) {
     if (!this.cards.has(latent)) {
-      const asked = this.server.card(latent);
+      const asked = this.server.ask({ way: "card", latent });
       this.cards.set(latent, asked);
       asked.then(
         (facts) => {
-          this.cards.set(latent, facts);
+          if (facts.problem) this.cards.delete(latent);
+          else this.cards.set(latent, facts);
         },
         () => this.cards.delete(latent),
       );
@@ -303,7 +304,7 @@ export class Card {
   }
 
   buildCard(facts) {
-    if (facts.error) return [this.cardHead(facts), make("p", "pl-empty", facts.error)];
+    if (facts.problem) return [this.cardHead(facts), make("p", "pl-empty", facts.problem)];
     const body = make("div", "pl-card-body");
     if (facts.dead) body.append(make("p", "pl-card-flag", "This concept never fired on the data set."));
     if (facts.dense)

@@ -33,7 +33,9 @@ export class Composer {
       if (!this.art) {
         this.composer.replaceChildren(make("div", "pl-card-wait"));
         try {
-          this.art = await this.tab.server.composer();
+          const answer = await this.tab.server.ask({ way: "composer" });
+          if (answer.problem) throw new Error(answer.problem);
+          this.art = answer;
         } catch {
           this.composer.replaceChildren(
             make("p", "pl-empty", "The drawing box could not be fetched. Close it and open it again."),

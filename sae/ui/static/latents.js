@@ -115,7 +115,7 @@ export class LatentsTab {
 
   async askServer(wanted) {
     try {
-      const answer = await this.server.find(wanted);
+      const answer = await this.server.ask({ way: "search", ...wanted });
       if (answer.problem) {
         this.panel.notice(answer.problem, "problem");
         return null;
@@ -222,7 +222,7 @@ export class LatentsTab {
       return;
     }
     try {
-      this.all.take(await this.server.latents());
+      this.all.take(await this.server.ask({ way: "latents" }));
     } catch {
       this.panel.root.dataset.state = "empty";
       this.panel.notice("The map could not be fetched. Reload the page to try again.", "problem");

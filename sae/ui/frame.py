@@ -1,28 +1,42 @@
-"""The header: what one is looking at, in two sentences, and the models' figures.
+"""What stands around the tabs: the header, the concept card, and the About tab.
 
-Knows: configurations and metrics of the loaded models. Does not know: pictures, events.
+Knows: configurations and metrics of the loaded models. Does not know: pictures, events, who opens a
+card; the scripts talk through `bus.js`.
 """
 
+import re
 from collections.abc import Mapping
 
 import gradio as gr
 
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
-from sae.ui.static_files import script, template
+from sae.ui.page import Page
+from sae.ui.static_files import template
+
+_OF_A_TAB = re.compile(r'<div data-tab="(\w+)">(.*?)</div>', re.DOTALL)
 
 
-class Header(gr.HTML):
-    """Constant template; the facts arrive as the value."""
+def build(page: Page) -> None:
+    """The About tab: method, limits, citations, licences; it tells of the tabs that are there."""
+    gr.HTML(
+        html_template=_OF_A_TAB.sub(
+            lambda part: part[2] if part[1] in page.tabs else "", template("about.html")
+        ),
+        js_on_load=None,
+        apply_default_css=False,
+        elem_id="about",
+    )
 
-    def __init__(self, value: dict[str, object] | None = None, **props: object) -> None:
-        super().__init__(
-            value,
-            html_template=template("header.html"),
-            js_on_load=script("header.js"),
-            apply_default_css=False,
-            **props,
-        )
+
+def header(page: Page) -> None:
+    """The header: what one is looking at, in two sentences, and the models' figures."""
+    page.component("header", "header.js", value=facts(page.backbone, page.sae, page.metrics))
+
+
+def card(page: Page) -> None:
+    """The concept card, a dialog over every tab, and the tabs' place in the address bar."""
+    page.component("card", "card.js", tabs=list(page.tabs))
 
 
 def facts(
@@ -74,7 +88,7 @@ def _warning(backbone: Backbone, sae: SparseAutoencoder) -> str:
 
 def _figure(metrics: Mapping[str, object] | None, name: str) -> float | None:
     """A figure of metrics.json, written plainly or as {"value": …}."""
-    found = (metrics or {}).get(name)
-    if isinstance(found, Mapping):
-        found = found.get("value")
-    return float(found) if isinstance(found, int | float) else None
+    figure = (metrics or {}).get(name)
+    if isinstance(figure, Mapping):
+        figure = figure.get("value")
+    return float(figure) if isinstance(figure, int | float) else None

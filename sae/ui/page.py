@@ -1,0 +1,182 @@
+"""What every tab is made with: the models, who answers, limits, components and HTTP endpoints.
+
+Knows: Gradio's components and events. Does not know: any tab. Whatever a tab's script asks goes to
+`Dispatch`; everything that the server answers is private but for the endpoints.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from PIL import Image
+
+from sae.images import open_image
+from sae.steering.edits import MAX_EDITS, MAX_PROMPT
+from sae.ui.catalogue import MAX_ICONS, Catalogue
+from sae.ui.concepts_desk import ConceptsDesk
+from sae.ui.dispatch import Dispatch, Json, QuestionError
+from sae.ui.examples import EXAMPLES, picture_of
+from sae.ui.static_files import script, template
+from sae.views.code import MAX_PER_PLACE, to_base64
+from sae.views.colours import lookup_table
+from sae.views.pictures import data_uri, thumbnail
+from sae.world.scenes import MAX_OBJECTS
+
+if TYPE_CHECKING:
+    from sae.adaptation.compare import Comparison
+    from sae.backbones import Backbone
+    from sae.concepts.index import ConceptIndex
+    from sae.model import SparseAutoencoder
+    from sae.steering import Steerer
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+"""Of events that only the page's own scripts raise."""
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+WRITING = {"concurrency_id": "writing", "concurrency_limit": 1}
+"""Texts that are written: they take long, so opening a picture does not queue behind them."""
+MAX_UPLOAD = 24
+"""Largest file that the server accepts, in MB of 1024 * 1024 bytes."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The models behind the page, what is known of them, and who answers."""
+
+    demo: gr.Blocks
+    backbone: "Backbone"
+    sae: "SparseAutoencoder"
+    index: "ConceptIndex | None"
+    metrics: Mapping[str, object] | None
+    catalogue: Catalogue
+    concepts: ConceptsDesk
+    dispatch: Dispatch = field(default_factory=Dispatch)
+    steerer: "Callable[[], Steerer] | None" = None
+    experiments: Path | None = None
+    comparison: "Comparison | None" = None
+    sources: tuple[str, str] = ("bundled", "bundled")
+    tabs: tuple[str, ...] = ()
+    """Names of the tabs that are there, in order."""
+
+    def component(
+        self, name: str, module: str, *events: str, value: Json | None = None, **setup: object
+    ) -> gr.HTML:
+        """A component of the page: static/NAME.html, its script `module`, and what it needs once.
+
+        The script finds the page's limits in `props.setup.limits`, asks with `server.ask({way, …})`,
+        see `Dispatch`, and raises `events`.
+        """
+
+        def ask(asked: dict[str, object]) -> dict[str, object]:
+            return self.dispatch.ask(asked)
+
+        return gr.HTML(
+            value,
+            html_template=template(f"{name}.html"),
+            js_on_load=script(module, *events),
+            apply_default_css=False,
+            elem_id=name,
+            server_functions=[ask],
+            setup={"limits": page_limits(self), **setup},
+        )
+
+    def endpoint(
+        self,
+        act: Callable[..., object],
+        inputs: Sequence[gr.components.Component],
+        label: str,
+        queue: Mapping[str, Any] = MODEL,
+    ) -> None:
+        """Add the HTTP endpoint named after `act`; its components are never on screen."""
+
+        @wraps(act)
+        def answer(*given: object) -> object:
+            try:
+                return self.dispatch.run(lambda: act(*given))
+            except QuestionError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+        gr.Button(visible=False).click(
+            answer,
+            list(inputs),
+            gr.JSON(label=label, visible=False),
+            api_name=act.__name__,
+            **queue,
+        )
+
+
+def page_limits(page: Page) -> Json:
+    """Every bound that the scripts keep to, told by the server once."""
+    from sae.adaptation.compare import MAX_WORDS
+    from sae.ui import compare_desk, latents_desk, steer_desk
+
+    has_index = page.index is not None
+    usual, most = (3, 20) if has_index else (100, 10_000)
+    return {
+        "d_sae": page.catalogue.d_sae,
+        "n_patches": page.concepts.limits.n_patches,
+        "has_index": has_index,
+        "has_summary": page.concepts.limits.has_summary,
+        "rank": page.concepts.limits.rank,
+        "per_place": MAX_PER_PLACE,
+        "icons": MAX_ICONS,
+        "upload_mb": MAX_UPLOAD,
+        "upload_bytes": MAX_UPLOAD * 1024 * 1024,
+        "objects": MAX_OBJECTS,
+        "search_letters": latents_desk.MAX_TEXT,
+        "prompt_letters": MAX_PROMPT,
+        "start_letters": steer_desk.MAX_START,
+        "word_letters": steer_desk.MAX_WORD,
+        "new_tokens": steer_desk.MAX_WRITTEN,
+        "edits": MAX_EDITS,
+        "strength": usual,
+        "strength_most": most,
+        "samples": compare_desk.N_SAMPLES,
+        "tried": compare_desk.MAX_TRIED,
+        "words_letters": MAX_WORDS,
+    }
+
+
+def colours() -> str:
+    """The colour scale of every map, as the scripts read it."""
+    return to_base64(lookup_table())
+
+
+def example_pictures() -> list[Json]:
+    """The example strip: name, title and thumbnail of each."""
+    return [
+        {
+            "name": example.name,
+            "title": example.title,
+            "thumbnail": data_uri(thumbnail(picture_of(example.scene)), "webp"),
+        }
+        for example in EXAMPLES
+    ]
+
+
+class SentFile(gr.File):
+    """A file that the caller has sent. An address is refused: this server fetches nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(label="image", type="filepath", visible=False)
+
+    def get_block_name(self) -> str:
+        return "file"
+
+    async def async_move_resource_to_block_cache(
+        self, url_or_file_path: str | Path | None
+    ) -> str | None:
+        if "://" in str(url_or_file_path):
+            raise gr.Error(
+                "Send the picture itself: an address is not fetched.", print_exception=False
+            )
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+def sent_picture(path: str | None, endpoint: str) -> Image.Image:
+    """The picture of a `SentFile`, upright and RGB; ImageError or ValueError with one sentence."""
+    if path is None:
+        raise ValueError(f"send a picture: predict(handle_file(path), …, api_name='/{endpoint}')")
+    return open_image(path)
