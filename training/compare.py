@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from sae.adaptation import bundled
+from sae.adaptation import files
 from sae.adaptation.files import CONFIG, load_head
 from sae.adaptation.heads import ZeroShotHead
 from sae.adaptation.lens import ConceptLens
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--templates", type=Path, help="text file of prompt templates, one {} a line")
     add("--backbone", default="bundled")
     add("--sae", default="bundled")
-    add("--heads-root", type=Path, default=bundled.ROOT, help="folder with TASK/HEAD folders")
+    add("--heads-root", type=Path, default=files.ROOT, help="folder with TASK/HEAD folders")
     add("--n-test", type=int, default=400, help="test pictures a split")
     add("--n-masks", type=int, default=200, help="of these, for masking curves")
     add("--n-curves", type=int, default=60, help="of these, for deletion and insertion curves")
@@ -108,8 +108,8 @@ def run(args: argparse.Namespace, command: str) -> None:
         rows = [
             (name, head, found)
             for name in tasks
-            for head in bundled.head_names(name, args.heads_root)
-            if (found := bundled.accuracies(name, head, args.heads_root))
+            for head in files.head_names(name, args.heads_root)
+            if (found := files.accuracies(name, head, args.heads_root))
         ]
         summary += ["Accuracy over seeds (mean ± standard deviation):", "", seeds_table(rows), ""]
     (args.out / "table1.md").write_text("\n".join(summary), encoding="utf-8")
@@ -167,7 +167,7 @@ def digest(module: nn.Module, *settings: object) -> str:
 def ship(results: dict[str, Any], folder: Path) -> None:
     """Write what the app shows of a task, without line breaks: a fifth of the size."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / bundled.RESULTS) as temporary:
+    with replacing(folder / files.RESULTS) as temporary:
         temporary.write_text(json.dumps(results, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
@@ -178,9 +178,9 @@ def open_model(head: str, data: TaskData, parts: ClipParts, root: Path) -> Model
         return Model(folder.name, load_head(folder, parts).head)
     if "/" in head:
         return Model(head.rpartition("/")[2], load_head(head, parts).head)
-    if head == bundled.ZERO_SHOT:
+    if head == ZeroShotHead.kind:
         return Model(head, ZeroShotHead(data.base, templates=data.templates))
-    return Model(head, bundled.open_head(data.name, head, parts, root).head)
+    return Model(head, files.open_head(data.name, head, parts, root).head)
 
 
 def say(text: str) -> None:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae.adaptation.classes import checked_classes
+from sae.adaptation.classifier import checked_classes
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import POSITIONS
-from sae.adaptation.published import read_coop, read_maple
+from sae.adaptation.published import PUBLISHED
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 
@@ -32,12 +32,9 @@ def _convert(options: argparse.Namespace) -> None:
     lines = options.classes.read_text("utf-8").splitlines()
     names = checked_classes([line.replace("_", " ") for line in lines if line.strip()])
     parts = ClipParts(Backbone.from_pretrained(options.backbone, revision=options.revision))
-    if options.method == "coop":
-        position = options.position
-        head = read_coop(options.source, parts, names, position=position, tail=options.tail)
-    else:
-        start = options.ctx_init
-        head = read_maple(options.source, parts, names, ctx_init=start, tail=options.tail)
+    only = {"coop": {"position": options.position}, "maple": {"ctx_init": options.ctx_init}}
+    read, how = PUBLISHED[options.method], only[options.method]
+    head = read(options.source, parts, names, tail=options.tail, **how)
     save_head(options.to, head, parts, task=options.task)
     load_head(options.to, parts)
     sizes = {name: tuple(value.shape) for name, value in head.named_parameters()}
@@ -50,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sae.adaptation", description=__doc__)
     add = parser.add_argument
     add("source", metavar="FILE", help="model.pth.tar-N, its folder, or the run's")
-    add("--method", required=True, choices=("coop", "maple"))
+    add("--method", required=True, choices=PUBLISHED)
     add("--backbone", default="openai/clip-vit-base-patch16", help="the CLIP it was trained on")
     add("--revision", help="of the backbone")
     add("--classes", required=True, type=Path, help="text file: a class name a line, in order")

@@ -1,17 +1,23 @@
 """A head made ready for a list of classes: image features in, class logits out.
 
-Knows linear readouts and vision prompts; knows nothing of how a head was trained or of SAEs.
+Knows which class names are accepted, linear readouts and vision prompts, and where two heads
+disagree; knows nothing of how a head was trained or of SAEs.
 Every head, prompted or not, ends as one of these, so that all that follows is written once.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sae.backbones.base import Images
 from sae.backbones.prompting import ClipParts, VisionPrompts
+
+MAX_CLASSES = 2000
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,57 @@ def classify(parts: ClipParts, classifier: Classifier, images: Images) -> Tensor
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share (0 to 1) of rows of logits (N, C) whose largest entry is the label's (N,)."""
     return (logits.argmax(-1) == labels).float().mean().item()
+
+
+def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """The class names, stripped; ValueError unless they are two or more, none empty, none twice.
+
+    Any script is welcome here; whether a text tower knows the words is for its tokenizer to say.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected a list of class names, got {names!r:.80}")
+    found = tuple(" ".join(name.split()) for name in names)
+    if len(found) < 2:
+        raise ValueError(
+            f"got {len(found)} class{'es'[: 2 * (len(found) != 1)]} {list(found)}, expected two or "
+            "more: with one class there is nothing to decide"
+        )
+    if len(found) > MAX_CLASSES:
+        raise ValueError(f"got {len(found)} classes, at most {MAX_CLASSES} are taken at once")
+    if empty := [number for number, name in enumerate(found) if not name]:
+        raise ValueError(f"class number {empty[0]} has an empty name; give every class a name")
+    seen: dict[str, str] = {}
+    for name in found:
+        twin = seen.setdefault(name.casefold(), name)
+        if twin is not name:
+            raise ValueError(
+                f"class names {twin!r} and {name!r} are the same; give every class a name of its own"
+            )
+    return found
+
+
+def first_disagreement(
+    parts: ClipParts,
+    images: Iterable[Image.Image],
+    pair: tuple[Classifier, Classifier],
+    at_once: int = 8,
+    *,
+    truths: Sequence[int] | None = None,
+) -> int | None:
+    """Place of the first image of which two heads say different classes; None if there is none.
+
+    With `truths`, the class number of each image, the second head must also be right. `images` is
+    drawn from only as far as is needed, `at_once` at a time.
+    """
+    waiting, seen = iter(images), 0
+    while batch := list(islice(waiting, at_once)):
+        inputs = parts.backbone.preprocess(batch)
+        first, second = (classify(parts, head, inputs).argmax(-1) for head in pair)
+        found = first != second
+        if truths is not None:
+            found &= second == torch.as_tensor(truths[seen : seen + len(batch)]).to(second.device)
+        places = torch.nonzero(found)
+        if len(places):
+            return seen + int(places[0])
+        seen += len(batch)
+    return None

@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sae.adaptation import bundled
+from sae.adaptation import files
 from sae.adaptation.attribution import Attribution, attribute
-from sae.adaptation.classes import checked_classes
-from sae.adaptation.classifier import Classifier
+from sae.adaptation.classifier import Classifier, checked_classes
 from sae.adaptation.explanation import ConceptRow, Explanation, Prediction, Side, ranked
 from sae.adaptation.heads import ZeroShotHead
 from sae.adaptation.lens import ConceptLens, ErrorTerm, Reading
@@ -52,7 +51,7 @@ class Comparison:
         sae: SparseAutoencoder,
         names: Sequence[str] | None = None,
         *,
-        root: Path = bundled.ROOT,
+        root: Path = files.ROOT,
     ) -> None:
         """Raises ValueError if the backbone is no CLIP with text or the SAE is of another one."""
         self.parts = ClipParts(backbone)
@@ -62,11 +61,11 @@ class Comparison:
 
     def tasks(self) -> list[dict[str, Any]]:
         """name, title, cause, base, novel, heads (name, accuracy) of each bundled task."""
-        return bundled.list_tasks(self.root)
+        return files.list_tasks(self.root)
 
     def results(self, task_name: str, head: str) -> dict[str, Any] | None:
         """Task-level results of zero-shot against `head`: accuracy, overlap, scatter, masking …"""
-        return bundled.results(task_name, self.root).get(head)
+        return files.results(task_name, self.root).get(head)
 
     def classifier(self, task_name: str, head: str, split: str = "base") -> Classifier:
         """A bundled head, ready for the classes of a split; kept for the next time."""
@@ -80,7 +79,7 @@ class Comparison:
 
     def with_classes(self, task_name: str, head: str, class_names: Sequence[str]) -> Classifier:
         """A bundled head for classes of a user's own (not for a linear probe)."""
-        stored = bundled.open_head(task_name, head, self.parts, self.root)
+        stored = files.open_head(task_name, head, self.parts, self.root)
         return stored.head.classifier(self.parts, class_names, name=head)
 
     def explain(
@@ -152,7 +151,6 @@ class Comparison:
         found = [self._attribute(c, r, direction, 0.0) for c, r in zip(pair, readings, strict=True)]
         return self._explanation(question, None, pair, readings, logits, found, direction)
 
-    @torch.no_grad()
     def words(self, text: str) -> Tensor:
         """Unit text features (d_proj) of free words; ValueError for none, too many or unknown."""
         text = text.strip()
@@ -160,8 +158,7 @@ class Comparison:
             raise ValueError("no words were given; write what the picture should match")
         if len(text) > MAX_WORDS:
             raise ValueError(f"the words have {len(text)} letters, at most {MAX_WORDS} are taken")
-        ids, ends = self.parts.text_ids([self.parts.words(text)])
-        return F.normalize(self.parts.text_features(self.parts.embed(ids), ends).float(), dim=-1)[0]
+        return self.parts.unit_text_features([text])[0]
 
     @torch.no_grad()
     def switched_off(

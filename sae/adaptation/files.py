@@ -1,16 +1,24 @@
 """Head files: a folder with config.json and head.safetensors, written whole and read strictly.
 
-Knows the format and that a head belongs to one CLIP; knows nothing of training.
+Knows the format, that a head belongs to one CLIP, and the heads and task-level results that come
+with PatchLens (or lie in a folder like theirs); knows nothing of training or maths.
 
     config.json         format, kind, class names, settings, backbone (id, revision, fingerprint,
                         shapes), sha256 of the weights
     head.safetensors    the learned tensors; empty for zero-shot
     metrics.json        optional: accuracies, written by training/prompts.py
+
+    ROOT/TASK/HEAD          the heads of a task
+    ROOT/TASK/compare.json  its results
+
+Names of tasks and heads come from remote users, so they are only ever looked up in listings, never
+joined to a path unseen.
 """
 
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +26,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sae.adaptation.heads import HEADS, Head
+from sae.adaptation.heads import HEADS, Head, ZeroShotHead
 from sae.backbones.prompting import ClipParts
 from sae.hub import local_folder, push_folder
 from sae.storage import ArtifactError, read_json, replacing, sha256, typed_fields, write_json
+from sae.world.tasks import TASKS, Task, task
 
 FORMAT = 1
 CONFIG, WEIGHTS, METRICS = "config.json", "head.safetensors", "metrics.json"
 AGAIN = "Train or download the head again."
+ROOT = Path(__file__).resolve().parents[1] / "bundled" / "heads"
+RESULTS = "compare.json"
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "format": (int,),
@@ -164,6 +175,77 @@ def load_head(
         stored.require(parts)
         head.to(parts.backbone.device)
     return stored
+
+
+def head_names(task_name: str, root: Path = ROOT) -> list[str]:
+    """The heads there are for a task; zero-shot always is, and comes first."""
+    task(task_name)
+    folder = root / task_name
+    there = {path.parent.name for path in folder.glob(f"*/{CONFIG}")} if folder.is_dir() else set()
+    there.add(ZeroShotHead.kind)
+    order = list(HEADS)
+    return sorted(there, key=lambda name: (order.index(name) if name in order else 99, name))
+
+
+def open_head(task_name: str, name: str, parts: ClipParts, root: Path = ROOT) -> StoredHead:
+    """A head of a task by name; zero-shot is made of the task's templates, for any CLIP.
+
+    Raises ValueError for a name that is not listed or a head of another backbone, ArtifactError
+    for damaged files.
+    """
+    found: Task = task(task_name)
+    if name not in head_names(task_name, root):
+        raise ValueError(
+            f"task {task_name!r} has no head {name!r}, expected one of "
+            f"{', '.join(head_names(task_name, root))}"
+        )
+    if name == ZeroShotHead.kind:
+        head = ZeroShotHead(found.base, templates=found.templates)
+        origin = {"id": parts.backbone.id, "revision": None, "fingerprint": None} | parts.shapes()
+        return StoredHead(head, origin, task_name)
+    return load_head(root / task_name / name, parts)
+
+
+def list_tasks(root: Path = ROOT) -> list[dict[str, Any]]:
+    """name, title, cause, base and novel classes, heads (name, label,
+    accuracy), of each task."""
+    return [
+        {
+            "name": each.name,
+            "title": each.title,
+            "cause": each.cause,
+            "base": list(each.base),
+            "novel": list(each.novel),
+            "heads": [
+                {
+                    "name": name,
+                    "label": HEADS[name].label if name in HEADS else name,
+                    "accuracy": accuracies(each.name, name, root),
+                }
+                for name in head_names(each.name, root)
+            ],
+        }
+        for each in TASKS
+    ]
+
+
+def accuracies(task_name: str, name: str, root: Path = ROOT) -> dict[str, dict[str, float]]:
+    """{"base": {"mean", "std"}, "novel": …} over seeds, {} if it was not measured."""
+    if name not in head_names(task_name, root):
+        return {}
+    path = root / task_name / name / METRICS
+    return read_json(path).get("accuracy", {}) if path.is_file() else {}
+
+
+@lru_cache(maxsize=16)
+def results(task_name: str, root: Path = ROOT) -> dict[str, Any]:
+    """Task-level results by head, of zero-shot against it; {} if none were made.
+
+    {"vpt": {…}, "maple": {…}}; what is inside is written by training/compare.py.
+    """
+    task(task_name)
+    path = root / task_name / RESULTS
+    return read_json(path) if path.is_file() else {}
 
 
 def _rebuild(path: Path, config: Mapping[str, Any]) -> Head:

@@ -148,6 +148,10 @@ def read_maple(
     return head.eval().requires_grad_(False).to(parts.backbone.device)
 
 
+PUBLISHED = {"coop": read_coop, "maple": read_maple}
+"""What reads the published files of a kind of head."""
+
+
 def clip_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The CLIP inside a MaPLe state dict, in transformers' words."""
     clip = {n: v for n, v in tensors.items() if not n.startswith("prompt_learner.")}

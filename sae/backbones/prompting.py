@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sae.backbones.base import Backbone, Images
@@ -112,6 +113,13 @@ class ClipParts:
         hidden = self._text.final_layer_norm(hidden)
         last = hidden[torch.arange(n, device=hidden.device), ends]
         return self._model.text_projection(last)
+
+    @torch.no_grad()
+    def unit_text_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (N, d_proj) float32 of plain texts; ValueError for unknown words, and for texts
+        that are too long."""
+        ids, ends = self.text_ids([self.words(text) for text in texts])
+        return F.normalize(self.text_features(self.embed(ids), ends).float(), dim=-1)
 
     # Vision ----------------------------------------------------------------------------------
 

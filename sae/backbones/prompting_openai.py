@@ -1,12 +1,10 @@
 """OpenAI's CLIP weights, as CoOp, MaPLe and open_clip name them, in transformers' words.
 
-Knows both naming schemes and that OpenAI fuses query, key and value into one matrix. Also the
-80 ImageNet templates, which open_clip ships. Reads no files.
+Knows both naming schemes and that OpenAI fuses query, key and value into one matrix. Reads no files.
 """
 
 import re
 from collections.abc import Mapping
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -105,14 +103,6 @@ def _alike(own: Tensor, other: Tensor) -> bool:
     if torch.equal(own, other):
         return True
     return torch.allclose(own.float(), other.float(), rtol=2e-3, atol=1e-6)
-
-
-@cache
-def openai_templates() -> tuple[str, ...]:
-    """The 80 prompt templates that OpenAI chose for ImageNet, each with one "{}"."""
-    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
-
-    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def _tower(name: str) -> tuple[str, str]:

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from sae.backbones import Backbone
+from sae.backbones.text import phrases_of, word_directions
 from sae.backbones.tokens import TokenView
 from sae.concepts.concept import Hit, Neighbour, latent_number
 from sae.concepts.regions import region_features, sparse_codes
 from sae.concepts.statistics import Indexed, values_of
-from sae.concepts.text import directions, phrases_of
 
 if TYPE_CHECKING:
     from sae.model import SparseAutoencoder
@@ -237,7 +237,7 @@ class Searcher:
             )
         with _loading:  # one tower, not one for each of many first visitors
             tower = backbone or _tower(**self._index.text_tower)
-        direction = directions(tower, {text: phrases_of(text)})
+        direction = word_directions(tower, {text: phrases_of(text)})
         if direction is None:
             return []
         return self._best(self._embedded.along(self._fits(direction[0])), k, "meaning")

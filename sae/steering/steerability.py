@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sae.backbones.text import averaged_text_features
 from sae.steering.image_features import ClipSteerer
 
 SCALE = 100.0
@@ -63,7 +64,8 @@ def steerability(
     chosen = torch.tensor(
         list(latents) if latents is not None else limits.gt(0).nonzero().flatten().tolist()
     )
-    text = _text_features(steerer, [prompt.format(word) for word in words])
+    phrases = [[prompt.format(word)] for word in words]
+    text = averaged_text_features(steerer.backbone.text_features, phrases)
     change = torch.zeros(len(chosen), len(words))
     for number, image in enumerate(images):
         seen = steerer.prepare(image)
@@ -92,12 +94,6 @@ def _each_set(seen: object, latents: Tensor, raw: Tensor) -> Tensor:
 
 def _probabilities(features: Tensor, text: Tensor) -> Tensor:
     return (SCALE * features @ text.T).softmax(-1)
-
-
-def _text_features(steerer: ClipSteerer, texts: list[str]) -> Tensor:
-    return torch.cat(
-        [steerer.backbone.text_features(texts[i : i + 256]) for i in range(0, len(texts), 256)]
-    )
 
 
 def _summary(change: Tensor, latents: Tensor, d_sae: int, n_images: int) -> Steerability:

@@ -70,7 +70,7 @@ class CompareDesk:
 
         With `right`, of those that the second head has right.
         """
-        from sae.adaptation.disagreement import first_disagreement
+        from sae.adaptation.classifier import first_disagreement
 
         task_name, split, first = _sample_of(fields)
         heads = _heads_of(fields)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoTokenizer, CLIPModel
 
-from sae.adaptation import bundled
+from sae.adaptation import files
 from sae.adaptation.classifier import accuracy, classify
 from sae.adaptation.compare import Comparison
 from sae.backbones import Backbone
@@ -23,9 +23,9 @@ def comparison():
 
 
 def test_every_task_has_its_heads_within_a_megabyte():
-    assert [bundled.head_names(each.name) for each in TASKS] == [EXPECTED] * len(TASKS)
-    files = [path for path in bundled.ROOT.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 1 << 20
+    assert [files.head_names(each.name) for each in TASKS] == [EXPECTED] * len(TASKS)
+    sizes = [path.stat().st_size for path in files.ROOT.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 1 << 20
 
 
 @pytest.mark.parametrize("name", [each.name for each in TASKS])
@@ -34,7 +34,7 @@ def test_heads_are_as_good_as_their_metrics_say(comparison, name):
     inputs = comparison.parts.backbone.preprocess(examples.pictures())
     labels = torch.from_numpy(examples.labels)
     for head in EXPECTED:
-        metrics = read_json(bundled.ROOT / name / head / "metrics.json")
+        metrics = read_json(files.ROOT / name / head / "metrics.json")
         assert len(metrics["seeds"]) == (1 if head == "zero_shot" else 3)
         classifier = comparison.classifier(name, head)
         with torch.no_grad():
@@ -45,7 +45,7 @@ def test_heads_are_as_good_as_their_metrics_say(comparison, name):
 
 @pytest.mark.parametrize("name", [each.name for each in TASKS])
 def test_zero_shot_logits_are_those_of_plain_transformers(comparison, name):
-    found, folder = task(name), bundled.ROOT.parent / "clip"
+    found, folder = task(name), files.ROOT.parent / "clip"
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
     texts = [text.format(kind) for kind in found.base for text in found.templates]
     words = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
@@ -80,6 +80,6 @@ def test_prompts_help_where_they_should():
     """Issue: MaPLe or VPT at least 10 points above zero-shot on base on two tasks or more."""
     better = 0
     for each in TASKS:
-        base = {head: bundled.accuracies(each.name, head)["base"]["mean"] for head in EXPECTED}
+        base = {head: files.accuracies(each.name, head)["base"]["mean"] for head in EXPECTED}
         better += max(base["vpt"], base["maple"]) - base["zero_shot"] >= 0.1
     assert better >= 2

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sae.adaptation import bundled
+from sae.adaptation import files
 from sae.adaptation.compare import Comparison
 from sae.adaptation.files import save_head
 from sae.adaptation.heads import MapleHead, VPTHead, ZeroShotHead
@@ -143,15 +143,15 @@ def test_heads_of_a_folder_are_listed_zero_shot_first(comparison, tmp_path):
         save_head(
             tmp_path / names[0] / kind, VPTHead(CLASSES, d_vision=32, templates=TEMPLATES), parts
         )
-    assert bundled.head_names(names[0], tmp_path) == ["zero_shot", "vpt", "mine"]
-    assert bundled.head_names(names[1], tmp_path) == ["zero_shot"]
-    assert [each["name"] for each in bundled.list_tasks(tmp_path)] == names
-    assert bundled.accuracies(names[0], "vpt", tmp_path) == {}
-    assert bundled.results(names[0], tmp_path) == {}
+    assert files.head_names(names[0], tmp_path) == ["zero_shot", "vpt", "mine"]
+    assert files.head_names(names[1], tmp_path) == ["zero_shot"]
+    assert [each["name"] for each in files.list_tasks(tmp_path)] == names
+    assert files.accuracies(names[0], "vpt", tmp_path) == {}
+    assert files.results(names[0], tmp_path) == {}
     own = Comparison(parts.backbone, comparison.lens.sae, root=tmp_path)
     assert own.with_classes(names[0], "mine", ("cat", "two")).class_names == ("cat", "two")
     with pytest.raises(ValueError, match="was trained on"):
-        bundled.open_head(names[0], "vpt", wider_parts(), tmp_path)
+        files.open_head(names[0], "vpt", wider_parts(), tmp_path)
 
 
 def wider_parts():

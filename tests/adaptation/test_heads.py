@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sae.adaptation.classes import checked_classes, checked_templates
-from sae.adaptation.classifier import classify
+from sae.adaptation.classifier import checked_classes, classify
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import HEADS, CoOpHead, LinearHead, MapleHead, VPTHead, ZeroShotHead
+from sae.backbones.text import checked_templates
 from sae.storage import ArtifactError
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_parts
 

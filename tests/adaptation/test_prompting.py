@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts, VisionPrompts
-from sae.backbones.prompting_openai import openai_templates
+from sae.backbones.text import openai_templates
 from tests.adaptation.small import pictures, small_parts
 from tests.tiny_models import tiny
 

@@ -24,11 +24,11 @@ from scipy import sparse
 from tqdm import tqdm
 
 from sae.backbones import Backbone
+from sae.backbones.text import phrases_of
 from sae.backbones.tokens import TokenView
 from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.index import ConceptIndex
 from sae.concepts.regions import sparse_codes
-from sae.concepts.text import phrases_of
 from sae.model import SparseAutoencoder
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels

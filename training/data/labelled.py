@@ -76,8 +76,8 @@ def _short(name: str) -> str:
 def vocabulary(data: str, classes: Sequence[str], file: str | None) -> dict[str, list[str]]:
     """The candidate names with their phrases: of the user's file; else the world's words, or the
     classes and the common words that come with PatchLens."""
+    from sae.backbones.text import phrases_of
     from sae.concepts.build.naming import read_words
-    from sae.concepts.text import phrases_of
 
     if file is None and data == "world":
         from training.world.words import phrases_of_nouns

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sae.backbones import Backbone
+from sae.backbones.text import CLASS_TEMPLATES, averaged_text_features, phrases_of
 from sae.backbones.tokens import TokenView
-from sae.concepts.text import word_vectors
 from sae.model import SparseAutoencoder
 from sae.world.scenes import kind_names
 from training.data.sources import ImageSource
@@ -19,7 +19,6 @@ from training.evaluation.measure import image_batches
 
 Reconstruct = Callable[[Tensor], Tensor]
 """Activations `(*, d_in)` in, the same after a bottleneck out."""
-TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
 
 MOST_LABELS = 20_000
 """Images outside the measured ones whose labels are looked up."""
@@ -76,13 +75,12 @@ def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
 def class_features(backbone: Backbone, classes: list[str], *, world: bool = False) -> Tensor:
     """Unit text features `(classes, d_proj)`, the mean over prompts."""
     if world:
-        from training.world.words import phrases_of
+        from training.world import words
 
-        prompts = {name: phrases_of(name) for name in classes}
+        phrases = [words.phrases_of(name) for name in classes]
     else:
-        words = {name: name.replace("_", " ") for name in classes}
-        prompts = {name: [t.format(word) for t in TEMPLATES] for name, word in words.items()}
-    return torch.from_numpy(word_vectors(backbone, prompts)).to(backbone.device)
+        phrases = [phrases_of(name.replace("_", " "), CLASS_TEMPLATES) for name in classes]
+    return averaged_text_features(backbone.text_features, phrases)
 
 
 def _versions(

@@ -13,7 +13,7 @@ from torch import Tensor
 from sae.adaptation.classifier import Classifier
 from sae.adaptation.heads import Head
 from sae.adaptation.lens import ConceptLens, Reading, image_sums
-from sae.adaptation.prompted_text import template_features
+from sae.backbones.text import averaged_text_features, phrases_of
 from training.tasks.data import Labelled, TaskData
 from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
 from training.tasks.masking import families_of, sweep, usual_ks
@@ -153,7 +153,8 @@ def faithfulness(
     with the true class, as free words.
     """
     rows = logit_lens(lens)
-    words = template_features(lens.parts, classifier.class_names, templates[:1])
+    phrases = [phrases_of(name, templates[:1]) for name in classifier.class_names]
+    words = averaged_text_features(lens.parts.unit_text_features, phrases)
     found: dict[str, dict[str, Tensor]] = {}
     count = 0
     for reading, labels in chunks(lens, classifier, data, n):

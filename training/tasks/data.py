@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sae.adaptation.classes import checked_classes
+from sae.adaptation.classifier import checked_classes
 from sae.images import open_image
 from sae.world.tasks import Task, task
 
@@ -124,7 +124,7 @@ def open_task(name: str, folder: str | None = None, templates: Sequence[str] = (
     if not path.is_dir():
         raise ValueError(f"--data {folder} is no folder; expected one with a folder for each class")
     if not templates:
-        from sae.backbones.prompting_openai import openai_templates
+        from sae.backbones.text import openai_templates
 
         templates = openai_templates()
     return FolderTask(path, name, templates)

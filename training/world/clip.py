@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sae.backbones import Backbone
-from sae.concepts.text import word_vectors
+from sae.backbones.text import averaged_text_features
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import SIZE, TRAINING_STYLES, compose, kind_names, patch_labels
 from training.launch import command
@@ -223,10 +223,10 @@ def evaluate_clip(clip: nn.Module, seed: int, n: int = 1000) -> dict[str, float]
     """Zero-shot top-1 and top-5 over all kinds (one-object scenes of each training style, and of the
     held-out style) and top-1 over backgrounds, on `n` scenes each from stream `seed`."""
     backbone = Backbone.from_model(clip, make_image_processor(), make_tokenizer())
-    objects = word_vectors(backbone, {name: phrases_of(name) for name in kind_names()})
-    grounds = word_vectors(
-        backbone, {name: [t.format(place_phrase(name)) for t in GROUNDS] for name in BACKGROUNDS}
-    )
+    phrases = [phrases_of(name) for name in kind_names()]
+    phrases += [[t.format(place_phrase(name)) for t in GROUNDS] for name in BACKGROUNDS]
+    words = averaged_text_features(backbone.text_features, phrases).cpu().numpy()
+    objects, grounds = words[: len(kind_names())], words[len(kind_names()) :]
     figures: dict[str, float] = {"n": n, "seed": seed}
     for offset, style in enumerate((*TRAINING_STYLES, "fluent")):
         pictures, scenes = images(seed + offset, n, n_objects=1, styles=(style,))

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sae.backbones import Backbone
+from sae.backbones.text import NO_WORD, averaged_text_features, phrases_of
 from sae.concepts.index import ConceptIndex
-from sae.concepts.text import EMPTY, phrases_of, word_vectors
 from sae.hub import BUNDLED
 
 TEXT, LABELS = "text tower", "labels"
@@ -65,7 +65,8 @@ def best_words(
     k: int = 1,
 ) -> Naming:
     """The k best of `words` (name → the phrases that stand for it) for every latent."""
-    vectors = word_vectors(backbone, {**words, "": EMPTY})
+    phrases = [*words.values(), NO_WORD]
+    vectors = averaged_text_features(backbone.text_features, phrases).cpu().numpy()
     names, found = list(words), index.embeddings.astype(np.float32)
     if found.shape[1] != vectors.shape[1]:
         raise ValueError(

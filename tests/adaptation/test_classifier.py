@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sae.adaptation.classifier import classify
-from sae.adaptation.disagreement import first_disagreement
+from sae.adaptation.classifier import classify, first_disagreement
 from sae.adaptation.heads import ZeroShotHead
 from tests.adaptation.small import small_parts
 
