@@ -1,23 +1,15 @@
 """The Space's folder: complete, pinned, and it starts from there without network and answers."""
 
-import os
 import re
-import socket
-import subprocess
 import sys
-import time
 import types
-import urllib.request
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
-from gradio_client import Client, handle_file
 from PIL import Image
 
+from tests.clean_environment import ask, clean_python, needs_clean, started
 from training import publish
 
 MEMORY = 16 << 30
@@ -122,37 +114,9 @@ def test_zero_gpu_runs_what_computes(space: Path, monkeypatch: pytest.MonkeyPatc
     assert found.error.shape == found.total.shape
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@contextmanager
-def started(space: Path, python: str, home: Path) -> Iterator[tuple[str, int]]:
-    """The Space as a process of its own, without network; yields its address and its number."""
-    port = free_port()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PATCHLENS", "HF_"))}
-    environment = {**kept, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "PYTHONNOUSERSITE": "1"}
-    environment |= {"PATCHLENS_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    with (home / "log").open("w+") as log:
-        process = subprocess.Popen(
-            [python, "-c", GUARD, str(space)], env=environment, cwd=home, stdout=log, stderr=log
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                if process.poll() is not None:
-                    raise AssertionError((home / "log").read_text()[-3000:])
-                try:
-                    urllib.request.urlopen(url, timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield url, process.pid
-        finally:
-            process.terminate()
-            process.wait(20)
+def starting(space: Path, python: str) -> list[str]:
+    """The command that starts the Space from its own folder, without network."""
+    return [python, "-c", GUARD, str(space)]
 
 
 def peak_memory(process: int) -> int | None:
@@ -162,18 +126,10 @@ def peak_memory(process: int) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def ask(url: str, folder: Path) -> list[dict]:
-    Image.new("RGB", (96, 96), "seagreen").save(folder / "picture.png")
-    client = Client(url, verbose=False, analytics_enabled=False)
-    found = client.predict(handle_file(folder / "picture.png"), api_name="/concepts")
-    client.close()
-    return found
-
-
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_starts_from_its_folder_without_network_and_answers(space: Path, tmp_path: Path) -> None:
-    with started(space, sys.executable, tmp_path) as (url, number):
+    with started(starting(space, sys.executable), tmp_path) as (url, number):
         found = ask(url, tmp_path)
         memory = peak_memory(number)
     assert found
@@ -182,13 +138,8 @@ def test_it_starts_from_its_folder_without_network_and_answers(space: Path, tmp_
     assert set(found[0]) == {"latent", "name", "activation", "mean", "frequency"}
 
 
-@pytest.mark.skipif(
-    not os.environ.get("PATCHLENS_CLEAN_SPACE"), reason="installs 6 GB: make space-check"
-)
+@needs_clean
 def test_it_starts_in_an_environment_of_its_own(space: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    wanted = ["-m", "pip", "install", "-q", "-r", str(space / "requirements.txt")]
-    subprocess.run([python, *wanted], check=True)
-    with started(space, python, tmp_path) as (url, _):
+    python = clean_python("-r", str(space / "requirements.txt"))
+    with started(starting(space, python), tmp_path) as (url, _):
         assert ask(url, tmp_path)
