@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,11 @@ class SparseAutoencoder(nn.Module):
     training used is folded into the weights. Inputs are converted to the weights' dtype. With
     cfg.input_norm, x above is the normalised token, and decoding needs the token again to undo it.
     """
+
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
 
     def __init__(self, cfg: SAEConfig, *, device: torch.device | str = "cpu") -> None:
         """An SAE of zeros, to be filled; `from_pretrained` is the usual way to get one."""
@@ -141,7 +146,7 @@ class SparseAutoencoder(nn.Module):
         between the files and what config.json promises raises `sae.errors.ArtifactError`; a Hub
         repository that cannot be had raises `sae.errors.HubError`. Both name the next step.
         """
-        access = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        access: dict[str, Any] = {"revision": revision, "token": token, "local_files_only": local_files_only}
         from sae.interop import presets
 
         if presets.is_preset(id_or_dir) and subfolder is None:

@@ -6,7 +6,7 @@ grid and the box. The families, one file each, know their library's module paths
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Backbone(ABC):
     def __init__(
         self,
         vision: nn.Module,
-        layers: Sequence[nn.Module],
+        layers: Iterable[nn.Module],
         framing: Framing,
         *,
         id: str,
@@ -54,8 +54,9 @@ class Backbone(ABC):
     ) -> None:
         self.id, self.revision = id, revision
         self.d_model, self.n_prefix, self.has_cls = d_model, n_prefix, has_cls
-        self.n_layers = len(layers)
-        self._vision, self._layers, self._framing = vision, list(layers), framing
+        self._vision: Any = vision
+        self._layers, self._framing = list(layers), framing
+        self.n_layers = len(self._layers)
         rows, cols = framing.crop[0] // patch_size[0], framing.crop[1] // patch_size[1]
         self.patch_grid = (rows, cols)
         self._covered = (rows * patch_size[0], cols * patch_size[1])

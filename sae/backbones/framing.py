@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+Resize = Literal["shortest", "squash", "cover", "contain"]
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels; fractions are meant."""
 
@@ -26,7 +27,7 @@ class Framing:
     rounding "floor" crops as transformers does, "nearest" as torchvision does.
     """
 
-    mode: Literal["shortest", "squash", "cover", "contain"]
+    mode: Resize
     size: tuple[int, int]
     """(height, width); for "shortest" both are the edge."""
     crop: tuple[int, int]
@@ -101,9 +102,12 @@ def framing_of(processor: Any) -> Framing:
             "preprocessor_config.json."
         )
     resample = int(processor.resample)
-    if exact:
-        return Framing("squash", exact, _height_width(crop) if crops else exact, resample)
-    return Framing("shortest", (edge, edge), _height_width(crop), resample)
+    cut = _height_width(crop) if crops else exact
+    if exact and cut:
+        return Framing("squash", exact, cut, resample)
+    if edge and cut:
+        return Framing("shortest", (edge, edge), cut, resample)
+    raise ValueError(f"image processor {type(processor).__name__}: crop_size {crop} is no size")
 
 
 def _height_width(size: Any) -> tuple[int, int] | None:

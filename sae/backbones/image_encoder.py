@@ -56,7 +56,7 @@ def _pooled(model: nn.Module, device: Any) -> Encode:
     return encode
 
 
-def _features(model: nn.Module, pixels: Tensor) -> Tensor:
+def _features(model: Any, pixels: Tensor) -> Tensor:
     return model.forward_head(model.forward_features(pixels), pre_logits=True)
 
 

@@ -46,8 +46,8 @@ def load_backbone(
     local_files_only: bool,
 ) -> Backbone:
     """See Backbone.from_pretrained."""
-    access = {"revision": revision, "token": token, "local_files_only": local_files_only}
-    placed = {"device": device, "dtype": dtype}
+    access: dict[str, Any] = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    placed: dict[str, Any] = {"device": device, "dtype": dtype}
     if id_or_dir == "bundled":
         return _load_folder(BUNDLED, id="bundled", revision=None, **placed)
     name = id_or_dir.removeprefix("hf-hub:")
@@ -70,7 +70,7 @@ def timm_folder(id_or_dir: str, *, revision: str | None = None) -> Path | None:
     the id is of another kind."""
     folder = Path(id_or_dir).expanduser()
     if not folder.is_dir() and id_or_dir.startswith("timm/"):
-        access = {"revision": revision, "token": None, "local_files_only": False}
+        access: dict[str, Any] = {"revision": revision, "token": None, "local_files_only": False}
         folder, _ = _download(id_or_dir, _TIMM_FILES, **access)
     if not (folder / "config.json").is_file():
         return None
@@ -100,7 +100,7 @@ def _load_folder(
     device: str | torch.device,
     dtype: torch.dtype,
 ) -> Backbone:
-    placed = {"id": id, "revision": revision, "device": device, "dtype": dtype}
+    placed: dict[str, Any] = {"id": id, "revision": revision, "device": device, "dtype": dtype}
     open_clip = (folder / "open_clip_config.json").is_file()
     if id.startswith("hf-hub:") and not open_clip:
         raise OSError(

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from sae.backbones.base import Backbone
 from sae.backbones.timm import trunk_parts
@@ -19,7 +19,7 @@ class OpenClipBackbone(Backbone):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         image_processor: Any = None,
         tokenizer: Any = None,
         *,
@@ -59,7 +59,7 @@ class OpenClipBackbone(Backbone):
         return self._model.encode_text(self._tokenizer(texts).to(self.device))
 
 
-def _tower_parts(visual: nn.Module) -> dict[str, Any]:
+def _tower_parts(visual: Any) -> dict[str, Any]:
     if hasattr(visual, "trunk"):
         return trunk_parts(visual.trunk)
     if not hasattr(visual, "transformer"):
@@ -75,7 +75,7 @@ def _tower_parts(visual: nn.Module) -> dict[str, Any]:
     }
 
 
-def _evaluation_transform(model: nn.Module) -> Any:
+def _evaluation_transform(model: Any) -> Any:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     settings = getattr(model.visual, "preprocess_cfg", {"size": model.visual.image_size})

@@ -52,9 +52,8 @@ class TimmBackbone(Backbone):
         return self._vision.forward_head(self._forward(inputs), pre_logits=True)
 
 
-def trunk_parts(trunk: nn.Module) -> dict[str, Any]:
+def trunk_parts(trunk: Any) -> dict[str, Any]:
     """Layers, width, patch size and prefix of a timm vision transformer."""
-    embed = getattr(trunk, "patch_embed", None)
     if not hasattr(trunk, "blocks") or not hasattr(trunk, "num_prefix_tokens"):
         raise ValueError(
             f"timm model {type(trunk).__name__} is not a plain vision transformer; expected "
@@ -63,13 +62,13 @@ def trunk_parts(trunk: nn.Module) -> dict[str, Any]:
     return {
         "layers": list(trunk.blocks),
         "d_model": trunk.embed_dim,
-        "patch_size": tuple(embed.patch_size),
+        "patch_size": tuple(trunk.patch_embed.patch_size),
         "n_prefix": trunk.num_prefix_tokens,
         "has_cls": getattr(trunk, "cls_token", None) is not None,
     }
 
 
-def _evaluation_transform(model: nn.Module) -> Any:
+def _evaluation_transform(model: Any) -> Any:
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model)

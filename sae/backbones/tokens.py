@@ -26,13 +26,20 @@ from sae.config import TOKEN_POLICIES
 class HasTokens(Protocol):
     """What gives an image a row of tokens: a Backbone, a vision tower's PatchLayout, a TokenView."""
 
-    id: str
-    patch_grid: tuple[int, int]
-    """Rows and columns of the spatial positions."""
-    n_prefix: int
-    """Tokens before them: CLS and registers."""
-    has_cls: bool
-    """Whether the first token is a CLS token."""
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of the spatial positions."""
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens before them: CLS and registers."""
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether the first token is a CLS token."""
 
 
 class TokenView:

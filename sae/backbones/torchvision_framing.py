@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from sae.backbones.framing import Framing
+from sae.backbones.framing import Framing, Resize
 
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
@@ -52,7 +52,7 @@ def _framing(resize: Any, crop: Any) -> Framing:
     if longest not in (0.0, 1.0):
         raise ValueError(f"ResizeKeepRatio with longest={longest} is not supported, only 0 or 1")
     if type(resize).__name__ == "ResizeKeepRatio":
-        mode = "contain" if longest else "cover"
+        mode: Resize = "contain" if longest else "cover"
     else:
         mode = "shortest" if isinstance(size, int) or len(size) == 1 else "squash"
     if crop is None and mode != "squash":

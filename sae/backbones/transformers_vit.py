@@ -35,10 +35,11 @@ class TransformersBackbone(Backbone):
         id: str = "local",
         revision: str | None = None,
     ) -> None:
-        vision = getattr(model, "vision_model", model)
+        vision: Any = getattr(model, "vision_model", model)
         config = vision.config
         self._processor = image_processor or self.default_processor(config)
-        self._model, self._tokenizer = model, tokenizer
+        self._model: Any = model
+        self._tokenizer = tokenizer
         patch = config.patch_size
         super().__init__(
             vision,

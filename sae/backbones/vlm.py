@@ -60,15 +60,16 @@ class VisionLanguage:
                 f"{type(processor).__name__} has no image processor; give the model's own "
                 "AutoProcessor, which prepares picture and prompt together"
             )
-        self.model, self.processor, self.id = model.eval(), processor, id
-        self.tower = tower
-        config = model.config.vision_config
+        self.model: Any = model.eval()
+        self.tower: Any = tower
+        self.processor, self.id = processor, id
+        config = self.model.config.vision_config
         self.n_layers: int = getattr(config, "num_hidden_layers", None) or config.depth
         self.d_model: int = getattr(config, "embed_dim", None) or config.hidden_size
         self.layers = list(find_layers(tower, self.n_layers, lambda: name))
         self.family: str | None = _FAMILIES.get(config.model_type)
         """The Backbone family of the tower, where it is one."""
-        self.reads = _layers_read(model.config, self.n_layers)
+        self.reads = _layers_read(self.model.config, self.n_layers)
         """The layers that the language model gets, ascending."""
         patch = config.patch_size
         self._patch = (patch, patch) if isinstance(patch, int) else tuple(patch)

@@ -95,7 +95,7 @@ class Steerer:
         """
         if sae is None and str(model) != "bundled":
             raise ValueError(f"{model}: give the SAE of its vision tower as well (sae=...)")
-        access = {"token": token, "local_files_only": local_files_only}
+        access: dict[str, Any] = {"token": token, "local_files_only": local_files_only}
         vlm = VisionLanguage.from_pretrained(
             model, revision=revision, device=device, dtype=dtype, **access
         )
