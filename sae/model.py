@@ -146,7 +146,11 @@ class SparseAutoencoder(nn.Module):
         between the files and what config.json promises raises `sae.errors.ArtifactError`; a Hub
         repository that cannot be had raises `sae.errors.HubError`. Both name the next step.
         """
-        access: dict[str, Any] = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        access: dict[str, Any] = {
+            "revision": revision,
+            "token": token,
+            "local_files_only": local_files_only,
+        }
         from sae.interop import presets
 
         if presets.is_preset(id_or_dir) and subfolder is None:

@@ -46,7 +46,11 @@ def load_backbone(
     local_files_only: bool,
 ) -> Backbone:
     """See Backbone.from_pretrained."""
-    access: dict[str, Any] = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    access: dict[str, Any] = {
+        "revision": revision,
+        "token": token,
+        "local_files_only": local_files_only,
+    }
     placed: dict[str, Any] = {"device": device, "dtype": dtype}
     if id_or_dir == "bundled":
         return _load_folder(BUNDLED, id="bundled", revision=None, **placed)
