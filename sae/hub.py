@@ -381,8 +381,12 @@ def _causes() -> tuple[tuple[type[Exception], type[HubError], str], ...]:
 
 def _told(error: Exception, what: str, *, asked: bool = True) -> HubError:
     """A failure of the Hub client as one of ours. `asked`: whether the Hub was to be asked."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, _client_error()):
+        error = error.__cause__  # the answer for which the client looked into the cache
     for kind, ours, reason in _causes():
         if isinstance(error, kind):
             if ours is HubNotCached and asked and not _offline():

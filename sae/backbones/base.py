@@ -77,7 +77,8 @@ class Backbone(ABC):
         DINOv2, DINOv3 or ViT checkpoint; an open_clip or timm directory; "hf-hub:ORG/NAME" for
         open_clip on the Hub; "timm/NAME" for timm on the Hub. `revision` becomes the exact commit.
 
-        Raises ValueError for an unknown kind of model, OSError for what cannot be read.
+        Raises ValueError for an unknown kind of model, BackboneError for what cannot be read,
+        HubError for what the Hub does not give.
         """
         from sae.backbones.loading import load_backbone
 

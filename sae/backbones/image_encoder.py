@@ -22,7 +22,8 @@ Encode = Callable[[list[Image.Image]], Tensor]
 def image_encoder(id_or_dir: str, *, device: Any = "cpu", revision: str | None = None) -> Encode:
     """The encoder of a Backbone id ("bundled", a folder, a Hub id), or of any timm model.
 
-    Raises ValueError for an unknown kind of model, OSError for what cannot be read.
+    Raises ValueError for an unknown kind of model, BackboneError for what cannot be read,
+    HubError for what the Hub does not give.
     """
     folder = timm_folder(id_or_dir, revision=revision)
     if folder is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sae import hub
 from sae.backbones.base import Backbone
 from sae.backbones.clip import ClipBackbone
 from sae.backbones.dinov2 import Dinov2Backbone
@@ -21,6 +22,7 @@ from sae.backbones.siglip2 import Siglip2Backbone
 from sae.backbones.timm import TimmBackbone
 from sae.backbones.transformers_vit import TransformersBackbone
 from sae.backbones.vit import VitBackbone
+from sae.errors import BackboneError, HubError
 
 TRANSFORMERS_FAMILIES: tuple[type[TransformersBackbone], ...] = (
     ClipBackbone,
@@ -66,7 +68,8 @@ def load_backbone(
         return _load_folder(folder, id=id_or_dir, revision=commit, **placed)
     folder, access["revision"] = _download(name, ["config.json"], **access)
     config = _config_of(folder, id_or_dir)
-    return _family(config, id_or_dir).load(name, config, id=id_or_dir, **access, **placed)
+    with hub.telling(name, access["revision"]):
+        return _family(config, id_or_dir).load(name, config, id=id_or_dir, **access, **placed)
 
 
 def timm_folder(id_or_dir: str, *, revision: str | None = None) -> Path | None:
@@ -107,7 +110,7 @@ def _load_folder(
     placed: dict[str, Any] = {"id": id, "revision": revision, "device": device, "dtype": dtype}
     open_clip = (folder / "open_clip_config.json").is_file()
     if id.startswith("hf-hub:") and not open_clip:
-        raise OSError(
+        raise BackboneError(
             f"backbone {id}: hf-hub: means an open_clip model, but there is no "
             "open_clip_config.json in it; for a transformers model leave hf-hub: away"
         )
@@ -128,16 +131,18 @@ def _config_of(folder: Path, id: str) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         extra = "; run `make world` to train the bundled models" if id == "bundled" else ""
-        raise OSError(
+        raise BackboneError(
             f"backbone {id} has no config.json in {folder}, found "
             f"{sorted(p.name for p in folder.glob('*'))[:8]}; expected a model folder{extra}"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OSError(f"backbone {id}: {path} is not valid JSON ({error})") from error
+        raise BackboneError(f"backbone {id}: {path} is not valid JSON ({error})") from error
     if not isinstance(config, dict):
-        raise OSError(f"backbone {id}: {path} holds {type(config).__name__}, expected an object")
+        raise BackboneError(
+            f"backbone {id}: {path} holds {type(config).__name__}, expected an object"
+        )
     return config
 
 
@@ -161,7 +166,7 @@ def _require_safetensors(folder: Path, id: str, names: tuple[str, ...] = ()) -> 
     there = [path.name for path in folder.glob("*.safetensors")]
     if not (set(names) & set(there) if names else there):
         wanted = " or ".join(names) or ".safetensors weights"
-        raise OSError(
+        raise BackboneError(
             f"backbone {id}: no {wanted} in {folder}; pickled weights (.bin, .pt) are "
             "never opened, so convert them with save_pretrained or safetensors first"
         )
@@ -169,19 +174,10 @@ def _require_safetensors(folder: Path, id: str, names: tuple[str, ...] = ()) -> 
 
 def _download(
     name: str, patterns: list[str], *, revision: str | None, token: str | None, **local: bool
-) -> tuple[Path, str | None]:
+) -> tuple[Path, str]:
     """The folder of a Hub snapshot and its commit."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        folder = snapshot_download(
-            name, revision=revision, token=token, allow_patterns=patterns, **local
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
-        raise OSError(
-            f"backbone {name!r} is no folder here and could not be read from the Hugging Face Hub: "
-            f"{reason} Check the name, the revision and your access."
-        ) from error
-    return Path(folder), Path(folder).name
+        folder = hub.snapshot(name, patterns, revision=revision, token=token, **local)
+    except HubError as error:
+        raise type(error)(f"backbone {name!r} is no folder here. {error}") from error
+    return folder, folder.name

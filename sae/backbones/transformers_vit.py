@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sae.backbones.base import Backbone, find_layers
 from sae.backbones.framing import framing_of
+from sae.errors import BackboneError
 
 
 class TransformersBackbone(Backbone):
@@ -149,7 +150,7 @@ def _pair(size: Any) -> tuple[int, int]:
 def _require_complete(report: Any, id: str) -> None:
     missing = sorted(report["missing_keys"])
     if missing:
-        raise OSError(
+        raise BackboneError(
             f"backbone {id}: its weights lack {len(missing)} tensors, such as {missing[0]}; "
             "expected a complete checkpoint, so download it again or check its architecture"
         )

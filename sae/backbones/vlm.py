@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sae import hub
 from sae.backbones.base import find_layers
 from sae.backbones.vlm_layout import (
     PatchLayout,
@@ -24,6 +25,7 @@ from sae.backbones.vlm_layout import (
 )
 from sae.backbones.vlm_prompt import image_slot, prompt_text
 from sae.backbones.vlm_replay import Capture, capture, replaying
+from sae.errors import BackboneError
 from sae.images import upright_rgb
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled" / "llava"
@@ -89,15 +91,32 @@ class VisionLanguage:
     ) -> "VisionLanguage":
         """Load a model and its processor from safetensors: "bundled", a folder or a Hub id.
 
-        Raises ValueError for a model that answers no picture in text, OSError for what cannot be read.
+        Raises ValueError for a model that answers no picture in text, BackboneError for what cannot be read
+        and HubError for what the Hub does not give.
         """
+        name = str(id_or_dir)
+        where = str(BUNDLED) if name == "bundled" else name
+        placed = {"device": device, "dtype": dtype}
+        if Path(where).is_dir():
+            return cls._read(name, where, {"local_files_only": True}, **placed)
+        access = {"token": token, "local_files_only": local_files_only}
+        commit = hub.snapshot(name, ["config.json"], revision=revision, **access).name
+        with hub.telling(name, revision):
+            return cls._read(name, where, {"revision": commit, **access}, **placed)
+
+    @classmethod
+    def _read(
+        cls,
+        name: str,
+        where: str,
+        source: dict[str, Any],
+        *,
+        device: str | torch.device,
+        dtype: torch.dtype,
+    ) -> "VisionLanguage":
+        """The model in the folder or at the commit of `where`; `source` goes to transformers."""
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        name = str(id_or_dir)
-        source = {"revision": revision, "token": token, "local_files_only": local_files_only}
-        where = str(BUNDLED) if name == "bundled" else name
-        if where != name or Path(where).is_dir():
-            source = {"local_files_only": True}
         try:
             model, report = AutoModelForImageTextToText.from_pretrained(
                 where, dtype=dtype, use_safetensors=True, output_loading_info=True, **source
@@ -109,7 +128,7 @@ class VisionLanguage:
             ) from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
-            raise OSError(
+            raise BackboneError(
                 f"{name}: its weights lack {len(missing)} tensors, such as {missing[0]}; expected a "
                 "complete checkpoint, so download it again"
             )

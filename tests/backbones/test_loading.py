@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sae.backbones import Backbone
+from sae.errors import HubNotCached
 from tests.backbones.pictures import noise
 from tests.tiny_models import TRANSFORMERS, save_open_clip, save_timm, tiny
 
@@ -113,7 +114,7 @@ def test_unreadable_models_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of type 'bert', expected one of .*dinov2"):
         Backbone.from_pretrained(tmp_path)
     for name in ("nobody/nothing-here", "./no/such/folder", "hf-hub:nobody/x", "timm/nothing"):
-        with pytest.raises(OSError, match="could not be read from the Hugging Face Hub"):
+        with pytest.raises(HubNotCached, match="is no folder here.*not in the local cache"):
             Backbone.from_pretrained(name, local_files_only=True)
     with pytest.raises(OSError, match="no open_clip_config.json"):
         Backbone.from_pretrained(f"hf-hub:{tmp_path}")
