@@ -141,13 +141,6 @@ def test_what_cannot_be_had_is_told_by_its_class(
     kind: str, server: LocalHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id_, load = KINDS[kind]
-    with pytest.raises(HubRepositoryNotFound, match="no such repository, or it is private"):
-        load(id_)
-    server.add(repo_of(kind), {"README.md": b""})
-    with pytest.raises(HubFileNotFound, match="no (such file|files)"):
-        load(id_)
-    with pytest.raises(HubRepositoryNotFound, match="no such revision"):
-        load(id_, revision="v9")
     server.fault(".*", 503, times=99)
     with pytest.raises(HubUnreachable, match="HTTP 503. Try again later"):
         load(id_)
@@ -156,8 +149,29 @@ def test_what_cannot_be_had_is_told_by_its_class(
     with pytest.raises(HubUnreachable, match="reached"):
         load(id_)
     server.faults.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(HubNotCached, match="Unset it|local cache"):
+            load(id_)
+    with pytest.raises(HubRepositoryNotFound, match="no such repository, or it is private"):
+        load(id_)
+    server.add(repo_of(kind), {"README.md": b""})
+    with pytest.raises(HubFileNotFound, match="no (such file|files)"):
+        load(id_)
+    with pytest.raises(HubRepositoryNotFound, match="no such revision"):
+        load(id_, revision="v9")
+
+
+@pytest.mark.parametrize("kind", ["sae", "index", "head"])
+def test_without_network_the_cache_remembers_what_is_not_there(
+    kind: str, server: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_, load = KINDS[kind]
+    server.add(id_, {"README.md": b""})
+    with pytest.raises(HubFileNotFound):
+        load(id_)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(HubNotCached, match="Unset it|local cache"):
+    with pytest.raises(HubFileNotFound, match="no such file"):
         load(id_)
 
 
