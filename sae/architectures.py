@@ -64,8 +64,8 @@ class Architecture:
     """Whether cfg.negative may say that negative values are let through."""
     elementwise: bool = True
     """Whether a latent depends on its own pre-activation alone, at inference."""
-    objective: Literal["l1", "top_k", "l0"] | None = None
-    """What `training` minimises; None for what it cannot train."""
+    objective: str | None = None
+    """Which of `training.loop.objectives.OBJECTIVES` is minimised; None for what it cannot train."""
     saelens: str | None = None
     """The architecture of SAELens 6 that computes the same; None if it has none."""
 

@@ -18,7 +18,7 @@ from tests.local_hub import TOKEN, LocalHub, using
 from tests.tiny_models import tiny
 from tests.tiny_saes import tiny_sae
 from training import publish
-from training.loop import uploads
+from training.loop import results
 from training.train import main as train
 
 ARTIFACT = {"README.md", "cfg.json", "config.json", "sae_weights.safetensors"}
@@ -148,14 +148,14 @@ def test_whatever_an_upload_raises_is_said(tmp_path: Path, monkeypatch: pytest.M
     def broken(*_: object, **__: object) -> str:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(uploads, "push_folder", broken)
+    monkeypatch.setattr(results, "push_folder", broken)
     tiny_sae("topk").save_pretrained(tmp_path)
     shutil.copytree(hub.BUNDLED / "heads" / "fluent" / "coop", tmp_path / "heads/fluent/coop")
     said: list[str] = []
-    going = uploads.Uploads(said.append)
+    going = results.Uploads(said.append)
     going.start(tmp_path, "tester/run")
     going.close()
     assert len(said) == 1
     assert "ZeroDivisionError: a bug" in said[0]
     assert "To take the upload up again" in said[0]
-    assert "ZeroDivisionError: a bug" in uploads.push(tmp_path, "tester/run")
+    assert "ZeroDivisionError: a bug" in results.push(tmp_path, "tester/run")

@@ -96,6 +96,12 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // here))
 
 
+def command_line(script: str, argv: Sequence[str]) -> str:
+    """The command that makes a run of `script` again."""
+    kept = [word for word in argv if word not in ("--resume", "--overwrite")]
+    return shlex.join(["accelerate", "launch", script, *kept])
+
+
 class StopRequest:
     """Whether somebody asked the run to stop."""
 

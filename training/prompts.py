@@ -25,8 +25,7 @@ from sae.adaptation.heads import CoOpHead, Head, LinearHead, MapleHead, VPTHead,
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.storage import write_json
-from training.launch import StopRequest, command, processes, stop_on_signal
-from training.loop.report import command_line
+from training.launch import StopRequest, command, command_line, processes, stop_on_signal
 from training.tasks.data import TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
 from training.tasks.outcome import checkpoint_of, finished, measure, summary
@@ -217,7 +216,7 @@ def metrics(
         "n_classes": {"base": len(data.base), "novel": len(data.novel)},
         "accuracy": summary(found),
         "seeds": [{name: row[name] for name in row if name != "options"} for row in found],
-        "command": command_line(words).replace("train.py", "prompts.py", 1),
+        "command": command_line("training/prompts.py", words),
     }
 
 

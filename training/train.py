@@ -22,18 +22,16 @@ from accelerate import Accelerator
 
 from sae.backbones import Backbone
 from training.data.sources import open_source
-from training.launch import command, processes, stop_on_signal
-from training.loop import curves, report
+from training.launch import command, command_line, processes, stop_on_signal
 from training.loop.checkpoints import NotSaved
-from training.loop.command_line import parse_config
 from training.loop.config import TrainConfig
-from training.loop.monitor import LOG, Monitor, trackers
+from training.loop.monitor import CURVES, LOG, Monitor, trackers
+from training.loop.options import members, parse_config
 from training.loop.results import Results
 from training.loop.run import Run
-from training.loop.sweep import members
 
 OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
-OURS += (LOG, curves.FILE, "exemplars.webp")
+OURS += (LOG, CURVES, "exemplars.webp")
 """What a run writes into its folder, beside weights."""
 
 
@@ -52,11 +50,12 @@ def main(argv: list[str]) -> None:
             device=accelerator.device,
             dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         )
-        command_line = report.command_line(argv)
         if config.overwrite and accelerator.is_main_process:
             clear_folder(Path(config.out))
         accelerator.wait_for_everyone()
-        train(config, accelerator, backbone, source, held_out, command_line)
+        train(
+            config, accelerator, backbone, source, held_out, command_line("training/train.py", argv)
+        )
 
 
 @contextlib.contextmanager
@@ -101,9 +100,9 @@ def train(
 def begin(run: Run) -> bool:
     """Start anew, or go on from the newest checkpoint; False if it was stopped meanwhile."""
     say = run.accelerator.print
-    for sae in run.saes:
+    for trainer in run.trainers:
         say(
-            f"{sae.config.arch} SAE {run.backbone.d_model} → {sae.config.d_sae} on layer "
+            f"{trainer.config.arch} SAE {run.backbone.d_model} → {trainer.config.d_sae} on layer "
             f"{run.layer} of {run.backbone.id} ({run.device.type}, processes: {run.n_processes})"
         )
     if not run.config.resume:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from training.loop.command_line import parse_config
 from training.loop.config import TrainConfig
+from training.loop.options import parse_config
 
 NEEDED = ["--backbone", "bundled", "--data", "world", "--out", "runs/x"]
 

@@ -20,7 +20,7 @@ import torch
 from training import kernels
 from training.kernels import on_cuda
 from tests.training import test_kernels, test_sparse_training, test_update
-from training.loop import sparse_objective
+from training.loop import objectives
 
 assert kernels.chosen(torch.zeros(1)) is on_cuda
 on_cuda.SEGMENT = 2
@@ -30,7 +30,7 @@ test_kernels.compare(on_cuda, test_kernels.empty(), (9,), torch.float32)
 for max_norm in (1.0, 0.0):
     test_update.check_steps(max_norm, torch.float32, 1e-5)
 how = {"screen": True, "n_steps": 2, "dtype": torch.float32, "tolerance": 1e-4}
-sparse_objective.CROWDED = 0  # AuxK by these kernels too
+objectives.CROWDED = 0  # AuxK by these kernels too
 for architecture in ("topk", "batch_topk", "matryoshka"):
     test_sparse_training.check_curves(architecture, **how)
 """

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from sae.hub import HubError
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, pictures
-from training.loop import uploads
+from training.loop import results
 from training.loop.monitor import read_log, trackers
 from training.train import open_processes, train
 
@@ -60,7 +60,7 @@ def test_checkpoints_are_pushed_while_training_and_failures_do_not_end_it(
             raise HubError("me/sae: the upload failed: the Hub answered HTTP 503.")
         return "https://hub/commit"
 
-    monkeypatch.setattr(uploads, "push_folder", upload)
+    monkeypatch.setattr(results, "push_folder", upload)
     settings = config(tmp_path, push_to="me/sae", push_every=True, checkpoint_every=10)
     assert train(settings, Accelerator(cpu=True), backbone(), pictures(), pictures(8), "cmd")
     assert [steps for _, steps in pushed][0] == 10

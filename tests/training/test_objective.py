@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.loop.dense_objective import BANDWIDTH, SPARSITY_WEIGHT
-from training.loop.objective import Objective
-from training.loop.parameters import TrainableSAE
-from training.loop.sparse_objective import largest_of_batch
+from training.loop.objectives import BANDWIDTH, SPARSITY_WEIGHT, objective_for
+from training.loop.selection import largest_of_batch
+from training.loop.weights import TrainableSAE
 
 D_IN, D_SAE, N, K = 8, 24, 30, 3
 GROUPS = (3, 8, 13)
@@ -62,7 +61,7 @@ def dense_loss(w: TrainableSAE, architecture: str, x: Tensor, dead: Tensor, aux:
 def test_sparse_losses_and_gradients_equal_the_dense_ones(architecture: str, n_dead: int) -> None:
     w, x, dead = weights(architecture), activations(), dead_latents(n_dead)
     groups = GROUPS if architecture == "matryoshka" else None
-    out = Objective(w, architecture, k=K, aux=0.3, groups=groups)(x, dead)
+    out = objective_for(w, architecture, k=K, aux=0.3, groups=groups)(x, dead)
     out.loss.backward()
     found = {name: p.grad.clone() for name, p in w.named_parameters()}
     w.zero_grad()
@@ -75,7 +74,7 @@ def test_sparse_losses_and_gradients_equal_the_dense_ones(architecture: str, n_d
 
 def test_what_a_step_reports() -> None:
     w, x = weights("batch_topk"), activations()
-    out = Objective(w, "batch_topk", k=K)(x, dead_latents(0))
+    out = objective_for(w, "batch_topk", k=K)(x, dead_latents(0))
     h = ((x - w.b_dec) @ w.W_enc + w.b_enc).detach()
     kept = h.flatten().topk(K * N).values
     assert int(out.n_active) == K * N
@@ -89,7 +88,7 @@ def test_what_a_step_reports() -> None:
 
 def test_relu_pays_for_the_sum_of_its_latents() -> None:
     w, x = weights("relu"), activations()
-    out = Objective(w, "relu", k=K, l1=0.5)(x, dead_latents(0))
+    out = objective_for(w, "relu", k=K, l1=0.5)(x, dead_latents(0))
     with torch.no_grad():
         latents = ((x - w.b_dec) @ w.W_enc + w.b_enc).relu()
         error = (x - latents @ w.W_dec - w.b_dec).square().sum(1).mean()
@@ -102,7 +101,7 @@ def test_jumprelu_thresholds_learn_through_the_window() -> None:
     with torch.no_grad():
         w.log_threshold.fill_(-2.0)
     theta = float(w.log_threshold.detach().exp()[0])
-    out = Objective(w, "jumprelu", k=K)(x, dead_latents(0))
+    out = objective_for(w, "jumprelu", k=K)(x, dead_latents(0))
     out.loss.backward()
     with torch.no_grad():
         h = (x - w.b_dec) @ w.W_enc + w.b_enc
@@ -143,7 +142,7 @@ def test_nothing_positive_gives_no_entries_and_still_trains() -> None:
     w = weights("batch_topk")
     with torch.no_grad():
         w.b_enc.fill_(-100.0)
-    out = Objective(w, "batch_topk", k=K)(activations(), dead_latents(0))
+    out = objective_for(w, "batch_topk", k=K)(activations(), dead_latents(0))
     out.loss.backward()
     assert int(out.n_active) == 0
     assert not out.fired.any()
@@ -154,9 +153,9 @@ def test_jumprelu_revives_dead_latents_as_auxk_does() -> None:
     w, x, dead = weights("jumprelu"), activations(), dead_latents(9)
     with torch.no_grad():
         w.log_threshold.fill_(-2.0)
-    out = Objective(w, "jumprelu", k=K, aux=0.3)(x, dead)
+    out = objective_for(w, "jumprelu", k=K, aux=0.3)(x, dead)
     out.loss.backward()
-    plain = Objective(w, "jumprelu", k=K)(x, dead)
+    plain = objective_for(w, "jumprelu", k=K)(x, dead)
     h = ((x - w.b_dec) @ w.W_enc + w.b_enc).detach()
     x_hat = (h * (h > w.log_threshold.exp()).detach()) @ w.W_dec + w.b_dec
     rest = (x - x_hat).detach()

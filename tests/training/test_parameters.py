@@ -9,8 +9,8 @@ import torch
 from sae.architectures import ARCHITECTURES
 from sae.config import BackboneRef, SAEConfig
 from tests.training.training_parts import config
-from training.loop.initialisation import geometric_median
-from training.loop.parameters import TrainableSAE, group_sizes
+from training.loop.trainer import geometric_median
+from training.loop.weights import TrainableSAE, group_sizes
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

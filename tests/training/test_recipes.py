@@ -12,15 +12,14 @@ from torch import Tensor
 
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import config, run
-from training.loop.command_line import parse_config
 from training.loop.config import TrainConfig
-from training.loop.dense_objective import ghost_errors
 from training.loop.distributed import Alone
-from training.loop.initialisation import centre_and_scale, geometric_median
-from training.loop.parameters import TrainableSAE
-from training.loop.recipes import RECIPES, with_recipe
-from training.loop.report import training_json
+from training.loop.objectives import ghost_errors
+from training.loop.options import RECIPES, parse_config, with_recipe
+from training.loop.results import training_json
 from training.loop.run import Run
+from training.loop.trainer import centre_and_scale, geometric_median
+from training.loop.weights import TrainableSAE
 
 NEEDED = ["--backbone", "b", "--data", "world", "--out", "o"]
 
@@ -37,7 +36,7 @@ def recipe_run(name: str, **changes: object) -> Run:
 
 def scaled(made: Run, x: Tensor) -> tuple[TrainableSAE, Tensor]:
     """A copy of the weights, and what they see, in float64."""
-    own = made.saes[0]
+    own = made.trainers[0]
     copy = TrainableSAE(own.config.arch, 32, own.config.d_sae, seed=0).double()
     copy.load_state_dict({n: p.double() for n, p in own.weights.state_dict().items()})
     return copy, (x / own.scale).double()
@@ -62,7 +61,7 @@ def patchsae_loss(w: TrainableSAE, z: Tensor, dead: Tensor) -> Tensor:
 @pytest.mark.parametrize("n_dead", [0, 5])
 def test_the_patchsae_recipe_trains_on_its_loss(n_dead: int) -> None:
     made = recipe_run("patchsae")
-    own = made.saes[0]
+    own = made.trainers[0]
     with torch.no_grad():
         own.weights.b_enc[:n_dead] = -3.0
     own.since_fired[:n_dead] = 10**9
@@ -136,7 +135,7 @@ def test_three_steps_are_those_of_the_paper(recipe: str) -> None:
     """Adam on the dense loss, as the papers' code orders it."""
     own_options = {"batch_size": 64, "aux": 0.3} if recipe == "pach" else {}
     made = recipe_run(recipe, **own_options)
-    own, batches = made.saes[0], made.batches()
+    own, batches = made.trainers[0], made.batches()
     loss_of = patchsae_loss if recipe == "patchsae" else pach_loss
     w, _ = scaled(made, torch.zeros(1, 32))
     adam = torch.optim.Adam(w.parameters(), betas=(0.9, 0.999))
@@ -167,7 +166,7 @@ def test_three_steps_are_those_of_the_paper(recipe: str) -> None:
 
 def test_pach_divides_by_the_root_mean_square_norm_and_folds_it_back(tmp_path: Path) -> None:
     made = recipe_run("pach", batch_size=64, out=str(tmp_path))
-    own, buffer = made.saes[0], made.stream.first_buffer()
+    own, buffer = made.trainers[0], made.stream.first_buffer()
     assert own.scale == pytest.approx(float(buffer.square().sum(1).mean().sqrt()), rel=1e-5)
     first = geometric_median(buffer[:64])
     torch.testing.assert_close(own.weights.b_dec * own.scale, first)

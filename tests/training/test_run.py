@@ -19,7 +19,7 @@ from sae.images import ImageError
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, picture, pictures, run
 from training.data.sources import ImageSource
-from training.loop import checkpoints, uploads
+from training.loop import checkpoints, results
 from training.loop.checkpoints import NotSaved
 from training.loop.config import TrainConfig
 from training.train import check_folder, train
@@ -168,12 +168,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     made.start()
     x = next(iter(made.stream))
     with torch.no_grad():
-        made.saes[0].weights.W_enc[0, 0] = float("nan")
+        made.trainers[0].weights.W_enc[0, 0] = float("nan")
     outs = made.step(x)
     with pytest.raises(ValueError, match="a weight became NaN or infinite by step 1"):
         made.progress(x, outs)
     with torch.no_grad():
-        made.saes[0].weights.b_dec[0] = float("nan")
+        made.trainers[0].weights.b_dec[0] = float("nan")
     outs = made.step(x)
     with pytest.raises(ValueError, match="the loss became nan by step 2.*Lower --lr"):
         made.progress(x, outs)
@@ -190,7 +190,7 @@ def test_a_wrong_layer_names_the_layers(tmp_path: Path) -> None:
 def test_dead_latents_and_the_threshold_are_tracked() -> None:
     made = run(config(arch="batch_topk", dead_after=128))
     made.start()
-    (sae,) = made.saes
+    (sae,) = made.trainers
     with torch.no_grad():
         sae.weights.b_enc[7] = -100.0
     smallest, expected = [], -1.0
@@ -211,7 +211,7 @@ def test_a_failed_push_says_how_to_try_again(
     def refuse(*_: object, **__: object) -> str:
         raise HubError("user/name: the upload failed: the Hub answered HTTP 503.")
 
-    monkeypatch.setattr(uploads, "push_folder", refuse)
+    monkeypatch.setattr(results, "push_folder", refuse)
     settings = config(tmp_path, push_to="user/name", push_every=True, checkpoint_every=20)
     assert go(settings)
     said = capsys.readouterr().out
@@ -280,7 +280,7 @@ def test_dense_losses_in_bfloat16_stay_near(architecture: str) -> None:
         for x in itertools.islice(made.batches(), 5):
             outs = made.step(x)
         losses.append(made.progress(x, outs)[0].loss)
-        assert made.saes[0].weights.W_dec.dtype == torch.float32
+        assert made.trainers[0].weights.W_dec.dtype == torch.float32
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 

@@ -57,4 +57,4 @@ def test_what_is_left_of_the_target(kind: str, monkeypatch) -> None:
     W_dec, some = torch.eye(3), Entries.from_indices(torch.tensor([[0, 2]]), 3)
     found = reconstruct(torch.tensor([[1.0, 2.0, 3.0]]), W_dec, some, torch.tensor([0.5, -1.0]))
     assert found.residual.tolist() == [[0.5, 2.0, 3.0]]
-    assert found.found.squares.tolist() == [0.25 + 4 + 9]
+    assert found.residuals.squares.tolist() == [0.25 + 4 + 9]

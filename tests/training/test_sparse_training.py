@@ -11,10 +11,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.kernel_kinds import KINDS, use
-from training.loop import sparse_objective
-from training.loop.parameters import TrainableSAE
-from training.loop.sparse_objective import SparseObjective
-from training.loop.update import Update
+from training.loop import objectives
+from training.loop.objectives import Objective, objective_for
+from training.loop.weights import TrainableSAE, Update
 
 D_IN, D_SAE, N, K, STEPS = 8, 24, 30, 3, 25
 GROUPS = (3, 8, 13)
@@ -65,9 +64,9 @@ def dense_curve(w: TrainableSAE, architecture: str, n_steps: int) -> list[float]
     return losses
 
 
-def objective_of(w: TrainableSAE, architecture: str, **options: object) -> SparseObjective:
+def objective_of(w: TrainableSAE, architecture: str, **options: object) -> Objective:
     groups = GROUPS if architecture == "matryoshka" else None
-    return SparseObjective(w, architecture, k=K, groups=groups, **options)
+    return objective_for(w, architecture, k=K, groups=groups, **options)
 
 
 def check_curves(
@@ -98,7 +97,7 @@ def test_curves_equal_dense_autograd(
     kind: str, screen: bool, architecture: str, crowded: int, monkeypatch
 ) -> None:
     use(kind, monkeypatch)
-    monkeypatch.setattr(sparse_objective, "CROWDED", crowded)
+    monkeypatch.setattr(objectives, "CROWDED", crowded)
     check_curves(architecture, screen=screen, n_steps=STEPS, dtype=torch.float64, tolerance=1e-9)
 
 
@@ -109,12 +108,12 @@ def test_one_dense_product_and_no_large_array(
     kind: str, architecture: str, crowded: int, monkeypatch
 ) -> None:
     use(kind, monkeypatch)
-    monkeypatch.setattr(sparse_objective, "CROWDED", crowded)
+    monkeypatch.setattr(objectives, "CROWDED", crowded)
     tokens, d_in, d_sae, k = 256, 32, 512, 24
     w = TrainableSAE("topk", d_in, d_sae, seed=0)
     groups = (64, 128, 320) if architecture == "matryoshka" else None
     x, dead = torch.randn(tokens, d_in), torch.zeros(d_sae, dtype=torch.bool)
-    objective = SparseObjective(w, architecture, k=k, aux=0.3, groups=groups)
+    objective = objective_for(w, architecture, k=k, aux=0.3, groups=groups)
     encoder = 2 * tokens * d_in * d_sae
     for n_dead in (0, d_in // 4):
         dead[:n_dead] = True
@@ -165,7 +164,7 @@ def test_objectives_match_finite_differences(kind: str, architecture: str, monke
 
 
 def test_bfloat16_selection_says_how_often_it_differs() -> None:
-    objective = SparseObjective(weights().float(), "topk", k=K, select_dtype=torch.bfloat16)
+    objective = objective_for(weights().float(), "topk", k=K, select_dtype=torch.bfloat16)
     assert objective.differing is None
     out = objective(batch(0).float(), dead_latents())
     out.loss.backward()
@@ -179,7 +178,7 @@ def test_a_step_is_the_same_bits_again(kind: str, monkeypatch) -> None:
     def two_steps(threads: int) -> list[Tensor]:
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         w = weights().float()
-        objective, update = SparseObjective(w, "batch_topk", k=K, aux=0.3), Update(w)
+        objective, update = objective_for(w, "batch_topk", k=K, aux=0.3), Update(w)
         for step in range(2):
             objective(batch(step).float(), dead_latents()).loss.backward()
             update.step(0.01)

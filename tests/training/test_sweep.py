@@ -12,7 +12,7 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, pictures
 from training.loop.config import TrainConfig
-from training.loop.sweep import members
+from training.loop.options import members
 from training.train import train
 
 

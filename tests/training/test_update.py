@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from tests.training.kernel_kinds import KINDS, use
-from training.loop.parameters import TrainableSAE
-from training.loop.update import Update
+from training.loop.weights import TrainableSAE, Update
 
 
 def weights(dtype: torch.dtype = torch.float64) -> TrainableSAE:

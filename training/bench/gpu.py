@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.launch import command
-from training.loop.objective import Objective
-from training.loop.parameters import TrainableSAE
-from training.loop.sparse_objective import SparseObjective
-from training.loop.update import Update
+from training.loop.objectives import objective_for
+from training.loop.weights import TrainableSAE, Update
 
 PATCHSAE_TOKENS = 516e6
 
@@ -48,9 +46,9 @@ def ours(sizes: Sizes, architecture: str, device: str, **options: object) -> Ste
     """A full step of this package."""
     weights = TrainableSAE(architecture, sizes.d_in, sizes.d_sae, seed=0).to(device)
     if architecture == "relu":
-        objective: nn.Module = Objective(weights, "relu", k=sizes.k, l1=8e-5, by_norm=True)
+        objective: nn.Module = objective_for(weights, "relu", k=sizes.k, l1=8e-5, by_norm=True)
     else:
-        objective = SparseObjective(weights, architecture, k=sizes.k, aux=1 / 32, **options)
+        objective = objective_for(weights, architecture, k=sizes.k, aux=1 / 32, **options)
     update, dead = Update(weights), torch.zeros(sizes.d_sae, dtype=torch.bool, device=device)
 
     def step(x: Tensor) -> None:

@@ -29,10 +29,8 @@ import torch
 from training.bench.peers.timing import BATCH, D_IN, D_SAE, K, timed
 from training.kernels import has_fast_bfloat16
 from training.launch import command
-from training.loop.objective import Objective
-from training.loop.parameters import TrainableSAE
-from training.loop.sparse_objective import SparseObjective
-from training.loop.update import Update
+from training.loop.objectives import objective_for
+from training.loop.weights import TrainableSAE, Update
 
 GROUPS = (768, 1536, 3072, 6912)
 OURS = ("topk", "topk, bf16 selection", "topk, no screening", "topk, plain torch")
@@ -65,9 +63,9 @@ def step_of(name: str) -> Callable[[torch.Tensor], object]:
     architecture = name.split(",")[0]
     weights = TrainableSAE(architecture, D_IN, D_SAE, seed=0)
     if architecture == "relu":
-        objective = Objective(weights, "relu", k=K, l1=0.05)
+        objective = objective_for(weights, "relu", k=K, l1=0.05)
     else:
-        objective = SparseObjective(
+        objective = objective_for(
             weights,
             architecture,
             k=K,
@@ -187,7 +185,7 @@ def fvu_after(select_dtype: torch.dtype, n_steps: int) -> tuple[float, float]:
         return x / 4
 
     weights = TrainableSAE("topk", D_IN, D_SAE, seed=0)
-    objective = SparseObjective(weights, "topk", k=K, aux=1 / 32, select_dtype=select_dtype)
+    objective = objective_for(weights, "topk", k=K, aux=1 / 32, select_dtype=select_dtype)
     update, dead = Update(weights), torch.zeros(D_SAE, dtype=torch.bool)
     for _ in range(n_steps):
         objective(batch(), dead).loss.backward()

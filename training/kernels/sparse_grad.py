@@ -17,11 +17,11 @@ from training import kernels
 from training.kernels.entries import Entries
 from training.kernels.plain import Gradients, Residuals
 
-__all__ = ["Crowd", "Entries", "Reconstruction", "reconstruct", "reconstruct_crowded"]
+__all__ = ["Crowd", "Entries", "SparseReconstruction", "reconstruct", "reconstruct_crowded"]
 __all__ += ["weighted_loss"]
 
 
-class Reconstruction(NamedTuple):
+class SparseReconstruction(NamedTuple):
     """A target and what is left of it when its entries are decoded; no gradient flows through it."""
 
     entries: Entries
@@ -29,23 +29,23 @@ class Reconstruction(NamedTuple):
     """Pre-activations of the entries, `(n)`; those not positive are inactive."""
     ends: tuple[int, ...]
     """Level i uses the latents below `ends[i]`; the last end is d_sae."""
-    found: Residuals
+    residuals: Residuals
 
     @property
     def residual(self) -> Tensor:
         """What the last level left over, `(tokens, d_in)`."""
-        return self.found.levels[-1]
+        return self.residuals.levels[-1]
 
     @property
     def error(self) -> Tensor:
         """The sum of squared residuals of all tokens and levels."""
-        return self.found.squares.sum()
+        return self.residuals.squares.sum()
 
     def add_gradients(self, sums: Gradients | None, slope: Tensor, x: Tensor) -> Gradients:
         """Add the gradients of error * slope / -2 by the weights to `sums`."""
-        f, g = slope * self.h.relu(), slope * self.found.along.masked_fill(self.h <= 0, 0)
+        f, g = slope * self.h.relu(), slope * self.residuals.along.masked_fill(self.h <= 0, 0)
         add = kernels.chosen(x).add_gradients
-        return add(sums, self.entries, f, g, self.found.levels, self.ends, x)
+        return add(sums, self.entries, f, g, self.residuals.levels, self.ends, x)
 
 
 class Crowd(NamedTuple):
@@ -81,11 +81,11 @@ def reconstruct(
     entries: Entries,
     h: Tensor,
     ends: tuple[int, ...] | None = None,
-) -> Reconstruction:
+) -> SparseReconstruction:
     """Decode relu(h) with `W_dec (d_sae, d_in)`, level by level, and compare with the target."""
     ends = ends or (entries.d_sae,)
-    found = kernels.chosen(target).residuals(target, W_dec, entries, h.relu(), ends)
-    return Reconstruction(entries, h, ends, found)
+    residuals = kernels.chosen(target).residuals(target, W_dec, entries, h.relu(), ends)
+    return SparseReconstruction(entries, h, ends, residuals)
 
 
 @torch.no_grad()
@@ -97,9 +97,9 @@ def reconstruct_crowded(target: Tensor, W_dec: Tensor, numbers: Tensor, h: Tenso
 
 
 def weighted_loss(
-    main: Reconstruction,
+    main: SparseReconstruction,
     weight: float,
-    others: Sequence[tuple[Reconstruction | Crowd, Tensor]],
+    others: Sequence[tuple[SparseReconstruction | Crowd, Tensor]],
     x: Tensor,
     W_enc: Tensor,
     b_enc: Tensor,
@@ -130,5 +130,5 @@ class _WeightedLoss(torch.autograd.Function):
         for part, weight in ctx.parts:
             sums = part.add_gradients(sums, -2 * weight * grad, x)
         main, weight = ctx.parts[0]
-        d_b_dec = -2 * weight * grad * main.found.levels[0].sum(0) - W_enc @ sums.bias
+        d_b_dec = -2 * weight * grad * main.residuals.levels[0].sum(0) - W_enc @ sums.bias
         return None, None, sums.encoder.t(), sums.bias, sums.decoder, d_b_dec

@@ -28,7 +28,7 @@ from training.leaderboard.kept import Kept, OutOfTime, Row
 from training.leaderboard.scenes import FAMILIES, Half, activations_of, two_halves
 from training.leaderboard.score import Latents, Linear, depth_of, score_units
 from training.loop.config import TrainConfig
-from training.loop.trainer import Trainee
+from training.loop.trainer import Trainer
 
 FROZEN = "frozen"
 """In front of an architecture's name: its decoder stays random, only the rest learns."""
@@ -196,19 +196,19 @@ def train_small(
         where.id, "world", "unused", arch=arch, d_sae=d_sae, k=k, steps=steps, batch_size=batch,
         seed=seed, aux=1 / 8,
     )  # fmt: skip
-    trainee = Trainee(config, tokens.shape[1], Accelerator(cpu=True))
-    trainee.start(tokens[: 16 * batch], tokens_per_image)
+    trainer = Trainer(config, tokens.shape[1], Accelerator(cpu=True))
+    trainer.start(tokens[: 16 * batch], tokens_per_image)
     if name.startswith(FROZEN):
-        trainee.weights.W_dec.requires_grad_(False)
-    trainee.prepare()
+        trainer.weights.W_dec.requires_grad_(False)
+    trainer.prepare()
     generator = torch.Generator().manual_seed(seed)
     order, place = torch.randperm(len(tokens), generator=generator), 0
     for number in tqdm(range(steps), desc=f"{name} {d_sae} seed {seed}", unit="step"):
         if place + batch > len(order):
             order, place = torch.randperm(len(tokens), generator=generator), 0
-        trainee.step(tokens[order[place : place + batch]], number)
+        trainer.step(tokens[order[place : place + batch]], number)
         place += batch
-    return trainee.to_sae(where)
+    return trainer.to_sae(where)
 
 
 def reference(backbone: Backbone, layer: int) -> BackboneRef:

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from sae.architectures import ARCHITECTURES
+from sae.architectures import ARCHITECTURES, architecture
 from sae.backbones.tokens import n_random
 
 INITS = ("tied", "uniform", "independent")
@@ -176,7 +176,7 @@ class TrainConfig:
             raise ValueError(f"--decay is a share between 0 and 1, got {self.decay}.")
         if self.threshold_decay is not None and not 0 <= self.threshold_decay < 1:
             raise ValueError(f"--threshold-decay is below 1, got {self.threshold_decay}.")
-        if self.arch == "matryoshka" and self.expansion is None:
+        if architecture(self.arch).groups and self.expansion is None:
             self._check_groups()
         if self.push_every and not self.push_to:
             raise ValueError("--push-every needs a place: give --push-to user/name too.")

@@ -1,4 +1,4 @@
-"""What one sees of a run: the progress bar, progress.jsonl, TensorBoard and trackio.
+"""What one sees of a run: the progress bar, progress.jsonl and its curves, TensorBoard and trackio.
 
 Knows how figures are shown. Knows nothing of how they come about. Only the main process shows any.
 """
@@ -6,7 +6,7 @@ Knows how figures are shown. Knows nothing of how they come about. Only the main
 import importlib.util
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +17,14 @@ from training.loop.config import TrainConfig
 from training.loop.run import Run
 from training.loop.trainer import Progress
 
-LOG = "progress.jsonl"
+LOG, CURVES = "progress.jsonl", "curves.png"
 PROJECT = "patchlens"
+PANELS = (
+    ("loss", "loss", "log"),
+    ("fvu", "variance left unexplained", "log"),
+    ("l0", "active latents per token", "linear"),
+    ("dead_fraction", "share of dead latents", "linear"),
+)
 
 
 def trackers(config: TrainConfig) -> list[str]:
@@ -48,8 +54,8 @@ class Monitor:
             mininterval=0.5,
         )
         if self._main:
-            for sae in run.saes:
-                _forget_after(sae.out / LOG, run.n_steps)
+            for trainer in run.trainers:
+                _forget_after(trainer.out / LOG, run.n_steps)
         if names := trackers(config):
             settings = {k: v for k, v in vars(config).items() if isinstance(v, int | float | str)}
             given: dict[str, Any] = {"trackio": {"name": Path(config.out).name}}
@@ -91,17 +97,17 @@ class Monitor:
         if not self._main:
             return
         tracked: dict[str, float] = {"tokens_per_second": speed}
-        for sae, figures in zip(run.saes, found, strict=True):
+        for trainer, figures in zip(run.trainers, found, strict=True):
             line = {
                 "step": run.n_steps,
                 **_known(figures),
-                "lr": sae.config.learning_rate(run.n_steps - 1),
+                "lr": trainer.config.learning_rate(run.n_steps - 1),
                 "seconds": round(run.elapsed, 2),
                 "tokens_per_second": round(speed),
             }
-            with (sae.out / LOG).open("a", encoding="utf-8") as file:
+            with (trainer.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            prefix = f"{sae.out.name}/" if len(found) > 1 else ""
+            prefix = f"{trainer.out.name}/" if len(found) > 1 else ""
             tracked |= {f"{prefix}{name}": value for name, value in _known(figures).items()}
         run.accelerator.log(tracked, step=run.n_steps)
 
@@ -126,3 +132,23 @@ def _forget_after(path: Path, step: int) -> None:
     if path.is_file():
         kept = [line for line in read_log(path) if line["step"] <= step]
         path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def draw_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Write a PNG of four panels; `curves`: lines of progress.jsonl by the name of their SAE."""
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(10, 6))
+    figure.subplots_adjust(0.07, 0.08, 0.98, 0.95, wspace=0.18, hspace=0.32)
+    for axes, (key, label, scale) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        for name, lines in curves.items():
+            values = [line[key] for line in lines]
+            axes.plot([line["step"] for line in lines], values, linewidth=1.2, label=name)
+        if scale == "log" and all(line[key] > 0 for lines in curves.values() for line in lines):
+            axes.set_yscale("log")
+        axes.set_title(label, fontsize=10)
+        axes.set_xlabel("step", fontsize=9)
+        axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        figure.axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=110)

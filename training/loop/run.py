@@ -21,8 +21,8 @@ from training.launch import StopRequest
 from training.loop import checkpoints
 from training.loop.config import TrainConfig
 from training.loop.distributed import ranks_of
-from training.loop.objective import StepOutput
-from training.loop.trainer import Progress, Trainee
+from training.loop.objectives import StepOutput
+from training.loop.trainer import Progress, Trainer
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
         where = (self.view.policy, backbone.revision, backbone.family)
         self.where = BackboneRef(backbone.id, self.layer, *where)
         self.stream = self._open_stream(source)
-        self.saes = [Trainee(c, backbone.d_model, accelerator) for c in members or [config]]
+        self.trainers = [Trainer(c, backbone.d_model, accelerator) for c in members or [config]]
         self.n_steps, self.seconds, self.stopped = 0, 0.0, False
         self._since = time.monotonic()
 
@@ -69,28 +69,30 @@ class Run:
         buffer = self._agreed(self.stream.first_buffer)
         if buffer is None:
             return False
-        for sae in self.saes:
-            sae.start(buffer, self.view.n_trained)
-            sae.prepare()
+        for trainer in self.trainers:
+            trainer.start(buffer, self.view.n_trained)
+            trainer.prepare()
         return True
 
     def restore(self) -> list[str]:
         """Go on from the newest checkpoint that all SAEs have; returns what was amiss."""
-        found, messages = checkpoints.newest([(sae.out, sae.config) for sae in self.saes])
+        found, messages = checkpoints.newest(
+            [(trainer.out, trainer.config) for trainer in self.trainers]
+        )
         state = found[0].state
         if state["n_processes"] != self.n_processes:
             raise ValueError(
                 f"--resume: {found[0].folder} was made by {state['n_processes']} processes, "
                 f"this run has {self.n_processes}; launch as many."
             )
-        for sae, checkpoint in zip(self.saes, found, strict=True):
+        for trainer, checkpoint in zip(self.trainers, found, strict=True):
             if (width := len(checkpoint.tensors["weights.b_dec"])) != self.backbone.d_model:
                 raise ValueError(
                     f"--resume: {checkpoint.folder} is of width {width}, but {self.backbone.id} "
                     f"has activations of width {self.backbone.d_model}; give the same --backbone."
                 )
-            sae.load(checkpoint.tensors, checkpoint.state["scale"])
-            sae.prepare()
+            trainer.load(checkpoint.tensors, checkpoint.state["scale"])
+            trainer.prepare()
         self.n_steps, self.seconds = state["step"], state["seconds"]
         self.stream.position = state["streams"][self.accelerator.process_index]
         if self.accelerator.is_main_process:
@@ -104,20 +106,24 @@ class Run:
         is a ValueError, a failure to write checkpoints.NotSaved; both leave the old ones as they are.
         """
         streams = self.ranks.every(self.stream.position)
-        for sae in self.saes:
-            if not sae.is_finite():
+        for trainer in self.trainers:
+            if not trainer.is_finite():
                 raise self._not_finite("a weight", "NaN or infinite")
         if not self.accelerator.is_main_process:
             return []
         common = {"seconds": self.elapsed, "n_processes": self.n_processes, "streams": streams}
         folders = [
             checkpoints.save(
-                sae.out, self.n_steps, sae.config, {**common, "scale": sae.scale}, sae.tensors()
+                trainer.out,
+                self.n_steps,
+                trainer.config,
+                {**common, "scale": trainer.scale},
+                trainer.tensors(),
             )
-            for sae in self.saes
+            for trainer in self.trainers
         ]
-        for sae in self.saes:
-            checkpoints.prune(sae.out, self.config.keep_checkpoints)
+        for trainer in self.trainers:
+            checkpoints.prune(trainer.out, self.config.keep_checkpoints)
         self._write_artifacts()
         return folders
 
@@ -134,7 +140,7 @@ class Run:
 
     def step(self, x: Tensor) -> list[StepOutput]:
         """One optimiser step of every SAE on `x`, the batch last dealt."""
-        outs = [sae.step(x, self.n_steps, self.stream.cls) for sae in self.saes]
+        outs = [trainer.step(x, self.n_steps, self.stream.cls) for trainer in self.trainers]
         self.n_steps += 1
         return outs
 
@@ -144,12 +150,13 @@ class Run:
         mean = self.ranks.mean(x.mean(0))
         spread = self.ranks.total((x - mean).square().sum())
         found = [
-            sae.progress(out, len(x), spread) for sae, out in zip(self.saes, outs, strict=True)
+            trainer.progress(out, len(x), spread)
+            for trainer, out in zip(self.trainers, outs, strict=True)
         ]
-        for sae, figures in zip(self.saes, found, strict=True):
+        for trainer, figures in zip(self.trainers, found, strict=True):
             if not abs(figures.loss) < float("inf"):
                 raise self._not_finite("the loss", str(figures.loss))
-            if not all(bool(p.sum().isfinite()) for p in sae.weights.parameters()):
+            if not all(bool(p.sum().isfinite()) for p in trainer.weights.parameters()):
                 raise self._not_finite("a weight", "NaN or infinite")
         return found
 
@@ -189,9 +196,9 @@ class Run:
         return value
 
     def _write_artifacts(self) -> None:
-        for sae in self.saes:
-            with checkpoints.writing(sae.out):
-                sae.to_sae(self.where).save_pretrained(sae.out)
+        for trainer in self.trainers:
+            with checkpoints.writing(trainer.out):
+                trainer.to_sae(self.where).save_pretrained(trainer.out)
 
     def _not_finite(self, what: str, value: str) -> ValueError:
         return ValueError(
