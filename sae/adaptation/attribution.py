@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sae.adaptation.lens import ConceptLens, Reading, image_sums
+from sae.adaptation.lens import ConceptLens, HookedActivations, image_sums
 from sae.backbones.prompting import VisionPrompts
 from sae.sparse import SparseLatents
 
@@ -60,7 +60,7 @@ class Attribution:
 @torch.no_grad()
 def attribute(
     lens: ConceptLens,
-    reading: Reading,
+    reading: HookedActivations,
     direction: Tensor,
     *,
     prompts: VisionPrompts | None = None,
@@ -99,7 +99,7 @@ def attribute(
 
 
 @torch.no_grad()
-def token_shares(lens: ConceptLens, reading: Reading, gradient: Tensor) -> Tensor:
+def token_shares(lens: ConceptLens, reading: HookedActivations, gradient: Tensor) -> Tensor:
     """(read tokens, n): value · (decoded row · gradient (read tokens, d_in)) of each active latent."""
     values, indices = (part[0] for part in reading.latents)
     gradient = gradient * lens.sae.token_scale(lens.read_tokens(reading)[0])
@@ -122,7 +122,7 @@ def score_of(
 
 @torch.no_grad()
 def _exact(
-    lens: ConceptLens, reading: Reading, direction: Tensor
+    lens: ConceptLens, reading: HookedActivations, direction: Tensor
 ) -> tuple[Tensor, float, float, float]:
     hidden = reading.hidden
     along, constant = lens.parts.readout(hidden[:, 0], direction)
@@ -137,7 +137,7 @@ def _exact(
 
 def _integrated(
     lens: ConceptLens,
-    reading: Reading,
+    reading: HookedActivations,
     direction: Tensor,
     prompts: VisionPrompts | None,
     steps: int,

@@ -23,7 +23,7 @@ from sae.adaptation.attribution import Attribution, attribute
 from sae.adaptation.classifier import Classifier, checked_classes
 from sae.adaptation.explanation import ConceptRow, Explanation, Prediction, Side, ranked
 from sae.adaptation.heads import ZeroShotHead
-from sae.adaptation.lens import ConceptLens, ErrorTerm, Reading
+from sae.adaptation.lens import ConceptLens, ErrorTerm, HookedActivations
 from sae.backbones.base import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
@@ -195,18 +195,18 @@ class Comparison:
 
     def _read(
         self, image: Image.Image, pair: tuple[Classifier, Classifier]
-    ) -> tuple[Reading, Reading]:
+    ) -> tuple[HookedActivations, HookedActivations]:
         inputs = self.parts.backbone.preprocess([image])
         first = self.lens.read(inputs, pair[0].prompts)
         if pair[0].prompts is None and pair[1].prompts is None:
             return first, first
         return first, self.lens.read(inputs, pair[1].prompts)
 
-    def _logits(self, classifier: Classifier, reading: Reading) -> Tensor:
+    def _logits(self, classifier: Classifier, reading: HookedActivations) -> Tensor:
         return classifier.logits(self.lens.features(reading.hidden, classifier.prompts))[0]
 
     def _attribute(
-        self, classifier: Classifier, reading: Reading, direction: Tensor, offset: float
+        self, classifier: Classifier, reading: HookedActivations, direction: Tensor, offset: float
     ) -> Attribution:
         return attribute(self.lens, reading, direction, prompts=classifier.prompts, offset=offset)
 
@@ -215,7 +215,7 @@ class Comparison:
         question: str,
         classes: tuple[str, str] | None,
         pair: tuple[Classifier, Classifier],
-        readings: tuple[Reading, Reading],
+        readings: tuple[HookedActivations, HookedActivations],
         logits: Sequence[Tensor],
         found: Sequence[Attribution],
         direction: Tensor | None = None,

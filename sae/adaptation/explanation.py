@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae.adaptation.attribution import Attribution
 from sae.adaptation.classifier import Classifier
-from sae.adaptation.lens import Reading
+from sae.adaptation.lens import HookedActivations
 from sae.backbones.tokens import TokenView
 from sae.sparse import SparseLatents
 
@@ -34,7 +34,7 @@ class Side:
     """What one head makes of the image."""
 
     classifier: Classifier
-    reading: Reading
+    reading: HookedActivations
     logits: Tensor
     """(C,)."""
     attribution: Attribution

@@ -26,7 +26,7 @@ ErrorTerm = Literal["none", "scalar", "per_token"]
 ERROR_TERMS: tuple[str, ...] = get_args(ErrorTerm)
 
 
-class Reading(NamedTuple):
+class HookedActivations(NamedTuple):
     """One forward up to the hooked layer."""
 
     hidden: Tensor
@@ -34,10 +34,12 @@ class Reading(NamedTuple):
     latents: SparseLatents
     """(B, read tokens, n): what the SAE says of the tokens it was trained on."""
 
-    def pick(self, images: Tensor | slice) -> "Reading":
+    def pick(self, images: Tensor | slice) -> "HookedActivations":
         """The same for some of the images."""
         values, indices = self.latents
-        return Reading(self.hidden[images], SparseLatents(values[images], indices[images]))
+        return HookedActivations(
+            self.hidden[images], SparseLatents(values[images], indices[images])
+        )
 
 
 class ConceptLens:
@@ -60,12 +62,12 @@ class ConceptLens:
         return self.layer == self.parts.n_vision_layers - 1
 
     @torch.no_grad()
-    def read(self, images: Images, prompts: VisionPrompts | None = None) -> Reading:
+    def read(self, images: Images, prompts: VisionPrompts | None = None) -> HookedActivations:
         """Activations of the hooked layer and their latents."""
         hidden = self.parts.activations(images, self.layer, prompts)
-        return Reading(hidden, self.sae.encode_sparse(self.view.read(hidden)))
+        return HookedActivations(hidden, self.sae.encode_sparse(self.view.read(hidden)))
 
-    def read_tokens(self, reading: Reading) -> Tensor:
+    def read_tokens(self, reading: HookedActivations) -> Tensor:
         """(B, read tokens, d_in): the activations that the SAE reads."""
         return self.view.read(reading.hidden)
 
@@ -79,7 +81,7 @@ class ConceptLens:
     @torch.no_grad()
     def edited(
         self,
-        reading: Reading,
+        reading: HookedActivations,
         keep: Tensor,
         error: ErrorTerm = "per_token",
         scalar: float = 0.0,
@@ -102,12 +104,12 @@ class ConceptLens:
         return self.view.put(reading.hidden, x_hat + shift)
 
     @torch.no_grad()
-    def mean_error(self, reading: Reading) -> float:
+    def mean_error(self, reading: HookedActivations) -> float:
         """The scalar of the error term: the mean of x - x_hat over images, tokens and widths."""
         return float(self.error(reading).mean())
 
     @torch.no_grad()
-    def error(self, reading: Reading) -> Tensor:
+    def error(self, reading: HookedActivations) -> Tensor:
         """(B, read tokens, d_in): x - x_hat, what the SAE leaves unexplained."""
         x = self.read_tokens(reading)
         return x - self.sae.decode(reading.latents, like=x)

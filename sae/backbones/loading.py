@@ -14,14 +14,11 @@ from torch import nn
 from sae import hub
 from sae.backbones.base import Backbone
 from sae.backbones.clip import ClipBackbone
-from sae.backbones.dinov2 import Dinov2Backbone
-from sae.backbones.dinov3 import Dinov3Backbone
+from sae.backbones.dino import Dinov2Backbone, Dinov3Backbone
 from sae.backbones.open_clip import OpenClipBackbone
-from sae.backbones.siglip import SiglipBackbone
-from sae.backbones.siglip2 import Siglip2Backbone
+from sae.backbones.siglip import Siglip2Backbone, SiglipBackbone
 from sae.backbones.timm import TimmBackbone
-from sae.backbones.transformers_vit import TransformersBackbone
-from sae.backbones.vit import VitBackbone
+from sae.backbones.transformers_vit import TransformersBackbone, VitBackbone
 from sae.errors import BackboneError, HubError
 
 TRANSFORMERS_FAMILIES: tuple[type[TransformersBackbone], ...] = (

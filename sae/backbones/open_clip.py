@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones.base import Backbone
+from sae.backbones.framing import split_pipeline
 from sae.backbones.timm import trunk_parts
-from sae.backbones.torchvision_framing import split_pipeline
 
 
 class OpenClipBackbone(Backbone):

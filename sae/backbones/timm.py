@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sae.backbones.base import Backbone
-from sae.backbones.torchvision_framing import split_pipeline
+from sae.backbones.framing import split_pipeline
 
 
 class TimmBackbone(Backbone):

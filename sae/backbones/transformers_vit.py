@@ -138,6 +138,20 @@ class TransformersBackbone(Backbone):
         return {"interpolate_pos_encoding": True}
 
 
+class VitBackbone(TransformersBackbone):
+    """The classic supervised transformer: CLS, then patches.
+
+    Its features are the normed CLS (checkpoints often lack a pooler).
+    """
+
+    family = "vit"
+    model_types = ("vit",)
+    model_options = {"add_pooling_layer": False}
+
+    def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._forward(inputs).last_hidden_state[:, 0]
+
+
 def pooled(output: Any) -> Tensor:
     """Features from get_image_features / get_text_features (a tensor, or an output in v5)."""
     return output if isinstance(output, torch.Tensor) else output.pooler_output

@@ -74,7 +74,7 @@ def write(
     return [until_end(row, ends) for row in new], logits
 
 
-class Stream:
+class TextStream:
     """Iterating gives the token numbers of every row so far, after each step.
 
     The texts are written in a thread of their own; `stop()`, or leaving the loop, ends it after the

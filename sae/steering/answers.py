@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sae.backbones.vlm_generate import Stream
+from sae.backbones.vlm_generate import TextStream
 from sae.steering.edits import SteerRequest
 from sae.steering.words import token_text, word_tokens
 
@@ -67,7 +67,7 @@ class CaptionStream:
         self,
         prepared: "Prepared",
         request: SteerRequest,
-        stream: Stream,
+        stream: TextStream,
         text: Callable[[list[int]], str],
         about: dict[str, Any],
     ) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sae.backbones import Backbone
 from sae.backbones.vlm import VisionLanguage
-from sae.backbones.vlm_generate import Stream, Writing, write
+from sae.backbones.vlm_generate import TextStream, Writing, write
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
 from sae.steering.activations import Activations
@@ -159,7 +159,7 @@ class Steerer:
     ) -> CaptionStream:
         """The same texts while they are written: iterate for Captions so far, `.stop()` to end."""
         prepared, writing, about = self._writing(image, request, control)
-        return CaptionStream(prepared, request, Stream(writing), self.text, about)
+        return CaptionStream(prepared, request, TextStream(writing), self.text, about)
 
     def next_tokens(
         self,

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.backbones.framing import Framing, framing_of
-from sae.backbones.torchvision_framing import split_pipeline
+from sae.backbones.framing import Framing, framing_of, split_pipeline
 from tests.backbones.pictures import noise, rectangle
 from tests.tiny_models import TINY, tiny
 

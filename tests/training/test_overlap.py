@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sae.adaptation.lens import Reading
+from sae.adaptation.lens import HookedActivations
 from sae.sparse import SparseLatents
 from training.tasks.overlap import (
     add_class_counts,
@@ -14,9 +14,11 @@ from training.tasks.overlap import (
 )
 
 
-def reading_of(values, indices) -> Reading:
+def reading_of(values, indices) -> HookedActivations:
     values = torch.tensor(values)
-    return Reading(torch.zeros(len(values), 2, 4), SparseLatents(values, torch.tensor(indices)))
+    return HookedActivations(
+        torch.zeros(len(values), 2, 4), SparseLatents(values, torch.tensor(indices))
+    )
 
 
 def test_counts_are_tokens_above_tau():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae.adaptation.classifier import Classifier
 from sae.adaptation.heads import Head
-from sae.adaptation.lens import ConceptLens, Reading, image_sums
+from sae.adaptation.lens import ConceptLens, HookedActivations, image_sums
 from sae.backbones.text import averaged_text_features, phrases_of
 from training.tasks.data import Labelled, TaskData
 from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
@@ -40,7 +40,7 @@ class Model(NamedTuple):
 
 def chunks(
     lens: ConceptLens, classifier: Classifier, data: Labelled, limit: int | None = None
-) -> Iterator[tuple[Reading, Tensor]]:
+) -> Iterator[tuple[HookedActivations, Tensor]]:
     """Readings and labels, CHUNK pictures at a time."""
     n = len(data) if limit is None else min(limit, len(data))
     for start in range(0, n, CHUNK):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sae.adaptation.attribution import attribute, score_of
-from sae.adaptation.lens import ConceptLens, ErrorTerm, Reading, image_sums
+from sae.adaptation.lens import ConceptLens, ErrorTerm, HookedActivations, image_sums
 from sae.backbones.prompting import VisionPrompts
 from training.tasks.masking import masked_hidden, nested_sums, ranks_of
 
@@ -26,7 +26,7 @@ FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 @torch.no_grad()
 def concept_scores(
     lens: ConceptLens,
-    reading: Reading,
+    reading: HookedActivations,
     direction: Tensor,
     prompts: VisionPrompts | None,
     lens_rows: Tensor,
@@ -59,7 +59,7 @@ def logit_lens(lens: ConceptLens, batch: int = 4096) -> Tensor:
 @torch.no_grad()
 def curves(
     lens: ConceptLens,
-    reading: Reading,
+    reading: HookedActivations,
     direction: Tensor,
     scores: dict[str, Tensor],
     *,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sae.adaptation.classifier import Classifier
-from sae.adaptation.lens import ConceptLens, ErrorTerm, Reading, chosen
+from sae.adaptation.lens import ConceptLens, ErrorTerm, HookedActivations, chosen
 
 KS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -32,7 +32,9 @@ def ranks_of(scores: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(-1, order, places)
 
 
-def nested_sums(lens: ConceptLens, reading: Reading, ranks: Tensor, ks: Sequence[int]) -> Tensor:
+def nested_sums(
+    lens: ConceptLens, reading: HookedActivations, ranks: Tensor, ks: Sequence[int]
+) -> Tensor:
     """Decoded sums (B, read tokens, K + 1, d_in), without b_dec, by place in the ranking.
 
     `ranks` is (d_sae,) or (B, d_sae); `ks` ascend. Entry j sums the latents with a place below
@@ -63,7 +65,7 @@ def nested_sums(lens: ConceptLens, reading: Reading, ranks: Tensor, ks: Sequence
 
 def masked_hidden(
     lens: ConceptLens,
-    reading: Reading,
+    reading: HookedActivations,
     kept: Tensor,
     total: Tensor,
     error: ErrorTerm,
@@ -96,7 +98,7 @@ class Masks:
 def sweep(
     lens: ConceptLens,
     classifier: Classifier,
-    reading: Reading,
+    reading: HookedActivations,
     labels: Tensor,
     families: Sequence[Masks],
     ks: Sequence[int],

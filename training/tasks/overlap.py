@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sae.adaptation.lens import Reading
+from sae.adaptation.lens import HookedActivations
 
 TAU = 0.2
 UPPER_RANK, LOWER_RANK = 50, 100
 
 
-def image_counts(reading: Reading, d_sae: int, tau: float = TAU) -> Tensor:
+def image_counts(reading: HookedActivations, d_sae: int, tau: float = TAU) -> Tensor:
     """a_i[s]: int32 (B, d_sae), the tokens of each image on which each latent is above tau."""
     values, indices = reading.latents
     fires = (values > tau).to(torch.int32).flatten(1)
@@ -24,7 +24,9 @@ def image_counts(reading: Reading, d_sae: int, tau: float = TAU) -> Tensor:
     return out.scatter_add_(1, indices.flatten(1), fires)
 
 
-def add_class_counts(counts: Tensor, reading: Reading, labels: Tensor, tau: float = TAU) -> None:
+def add_class_counts(
+    counts: Tensor, reading: HookedActivations, labels: Tensor, tau: float = TAU
+) -> None:
     """Add images with `labels` (B,) to a_c[s], int64 (C, d_sae), in place."""
     counts.index_add_(0, labels, image_counts(reading, counts.shape[1], tau).to(counts.dtype))
 
