@@ -11,7 +11,7 @@ from PIL import Image
 from sae import cards
 from sae.concepts.index import ConceptIndex
 from tests.test_cards import COMMIT, SAMPLE, artifact, edit, front, snippets
-from training.grids import draw_for_card
+from training.indexing.sheets import draw_for_card
 
 
 def test_a_reconstruction_worse_than_the_mean_has_a_card(tmp_path: Path) -> None:

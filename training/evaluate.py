@@ -59,10 +59,8 @@ def evaluate(
     """All figures of the SAE in `sae` (a folder or Hub id) on images of `data`, JSON values."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trained = SparseAutoencoder.from_pretrained(sae).to(device)
-    where = trained.cfg.backbone
     source, held_out, statement = what_is_held_out(sae, data, n_images)
-    revision = where.revision if backbone is None else None
-    model = Backbone.from_pretrained(backbone or where.id, revision=revision, device=device)
+    model = Backbone.of(trained.cfg.backbone, backbone, device=device)
     if model.d_model != trained.cfg.d_in:
         raise ValueError(
             f"{model.id} has activations of width {model.d_model}, the SAE in {sae} takes "

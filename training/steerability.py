@@ -1,10 +1,10 @@
 """Measures how well each latent steers CLIP and stores it in the artifact's concept index.
 
     python training/steerability.py --sae runs/mine --data path/to/images
+    python training/steerability.py --sae user/name --data path/to/images --out runs/theirs
 
 Steerability and power of Joseph et al. (2025), see `sae.steering.steerability`; they become the
-statistics "steerability" and "steering_power" of the index. Knows data and files; the measure itself
-is in sae.
+statistics "steerability" and "steering_power" of the index. Knows the options and the order of things.
 """
 
 import argparse
@@ -15,70 +15,15 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from sae.backbones import Backbone
-from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
-from sae.steering.steerability import Steerability, steerability
+from sae.steering.steerability import steerability
+from training.indexing.index_pass import index_folder
 from training.launch import command
-
-BUNDLED = Path(__file__).resolve().parents[1] / "sae" / "bundled" / "sae"
-WORDS = (BUNDLED.parent / "words.txt", Path(__file__).parent / "steering" / "more_words.txt")
-"""The shipped vocabulary: over 5,000 words, as many as the paper's."""
-STEERABLE = 0.1
-"""S above which Joseph et al. call a latent steerable."""
-
-
-def world_words() -> list[str]:
-    """The emoji world's nouns: kinds, groups, realms and backgrounds, all that its CLIP knows."""
-    from sae.world.backgrounds import BACKGROUNDS
-    from training.world.words import nouns
-
-    return sorted({*nouns(), *BACKGROUNDS})
-
-
-def read_words(path: Path) -> list[str]:
-    """One word a line; empty lines and lines that begin with # are left out."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    words = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-    if not words:
-        raise ValueError(f"{path} has no words; expected one a line")
-    return words
-
-
-def pictures(data: str, n: int) -> list[Image.Image]:
-    """`n` held-out images of `data`, as training/train.py takes it."""
-    if data == "world":
-        from training.world.generator import HELD_OUT_SEED, images
-
-        return [Image.fromarray(picture) for picture in images(HELD_OUT_SEED + 8800, n)[0]]
-    from training.data.sources import open_source
-
-    _, source = open_source(data, seed=0, n_eval=n)
-    return [source.load(source.at(place, 0)) for place in range(min(n, len(source.numbers)))]
-
-
-def summary(measured: Steerability, words: list[str]) -> dict[str, object]:
-    """What is printed: the distribution, as the paper's notebooks give it."""
-    s = measured.steerability[~np.isnan(measured.steerability)]
-    power = measured.power[~np.isnan(measured.power)]
-    best = np.argsort(-np.nan_to_num(measured.steerability, nan=-1.0))[:5]
-    return {
-        "n_latents": len(s),
-        "n_images": measured.n_images,
-        "n_words": measured.n_words,
-        "steerability_mean": round(float(s.mean()), 4),
-        "steerability_median": round(float(np.median(s)), 4),
-        f"share_above_{STEERABLE}": round(float((s > STEERABLE).mean()), 4),
-        "power_mean": round(float(power.mean()), 4),
-        "coverage": round(measured.coverage, 4),
-        "words_covered": len(np.unique(measured.word[measured.word >= 0])),
-        "best": {int(latent): words[measured.word[latent]] for latent in best},
-    }
+from training.steering.steerability import index_of, pictures, summary, words_for
 
 
 @command
@@ -87,7 +32,10 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--sae", default="bundled", help="artifact folder with its concept index")
+    parser.add_argument("--sae", default="bundled", help="'bundled', a folder or a Hub id")
+    parser.add_argument(
+        "--out", help="folder whose concepts/ gets the statistics (default: the folder of --sae)"
+    )
     parser.add_argument("--data", default="world", help="'world', a folder, or as for training")
     parser.add_argument("--backbone", help="the SAE's own unless given")
     parser.add_argument("--n-images", type=int, default=16)
@@ -99,17 +47,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-save", action="store_true", help="print only")
     args = parser.parse_args(argv)
+    folder = None if args.no_save else index_folder(args.sae, args.out)
     sae = SparseAutoencoder.from_pretrained(args.sae, device=args.device)
-    index = ConceptIndex.from_pretrained(args.sae)
-    ref = sae.cfg.backbone
-    backbone = Backbone.from_pretrained(args.backbone or ref.id, device=args.device)
-    words = (
-        read_words(args.words)
-        if args.words
-        else world_words()
-        if args.data == "world"
-        else list(dict.fromkeys(word for path in WORDS for word in read_words(path)))
-    )
+    index = index_of(args.sae, folder)
+    backbone = Backbone.of(sae.cfg.backbone, args.backbone, device=args.device)
+    words = words_for(args.data, args.words)
     with tqdm(total=args.n_images, desc="images") as bar:
         measured = steerability(
             ClipSteerer(backbone, sae, index=index),
@@ -120,13 +62,10 @@ def main(argv: list[str]) -> None:
             batch=args.batch,
             progress=lambda done, _total: bar.update(done - bar.n),
         )
-    if not args.no_save:
+    if folder is not None:
         values = {"steerability": measured.steerability, "steering_power": measured.power}
-        folder = BUNDLED if args.sae == "bundled" else Path(args.sae)
-        fresh = ConceptIndex.from_pretrained(
-            args.sae
-        )  # as it is now, should another have added to it
-        fresh.with_statistics(values).save_pretrained(folder)
+        now = index_of(args.sae, folder)  # another command may have added to it meanwhile
+        now.with_statistics(values).save_pretrained(folder)
     print(json.dumps(summary(measured, words), indent=1))  # noqa: T201
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sae.backbones.framing import Box, Framing
 from sae.backbones.interception import EditFn, editing, output_of
+from sae.config import BackboneRef
 from sae.images import upright_rgb
 
 Images = Sequence[Image.Image] | Mapping[str, Tensor]
@@ -90,6 +91,16 @@ class Backbone(ABC):
             token=token,
             local_files_only=local_files_only,
         )
+
+    @staticmethod
+    def of(ref: BackboneRef, id_or_dir: str | Path | None = None, **options: Any) -> "Backbone":
+        """The backbone that an SAE was made for, at the revision it names, or `id_or_dir` in its place.
+
+        `options` are those of `from_pretrained`.
+        """
+        own = id_or_dir is None or str(id_or_dir) == ref.id
+        revision = ref.revision if own else None
+        return Backbone.from_pretrained(ref.id if own else id_or_dir, revision=revision, **options)
 
     @staticmethod
     def from_model(

@@ -281,7 +281,8 @@ def test_a_folder_without_an_index_says_so(tmp_path):
 
 
 def test_sheets_of_exemplars(tmp_path):
-    from training.grids import lit, main
+    from training.grids import main
+    from training.indexing.sheets import lit
 
     wide = build_index(Reds(list(range(10, 130, 10))), FakeBackbone(), make_sae())
     wide.save_pretrained(tmp_path / "index")

@@ -16,7 +16,7 @@ from sae.steering.steerability import SCALE, steerability
 from tests.backbones.pictures import noise
 from tests.steering.parts import random_sae
 from tests.tiny_models import tiny
-from training.steerability import STEERABLE, pictures, world_words
+from training.steering.steerability import STEERABLE, pictures, words_for
 
 LABELS = ["a cat", "a dog", "red grass"]
 
@@ -127,7 +127,12 @@ def test_the_bundled_index_tells_how_well_each_concept_steers():
     assert 0.05 < float((stored[0] > STEERABLE).mean()) < 0.3
     latents = [int(stored[0].argmax()), 0]
     again = steerability(
-        steerer, pictures("world", 16), world_words(), strength=2.0, prompt="{}", latents=latents
+        steerer,
+        pictures("world", 16),
+        words_for("world", None),
+        strength=2.0,
+        prompt="{}",
+        latents=latents,
     )
     assert stored[0][latents] == pytest.approx(again.steerability[latents], rel=1e-2)
     assert stored[1][latents] == pytest.approx(again.power[latents], rel=1e-2)

@@ -10,7 +10,6 @@ import torch
 from sae.steering.steerability import Steerability
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from tests.steering.parts import CAT, random_sae
-from training.steerability import WORDS, read_words, summary, world_words
 from training.steering import protocol
 from training.steering.paper_score import exemplar_features, paper_scores, text_features
 from training.steering.protocol import (
@@ -23,6 +22,7 @@ from training.steering.protocol import (
     patches_under,
     set_latents,
 )
+from training.steering.steerability import summary, words_for
 from training.world.generator import images
 
 KIND = kind_names().index("cat")
@@ -147,17 +147,14 @@ def test_summary_leaves_out_what_was_not_measured():
     assert said["best"]["0"] == "dog"
 
 
-def test_word_lists(tmp_path):
-    assert {"cat", "animal", "grass"} <= set(world_words())
+def test_the_words_are_those_of_the_world_of_the_user_or_the_shipped_ones(tmp_path):
+    assert {"cat", "animal", "grass"} <= set(words_for("world", None))
     path = tmp_path / "words.txt"
     path.write_text("# a list\ncat\n\ndog\ncat\n")
-    assert read_words(path) == ["cat", "dog"]
+    assert words_for("world", path) == words_for("elsewhere", path) == ["cat", "dog"]
     path.write_text("#\n")
-    with pytest.raises(ValueError, match="has no words"):
-        read_words(path)
-
-
-def test_the_shipped_vocabulary_has_five_thousand_words():
-    words = [word for path in WORDS for word in read_words(path)]
+    with pytest.raises(ValueError, match="0 words"):
+        words_for("world", path)
+    words = words_for("elsewhere", None)
     assert len(words) == len(set(words)) >= 5000
     assert all(word == word.strip().lower() for word in words)

@@ -15,8 +15,8 @@ from sae.concepts.content import FILES
 from sae.concepts.index import ConceptIndex
 from tests.training.index_parts import make_world, words
 from tests.training.training_parts import picture
-from training.data.labelled import open_labelled, vocabulary
 from training.index import main
+from training.indexing.labelled import open_labelled, vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -222,3 +222,9 @@ def test_the_worlds_words_and_the_shipped_ones(tmp_path: Path):
     assert len(shipped) > 3000
     assert len(open_labelled("world", 7)) == 7
     assert open_labelled("world", 7)[3].label in open_labelled("world", 7).classes
+
+
+@pytest.mark.parametrize("arguments", [[], ["--sae", "bundled"], ["--sae", "user/name"]])
+def test_neither_the_bundled_index_nor_the_hubs_cache_is_written_over(arguments: list[str]):
+    with pytest.raises(SystemExit, match="is no folder to write an index into; say with --out"):
+        main(arguments)

@@ -12,9 +12,9 @@ from sae.backbones.image_encoder import image_encoder, timm_shapes
 from sae.concepts.index import ConceptIndex
 from sae.metrics.monosemanticity import monosemanticity
 from tests.training.index_parts import make_world, words
-from training.data.labelled import open_labelled
 from training.embedder import main as convert
 from training.index import main
+from training.indexing.labelled import open_labelled
 
 pytest.importorskip("timm")
 

@@ -167,7 +167,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--minimum", type=float, default=MINIMUM)
     options = parser.parse_args(argv)
     sae = SparseAutoencoder.from_pretrained(options.sae)
-    backbone = Backbone.from_pretrained(options.backbone or sae.cfg.backbone.id)
+    backbone = Backbone.of(sae.cfg.backbone, options.backbone)
     index = ConceptIndex.from_pretrained(options.index or options.sae)
     seed = HELD_OUT_SEED + 900
     found = shares(backbone, sae, options.n_scenes, seed, index.max_activation)

@@ -1,9 +1,11 @@
 """One pass over a data set for an index, by one or several processes, that can be taken up again.
 
-Knows processes, partial results and signals; what is gathered is the work of `sae.concepts`.
+Knows where an index belongs, processes, partial results, signals, and whose words name it; what is gathered
+and how it becomes an index is the work of `sae.concepts`.
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,13 +15,16 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sae.backbones import Backbone
+from sae.backbones.image_encoder import image_encoder
 from sae.concepts.build.assembly import assemble, batches_of, embedding_width
 from sae.concepts.build.gathering import Gathered
 from sae.concepts.build.image_pass import Embed, gather, settings_for
+from sae.concepts.build.naming import name_by_labels, name_by_text
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
-from training.data.labelled import Labelled, World
+from sae.storage import ArtifactError
+from training.indexing.labelled import Labelled, World, vocabulary
 from training.launch import stop_on_signal
 
 PARTIAL = ".partial"
@@ -49,8 +54,9 @@ class Pass:
             "embedder": options.embedder,
         }
 
-    def gather(self, accelerator: Accelerator, embed: Embed | None) -> Gathered | None:
+    def gather(self, accelerator: Accelerator, device: str | torch.device) -> Gathered | None:
         """What all processes gathered; None in those that are not the main one, and if stopped."""
+        embed = _embed(self.options.embedder, device)
         width = None if embed is None else embedding_width(embed)
         gathered, seen = self._begin(accelerator, width)
         batches = batches_of(len(self.data), self.options.batch)
@@ -105,8 +111,11 @@ class Pass:
         # of several processes none goes on from `merged`: it is merged in at the end
         return (before if accelerator.num_processes == 1 else fresh), seen
 
-    def assemble(self, gathered: Gathered, embedder: str | None) -> ConceptIndex:
-        """The index, without names."""
+    def assemble(self, gathered: Gathered) -> ConceptIndex:
+        """The index, without names; one that lay in a folder is named after it."""
+        embedder = self.options.embedder
+        if embedder is not None and Path(embedder).is_dir():
+            embedder = Path(embedder).name
         return assemble(
             gathered,
             self.data,
@@ -118,6 +127,80 @@ class Pass:
             n_lit=self.options.name_exemplars,
             progress=lambda numbers: tqdm(numbers, desc="exemplar images"),
         )
+
+
+def index_folder(sae: str, out: str | None) -> Path:
+    """Where the index of `--sae` goes: into `--out`, or beside the SAE, if that is a folder of one's own.
+
+    ValueError for "bundled" and a Hub id without `--out`: neither the package nor the Hub's cache is a place
+    to write into.
+    """
+    if out is not None:
+        return Path(out)
+    if sae == "bundled" or not Path(sae).is_dir():
+        raise ValueError(
+            f"--sae {sae} is no folder to write an index into; say with --out DIR where it goes."
+        )
+    return Path(sae)
+
+
+def with_names(
+    index: ConceptIndex, data: World | Labelled, backbone: Backbone, options: argparse.Namespace
+) -> ConceptIndex:
+    """`index` named by the backbone's text tower, or else by the data's labels."""
+    if index.text_tower is None:
+        if options.vocabulary:
+            raise ValueError(
+                f"--vocabulary needs a backbone with a text tower; {backbone.id} has none, or "
+                "--name-exemplars is 0. Leave it out: the data's labels are then the names."
+            )
+        return name_by_labels(index)
+    words = vocabulary(options.data, data.classes, options.vocabulary)
+    least = {"minimum": options.naming_minimum, "sure": options.naming_confidence}
+    return name_by_text(index, backbone, words, **least)
+
+
+def summary(index: ConceptIndex) -> dict[str, object]:
+    """The figures that are printed at the end."""
+    figures: dict[str, object] = {
+        "images": index.n_images,
+        "unreadable": index.n_unreadable,
+        "tokens": index.n_tokens,
+        "latents": len(index),
+        "dead": int(index.dead.sum()),
+        "rare": int(index.rare.sum()),
+        "dense": int(index.dense.sum()),
+        "named": sum(map(bool, index.names)),
+    }
+    scores = index.statistics.get("monosemanticity")
+    if scores is not None:
+        known = np.isfinite(scores)
+        figures["monosemanticity_mean"] = float(scores[known].mean()) if known.any() else None
+        often = known & ~index.rare
+        figures["monosemanticity_mean_not_rare"] = (
+            float(scores[often].mean()) if often.any() else None
+        )
+        if index.neuron_monosemanticity is not None:
+            figures["monosemanticity_mean_of_neurons"] = index.neuron_monosemanticity["mean"]
+    return figures
+
+
+def say_what_is_lost(index: ConceptIndex, out: Path) -> None:
+    """Statistics that other commands added to the index that is there are not part of a pass."""
+    try:
+        before = ConceptIndex.from_pretrained(out)
+    except (ArtifactError, OSError):
+        return
+    if lost := sorted(set(before.statistics) - set(index.statistics)):
+        print(  # noqa: T201
+            f"The index that was in {out} also had {', '.join(lost)}; add them again with the "
+            "commands that made them (training/steerability.py, --embedder).",
+            file=sys.stderr,
+        )
+
+
+def _embed(embedder: str | None, device: str | torch.device) -> Embed | None:
+    return None if embedder is None else image_encoder(embedder, device=device)
 
 
 def _bar(mine: list[np.ndarray], accelerator: Accelerator) -> tqdm:

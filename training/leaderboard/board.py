@@ -89,8 +89,7 @@ class Board:
     @cached_property
     def backbone(self) -> Backbone:
         """The SAEs' own unless another one is asked for."""
-        revision = self.ref.revision if self.args.backbone in (None, self.ref.id) else None
-        return Backbone.from_pretrained(self.args.backbone or self.ref.id, revision=revision)
+        return Backbone.of(self.ref, self.args.backbone)
 
     @cached_property
     def halves(self) -> tuple[Half, Half]:
