@@ -3,7 +3,7 @@
     python training/steerability.py --sae runs/mine --data path/to/images
     python training/steerability.py --sae user/name --data path/to/images --out runs/theirs
 
-Steerability and power of Joseph et al. (2025), see `sae.steering.steerability`; they become the
+Steerability and power of Joseph et al. (2025), see `sae.steering.clip`; they become the
 statistics "steerability" and "steering_power" of the index. Knows the options and the order of things.
 """
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
-from sae.steering.steerability import steerability
+from sae.steering.clip import steerability
 from training.indexing.index_pass import index_folder
 from training.launch import command
 from training.steering.steerability import index_of, pictures, summary, words_for

@@ -1,10 +1,8 @@
 """Turning concepts up or down: edited latents in CLIP or in a model that answers about pictures."""
 
-from sae.steering.edits import Edit, Scope, SteerRequest
-from sae.steering.image_features import ClipSteerer
-from sae.steering.prepared import Prepared
-from sae.steering.recipes import insert, suppress
-from sae.steering.steerer import Steerer
+from sae.steering.clip import ClipSteerer
+from sae.steering.edits import Edit, Scope, SteerRequest, insert, suppress
+from sae.steering.steerer import Prepared, Steerer
 
 __all__ = [
     "ClipSteerer",

@@ -2,11 +2,16 @@
 
 With the error term, h' = h + decode(z') - decode(z): only the latents that change are touched, so
 an empty edit is h itself, bit for bit, and the cost does not depend on the SAE's width.
+The control of an experiment is a random latent that changes each token by exactly as much: if it
+changes an answer as the edit does, the change tells nothing about the edited concept.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sae.backbones.tokens import inference_policy
@@ -166,6 +171,58 @@ class Activations:
         if policy == "all":  # the layout need not be known
             return torch.ones(self.x.shape[:2], dtype=torch.bool, device=self.sae.W_dec.device)
         return self.layout().read_by(policy).to(self.sae.W_dec.device)
+
+
+def check_image(image: Any) -> None:
+    """ValueError unless it is a Pillow picture."""
+    if not isinstance(image, Image.Image):
+        got = "none" if image is None else type(image).__name__
+        raise ValueError(
+            f"expected a picture, got {got}; open files with sae.images.open_image, arrays with "
+            "PIL.Image.fromarray"
+        )
+
+
+def check_edits(
+    edits: Sequence[Edit], sae: SparseAutoencoder, max_activation: Tensor | None
+) -> None:
+    """ValueError for a latent that the SAE does not have, or a unit that nobody knows."""
+    d_sae = sae.cfg.d_sae
+    for edit in edits:
+        if edit.latent >= d_sae:
+            raise ValueError(f"latent {edit.latent}: this SAE has latents 0 to {d_sae - 1}")
+        counts = edit.mode in MEASURED or edit.scope.above is not None
+        if edit.units == "raw" or not counts:
+            continue
+        if max_activation is None:
+            raise ValueError(
+                "strengths are in multiples of each latent's maximum, but the SAE has no concept "
+                "index; give units='raw', or max_activation to the Steerer"
+            )
+        if edit.strength and not float(max_activation[edit.latent]) > 0:
+            raise ValueError(
+                f"latent {edit.latent} never fired over the index, so it has no maximum to "
+                "multiply; give its strength with units='raw'"
+            )
+
+
+def control_latent(
+    edits: Sequence[Edit], seed: int, d_sae: int, max_activation: Tensor | None
+) -> int:
+    """A latent drawn with `seed` from those that fire at all and are not edited."""
+    alive = np.arange(d_sae)
+    if max_activation is not None:
+        alive = np.flatnonzero(max_activation.cpu().numpy() > 0)
+    alive = np.setdiff1d(alive, [edit.latent for edit in edits])
+    if not len(alive):
+        raise ValueError("there is no other latent that fires, so there is no control")
+    return int(np.random.default_rng(seed).choice(alive))
+
+
+def control_change(sae: SparseAutoencoder, change: Tensor, latent: int) -> Tensor:
+    """`change` (rows, tokens, d) turned into the latent's direction, token by token of equal norm."""
+    direction = sae.W_dec[latent].detach().to(change)
+    return change.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(direction, dim=0)
 
 
 def _numbers(numbers: Sequence[int], like: Tensor) -> Tensor:

@@ -1,21 +1,16 @@
-"""What steering answers: captions side by side, and the change of the next token.
+"""What steering answers: captions side by side, the change of the next token, and words as tokens.
 
-Knows plain values and probabilities; runs no model.
+Knows plain values, probabilities and tokenizers' ways with spaces; runs no model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sae.backbones.vlm_generate import TextStream
-from sae.steering.edits import SteerRequest
-from sae.steering.words import token_text, word_tokens
-
-if TYPE_CHECKING:
-    from sae.steering.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -35,15 +30,7 @@ class Captions:
     """False while the texts are being written, and after a stop."""
 
     @classmethod
-    def of(
-        cls,
-        _prepared: "Prepared",
-        _request: SteerRequest,
-        texts: Sequence[str],
-        about: dict[str, Any],
-        *,
-        done: bool = True,
-    ) -> "Captions":
+    def of(cls, texts: Sequence[str], about: dict[str, Any], *, done: bool = True) -> "Captions":
         """Captions from the batch's texts, in the order in which it was made."""
         return cls(texts[0], texts[1], texts[2] if len(texts) > 2 else None, done=done, **about)
 
@@ -64,14 +51,10 @@ class CaptionStream:
     """Iterating gives Captions as they grow, the last one whole; `stop()` ends it, text kept."""
 
     def __init__(
-        self,
-        prepared: "Prepared",
-        request: SteerRequest,
-        stream: TextStream,
-        text: Callable[[list[int]], str],
-        about: dict[str, Any],
+        self, stream: TextStream, text: Callable[[list[int]], str], about: dict[str, Any]
     ) -> None:
-        self._args, self._stream, self._text, self._about = (prepared, request), stream, text, about
+        """`text` makes a text of token numbers; `about` has the captions' other fields."""
+        self._stream, self._text, self._about = stream, text, about
 
     def stop(self) -> None:
         """Write no further token. Safe from any thread."""
@@ -81,9 +64,9 @@ class CaptionStream:
         texts: list[str] | None = None
         for rows in self._stream:
             texts = [self._text(row) for row in rows]
-            yield Captions.of(*self._args, texts, self._about, done=False)
+            yield Captions.of(texts, self._about, done=False)
         if texts is not None and not self._stream.stopped:
-            yield Captions.of(*self._args, texts, self._about)
+            yield Captions.of(texts, self._about)
 
 
 @dataclass(frozen=True)
@@ -155,3 +138,28 @@ def next_tokens_of(
         float(torch.nan_to_num(q * (log_after - log_before)).sum().clamp(min=0)),
         relative_change,
     )
+
+
+def word_tokens(tokenizer: Any, word: str) -> list[int]:
+    """First tokens of `word` at the start of a text and after a space, without duplicates.
+
+    Raises ValueError for a word that the tokenizer does not know at all.
+    """
+    word = word.strip()
+    if not word or len(word) > 100:
+        raise ValueError(f"expected a word of 1 to 100 characters, got {word!r:.60}")
+    first: list[int] = []
+    for text in (word, f" {word}"):
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            if tokenizer.decode([token]).strip():
+                first.append(token)
+                break
+    known = [token for token in dict.fromkeys(first) if token != tokenizer.unk_token_id]
+    if not known:
+        raise ValueError(f"the model's tokenizer does not know {word!r}; try another word for it")
+    return known
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """A token as a person reads it."""
+    return tokenizer.decode([token]).strip() or repr(tokenizer.decode([token]))

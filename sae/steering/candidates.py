@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sae.steering.checks import check_edits
+from sae.steering.activations import check_edits
+from sae.steering.answers import word_tokens
 from sae.steering.edits import EVERYWHERE, Edit, Scope
-from sae.steering.words import word_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sae.steering.prepared import Prepared
-    from sae.steering.steerer import Steerer
+    from sae.steering.steerer import Prepared, Steerer
 
 MAX_VERIFIED = 32
 
@@ -77,7 +76,8 @@ def candidates(
     allowed = torch.ones(len(up), dtype=torch.bool)
     if latents is not None:
         latents = list(latents)
-        check_edits(steerer, [Edit(latent, "ablate") for latent in latents])
+        known = [Edit(latent, "ablate") for latent in latents]
+        check_edits(known, steerer.sae, steerer.max_activation)
         allowed = torch.zeros_like(allowed).index_fill_(0, torch.tensor(latents), True)
     scores = (sign * torch.stack([up, off])).masked_fill(~allowed, -torch.inf)
     places = scores.flatten().topk(min(n, 2 * int(allowed.sum()))).indices.tolist()
@@ -88,8 +88,8 @@ def candidates(
         for place in places
     ]
     guesses = [float(sign * scores.flatten()[place]) for place in places]
-    found = _verified(steerer, prepared, tokens, edits, guesses)
-    return sorted(found, key=lambda candidate: -sign * candidate.actual)
+    verified = _verified(steerer, prepared, tokens, edits, guesses)
+    return sorted(verified, key=lambda candidate: -sign * candidate.actual)
 
 
 def predicted_changes(
@@ -97,17 +97,19 @@ def predicted_changes(
 ) -> tuple[Tensor, Tensor]:
     """First-order change (d_sae) of the word's logit for each latent set to `dose` times its
     maximum, and for each switched off. Float32 on the CPU."""
-    found, sae = prepared.activations, steerer.sae
+    activations, sae = prepared.activations, steerer.sae
     leaf = prepared.kept.hidden.detach().clone().requires_grad_()
     with torch.enable_grad():
         logit = steerer.run(prepared, leaf)[0, tokens].logsumexp(0)
         (gradient,) = torch.autograd.grad(logit, leaf)
     with torch.no_grad():
-        reach = found.reach(scope)
-        slope = gradient.reshape(found.x.shape).float().to(sae.W_dec.device) * reach[..., None]
-        slope = slope * sae.token_scale(found.x.to(sae.W_dec))
+        reach = activations.reach(scope)
+        slope = (
+            gradient.reshape(activations.x.shape).float().to(sae.W_dec.device) * reach[..., None]
+        )
+        slope = slope * sae.token_scale(activations.x.to(sae.W_dec))
         per_unit = slope.sum((0, 1)).to(sae.W_dec.dtype) @ sae.W_dec.T
-        values, indices = found.code
+        values, indices = activations.code
         slopes = torch.einsum("rtd,rtnd->rtn", slope.to(sae.W_dec.dtype), sae.W_dec[indices])
         off = torch.zeros(sae.cfg.d_sae, device=slopes.device, dtype=slopes.dtype)
         off.index_add_(0, indices.flatten(), -(values * slopes).flatten())

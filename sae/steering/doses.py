@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from sae.backbones.vlm_generate import write
-from sae.steering.checks import check_edits
+from sae.steering.activations import check_edits
+from sae.steering.answers import word_tokens
 from sae.steering.edits import Edit, SteerRequest
-from sae.steering.words import word_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sae.steering.prepared import Prepared
-    from sae.steering.steerer import Steerer
+    from sae.steering.steerer import Prepared, Steerer
 
 DOSES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 MAX_DOSES = 16
@@ -99,8 +98,8 @@ def dose_response(
         between = [lower + (flip - lower) * step / 5 for step in range(1, 5)]
         finer = [_dosed(request, dose) for dose in between]
         _, more = _rung(steerer, prepared, request, finer, between, word)
-        found = _flip(original, more, word)
-        flip = flip if found is None else found
+        finer_flip = _flip(original, more, word)
+        flip = flip if finer_flip is None else finer_flip
     return DoseResponse(word, original, rows, flip)
 
 
@@ -124,7 +123,7 @@ def _rung(
     word: str | None,
 ) -> tuple[str, list[Dose]]:
     for edits in ladder:
-        check_edits(steerer, edits)
+        check_edits(edits, steerer.sae, steerer.max_activation)
     rows = [prepared.kept.hidden]
     rows += [
         prepared.activations.edited(edits, error_term=request.error_term or not edits)
@@ -135,7 +134,7 @@ def _rung(
     texts = [steerer.text(row) for row in tokens]
     firsts = word_tokens(steerer.vlm.tokenizer, word) if word else []
     similar = _similarities(steerer, texts[1:], word)
-    found = []
+    answers = []
     for number, dose in enumerate(doses, start=1):
         p = logits[number, : len(tokens[number]) + 1].softmax(-1)
         chosen = p[: len(tokens[number])].gather(
@@ -145,8 +144,8 @@ def _rung(
         p_word = float(p[:, firsts].sum(-1).max()) if word else None
         names = has_word(texts[number], word) if word else None
         fluency = sure * distinct_pairs(tokens[number])
-        found.append(Dose(dose, texts[number], p_word, names, similar[number - 1], fluency))
-    return texts[0], found
+        answers.append(Dose(dose, texts[number], p_word, names, similar[number - 1], fluency))
+    return texts[0], answers
 
 
 def has_word(text: str, word: str) -> bool:

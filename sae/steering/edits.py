@@ -2,6 +2,8 @@
 
 Knows plain values only: no tensors, models or pictures. Everything that a person, a link or a file
 may hand over is checked here once, strictly; what depends on a model is checked by the Steerer.
+Also edits that work (`insert`, `suppress`), at the doses that `training/bench/steering.py` measures on
+the bundled models, and the Python that repeats a request.
 """
 
 import math
@@ -24,6 +26,8 @@ MAX_EDITS = 256
 MAX_PROMPT = 2000
 MAX_NEW_TOKENS = 512
 MAX_PATCHES = 16_384
+INSERT_DOSE = 4.0
+SUPPRESS_DOSE = -1.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,48 @@ def as_edits(
     return tuple(edits)
 
 
+def insert(
+    latent: int, patches: Sequence[int] | None = None, dose: float = INSERT_DOSE
+) -> tuple[Edit, ...]:
+    """Put a concept into a region of the picture: there the latent alone, at `dose` times its
+    maximum, instead of what was there. Without `patches`, on every token, and all else stays."""
+    if patches is None:
+        return (Edit(latent, "set", dose),)
+    region = Scope("region", patches=tuple(patches))
+    return (Edit(latent, "set", dose, scope=region), Edit(latent, "only", scope=region))
+
+
+def suppress(latent: int, dose: float = SUPPRESS_DOSE) -> tuple[Edit, ...]:
+    """Take a concept out: the latent to `dose` times its maximum on the tokens on which it fires.
+    To switch it off alone (dose 0) is often too little: other latents tell the same."""
+    return (Edit(latent, "set", dose, scope=Scope(above=0.0)),)
+
+
+def python_for(
+    request: SteerRequest,
+    model: str = "bundled",
+    sae: str | None = None,
+    image: str = "picture.png",
+) -> str:
+    """A script of a few lines that asks the same; every value is written as a literal."""
+    loaded = repr(model) if sae is None else f"{model!r}, {sae!r}"
+    edits = "".join(f"    {_as_python(edit)},\n" for edit in request.edits)
+    start = f", answer_start={request.answer_start!r}" if request.answer_start else ""
+    return (
+        "from sae import Steerer\n"
+        "from sae.images import open_image\n"
+        "from sae.steering import Edit, Scope\n\n"
+        f"steerer = Steerer.from_pretrained({loaded})\n"
+        f"prepared = steerer.prepare(open_image({image!r}), {request.prompt!r}{start})\n"
+        f"edits = [\n{edits}]\n"
+        "captions = steerer.generate(\n"
+        f"    prepared, edits=edits, error_term={request.error_term}, "
+        f"max_new_tokens={request.max_new_tokens}\n"
+        ")\n"
+        'print(captions.original, captions.steered, sep="\\n")\n'
+    )
+
+
 def _plain(edit: Edit) -> dict[str, Any]:
     scope = {name: v for name, v in asdict(edit.scope).items() if v != getattr(EVERYWHERE, name)}
     scope = {name: list(v) if isinstance(v, tuple) else v for name, v in scope.items()}
@@ -220,3 +266,15 @@ def _number(name: str, value: Any) -> float:
 
 def _whole(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _as_python(edit: Edit) -> str:
+    scope = edit.scope
+    text = f"Edit({edit.latent}, {edit.mode!r}, {edit.strength!r}, {edit.units!r}"
+    if scope == EVERYWHERE:
+        return f"{text})"
+    place = f"{scope.where!r}"
+    place += f", patches={scope.patches!r}" if scope.patches else ""
+    place += f", box={scope.box!r}" if scope.box is not None else ""
+    place += f", above={scope.above!r}" if scope.above is not None else ""
+    return f"{text}, Scope({place}))"

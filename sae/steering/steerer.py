@@ -1,12 +1,12 @@
 """Steerer: a model that answers about pictures, an SAE of its vision tower, and what they say.
 
-Knows how to join a VisionLanguage with an SAE and a request; the answers' forms are in
-`sae.steering.answers`. Knows nothing of screens. The model is never changed: every edit lives in
-the call that makes it. One Steerer serves many threads.
+Knows how to join a VisionLanguage with an SAE and a request, and what of a picture no edit changes
+(`Prepared`); the answers' forms are in `sae.steering.answers`. Knows nothing of screens. The model is
+never changed: every edit lives in the call that makes it. One Steerer serves many threads.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,24 @@ from torch import Tensor, nn
 from sae.backbones import Backbone
 from sae.backbones.vlm import VisionLanguage
 from sae.backbones.vlm_generate import TextStream, Writing, write
+from sae.backbones.vlm_replay import Capture
 from sae.concepts.index import ConceptIndex
+from sae.lazy import lazy
 from sae.model import SparseAutoencoder
-from sae.steering.activations import Activations
-from sae.steering.answers import Captions, CaptionStream, NextTokens, next_tokens_of
-from sae.steering.checks import check_edits, check_image, check_pair, check_room, check_same_tower
+from sae.steering.activations import (
+    Activations,
+    check_edits,
+    check_image,
+    control_change,
+    control_latent,
+)
+from sae.steering.answers import (
+    Captions,
+    CaptionStream,
+    NextTokens,
+    next_tokens_of,
+    word_tokens,
+)
 from sae.steering.edits import (
     EVERYWHERE,
     MEASURED,
@@ -33,12 +46,49 @@ from sae.steering.edits import (
     Units,
     as_edits,
 )
-from sae.steering.prepared import Prepared
-from sae.steering.random_control import control_change, control_latent
-from sae.steering.words import word_tokens
 
 Edits = Mapping[int, float] | Iterable[Edit]
 """{latent: strength} or a list of Edit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One picture and prompt with everything that no edit changes already computed.
+
+    Give it wherever a picture is asked for: the vision tower's layers up to the SAE's are not run
+    again. `with_prompt` keeps the picture's part.
+    """
+
+    steerer: "Steerer"
+    image: Image.Image
+    prompt: str
+    answer_start: str
+    inputs: dict[str, Tensor]
+    kept: Capture
+    activations: Activations
+
+    def with_prompt(self, prompt: str, answer_start: str = "") -> "Prepared":
+        """The same picture with another prompt."""
+        if (prompt, answer_start) == (self.prompt, self.answer_start):
+            return self
+        inputs = self.steerer.vlm.inputs(self.image, prompt, answer_start)
+        return replace(self, prompt=prompt, answer_start=answer_start, inputs=inputs)
+
+    @lazy
+    def logits(self) -> Tensor:
+        """Next-token logits (vocabulary) float32 of the model as it is."""
+        with torch.no_grad():
+            return self.steerer.run(self, self.kept.hidden)[0]
+
+    @lazy
+    def explained(self) -> float:
+        """Share of the activations' variance that the SAE explains on this picture. Near or below
+        0, the SAE was trained on another model or another layer."""
+        sae = self.steerer.sae
+        x = self.activations.x.to(sae.W_dec)
+        with torch.no_grad():
+            rest = x - sae.decode(self.activations.code, like=x)
+        return float(1 - rest.square().sum() / (x - x.mean((0, 1))).square().sum())
 
 
 class Steerer:
@@ -66,9 +116,9 @@ class Steerer:
         """
         self.vlm = model if isinstance(model, VisionLanguage) else VisionLanguage(model, processor)
         self.sae, self.index, self.backbone = sae, index, backbone
-        self.layer = check_pair(self.vlm, sae, index)
+        self.layer = _check_pair(self.vlm, sae, index)
         if backbone is not None:
-            check_same_tower(self.vlm, backbone)
+            _check_same_tower(self.vlm, backbone)
         if max_activation is None and index is not None:
             max_activation = index.max_activation
         self.max_activation = None if max_activation is None else torch.as_tensor(max_activation)
@@ -150,16 +200,16 @@ class Steerer:
         """
         request = self._request(image, prompt, edits, mode, units, scope, error_term)
         request = replace(request, max_new_tokens=max_new_tokens, control_seed=control_seed)
-        prepared, writing, about = self._writing(image, request, control)
+        writing, about = self._writing(image, request, control)
         rows, _ = write(writing)
-        return Captions.of(prepared, request, [self.text(row) for row in rows], about)
+        return Captions.of([self.text(row) for row in rows], about)
 
     def stream(
         self, image: Image.Image | Prepared, request: SteerRequest, *, control: bool = True
     ) -> CaptionStream:
         """The same texts while they are written: iterate for Captions so far, `.stop()` to end."""
-        prepared, writing, about = self._writing(image, request, control)
-        return CaptionStream(prepared, request, TextStream(writing), self.text, about)
+        writing, about = self._writing(image, request, control)
+        return CaptionStream(TextStream(writing), self.text, about)
 
     def next_tokens(
         self,
@@ -181,7 +231,7 @@ class Steerer:
         `words` are followed by name.
         """
         request = self._request(image, prompt, edits, mode, units, scope, error_term)
-        check_edits(self, request.edits)
+        check_edits(request.edits, self.sae, self.max_activation)
         prepared = self.prepare(image, request.prompt, answer_start)
         hidden = prepared.activations.edited(request.edits, error_term=error_term)
         logits = prepared.logits
@@ -206,32 +256,37 @@ class Steerer:
 
     def raw_strength(self, edit: Edit) -> float:
         """An edit's strength as the SAE's own activation, to show beside the multiple."""
-        check_edits(self, (edit,))
+        check_edits((edit,), self.sae, self.max_activation)
         if edit.units == "max" and edit.mode in MEASURED:
             return edit.strength * float(self.max_activation[edit.latent])
         return edit.strength
 
     def writing(self, prepared: Prepared, rows: list[Tensor], max_new_tokens: int) -> Writing:
         """A batch to be written, one text for each tensor of edited activations."""
-        check_room(self.vlm, prepared, max_new_tokens)
+        _check_room(self.vlm, prepared, max_new_tokens)
         hidden = torch.cat(rows) if len(rows) > 1 else rows[0]
         return Writing(self.vlm, prepared.inputs, self.layer, prepared.kept, hidden, max_new_tokens)
 
     def _writing(
         self, image: Image.Image | Prepared, request: SteerRequest, control: bool
-    ) -> tuple[Prepared, Writing, dict[str, Any]]:
-        check_edits(self, request.edits)
+    ) -> tuple[Writing, dict[str, Any]]:
+        check_edits(request.edits, self.sae, self.max_activation)
         prepared = self.prepare(image, request.prompt, request.answer_start)
-        found = prepared.activations
-        change = found.change(request.edits, error_term=request.error_term)
+        activations = prepared.activations
+        change = activations.change(request.edits, error_term=request.error_term)
         rows = [prepared.kept.hidden]
-        rows.append(found.edited(request.edits, error_term=request.error_term))
-        about: dict[str, Any] = {"relative_change": found.norms(change), "control_latent": None}
+        rows.append(activations.edited(request.edits, error_term=request.error_term))
+        about: dict[str, Any] = {
+            "relative_change": activations.norms(change),
+            "control_latent": None,
+        }
         if control:
-            number = control_latent(self, request)
-            rows.append(found.plus(control_change(self.sae, change, number)))
+            number = control_latent(
+                request.edits, request.control_seed, self.sae.cfg.d_sae, self.max_activation
+            )
+            rows.append(activations.plus(control_change(self.sae, change, number)))
             about["control_latent"] = number
-        return prepared, self.writing(prepared, rows, request.max_new_tokens), about
+        return self.writing(prepared, rows, request.max_new_tokens), about
 
     def _request(
         self,
@@ -248,3 +303,56 @@ class Steerer:
         chosen = as_edits(edits, mode, units or self.units, scope)
         start = image.answer_start if isinstance(image, Prepared) else ""
         return SteerRequest(prompt or "", chosen, error_term, answer_start=start)
+
+
+def _check_pair(vlm: VisionLanguage, sae: SparseAutoencoder, index: ConceptIndex | None) -> int:
+    """The layer to edit; ValueError if the SAE cannot be of this model's vision tower."""
+    ref = sae.cfg.backbone
+    trained = f"the SAE was trained on {ref.id!r}, layer {ref.layer}"
+    if sae.cfg.d_in != vlm.d_model:
+        raise ValueError(
+            f"{trained}, of width {sae.cfg.d_in}; the vision tower of {vlm.id} has width "
+            f"{vlm.d_model}. Use an SAE of this model's own tower"
+        )
+    if ref.family and vlm.family and ref.family != vlm.family:
+        raise ValueError(
+            f"{trained}, a {ref.family} model; the vision tower of {vlm.id} is {vlm.family}. Use an "
+            "SAE of this model's own tower"
+        )
+    if index is not None and len(index) != sae.cfg.d_sae:
+        raise ValueError(
+            f"the index describes {len(index)} latents, the SAE has {sae.cfg.d_sae}; they must be "
+            "of one artifact"
+        )
+    return vlm.resolve_layer(ref.layer)
+
+
+def _check_same_tower(vlm: VisionLanguage, backbone: Backbone) -> None:
+    """ValueError unless the backbone's layers are the tower's, weight by weight."""
+    pairs = list(zip(vlm.layers, backbone._layers, strict=False))
+    same = backbone.n_layers == vlm.n_layers and backbone.d_model == vlm.d_model
+    if not same or not all(_equal(one, other) for one, other in (pairs[0], pairs[-1])):
+        raise ValueError(
+            f"the vision tower of {vlm.id} is not backbone {backbone.id}: its weights differ. "
+            "Give the backbone that the tower was made from, or none"
+        )
+
+
+def _check_room(vlm: VisionLanguage, prepared: Prepared, max_new_tokens: int) -> None:
+    """ValueError if prompt and answer do not fit into the language model."""
+    text = getattr(vlm.model.config, "text_config", None)
+    room = getattr(text, "max_position_embeddings", None)
+    used = prepared.inputs["input_ids"].shape[1]
+    if room and used + max_new_tokens > room:
+        raise ValueError(
+            f"picture and prompt take {used} tokens and the answer up to {max_new_tokens}; "
+            f"{vlm.id} has room for {room}. Shorten the prompt or the answer"
+        )
+
+
+def _equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=False)
+    return all(
+        a.shape == b.shape and torch.allclose(a.float().cpu(), b.float().cpu(), atol=1e-2)
+        for a, b in pairs
+    )

@@ -47,30 +47,32 @@ class View:
 
 
 @dataclass
-class _Reading:
+class _LinkCheck:
+    """What a link may ask for, and the sentences on what of it did not fit."""
+
     limits: Limits
     ignored: list[str] = field(default_factory=list)
 
 
 def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str]]:
     """The view a link asks for and, in sentences, what of it was left out. Never raises."""
-    reading = _Reading(limits)
+    check = _LinkCheck(limits)
     if query.get("v", VERSION) != VERSION:
         return View(rank=limits.rank), [
             "This link was made by another version of PatchLens, so its view was left out."
         ]
-    example, scene = _image(query.get("img"), reading)
+    example, scene = _image(query.get("img"), check)
     lost = "img" in query and example is None and scene is None
     view = View(
         example=example,
         scene=scene,
-        patches=() if lost else _patches(query.get("p"), reading),
-        concept=_concept(query.get("z"), reading),
-        rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "an order", reading),
-        scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", reading),
-        card=_concept(query.get("card"), reading),
+        patches=() if lost else _patches(query.get("p"), check),
+        concept=_concept(query.get("z"), check),
+        rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "an order", check),
+        scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", check),
+        card=_concept(query.get("card"), check),
     )
-    return view, reading.ignored
+    return view, check.ignored
 
 
 def format_view(view: View, rank: str = "max") -> str:
@@ -135,55 +137,55 @@ def _slug(name: str) -> str:
     return _SLUG.sub("-", name.lower()).strip("-")
 
 
-def _image(text: str | None, reading: _Reading) -> tuple[str | None, Scene | None]:
+def _image(text: str | None, check: _LinkCheck) -> tuple[str | None, Scene | None]:
     if text is None:
         return None, None
-    if text.startswith("ex:") and text[3:] in reading.limits.examples:
+    if text.startswith("ex:") and text[3:] in check.limits.examples:
         return text[3:], None
     if text.startswith("sc:"):
         try:
             return None, scene_from_code(text)
         except ValueError:
-            reading.ignored.append("This link's scene could not be read, so an example is shown.")
+            check.ignored.append("This link's scene could not be read, so an example is shown.")
             return None, None
-    reading.ignored.append("This link's picture is not known here, so an example is shown.")
+    check.ignored.append("This link's picture is not known here, so an example is shown.")
     return None, None
 
 
-def _patches(text: str | None, reading: _Reading) -> tuple[int, ...]:
+def _patches(text: str | None, check: _LinkCheck) -> tuple[int, ...]:
     if text is None:
         return ()
-    found: set[int] = set()
+    patches: set[int] = set()
     parts = text.split(",") if len(text) <= 2000 else []
     sound = bool(parts)
     for part in parts:
         match = _RANGE.fullmatch(part)
         low = int(match[1]) if match else -1
         high = int(match[2] or match[1]) if match else -1
-        if 0 <= low <= high < reading.limits.n_patches:
-            found.update(range(low, high + 1))
+        if 0 <= low <= high < check.limits.n_patches:
+            patches.update(range(low, high + 1))
         else:
             sound = False
     if not sound:
-        reading.ignored.append("Some patches of this link do not exist here and were left out.")
-    return tuple(sorted(found))
+        check.ignored.append("Some patches of this link do not exist here and were left out.")
+    return tuple(sorted(patches))
 
 
-def _concept(text: str | None, reading: _Reading) -> int | None:
+def _concept(text: str | None, check: _LinkCheck) -> int | None:
     if text is None:
         return None
-    if _NUMBER.fullmatch(text) and int(text) < reading.limits.d_sae:
+    if _NUMBER.fullmatch(text) and int(text) < check.limits.d_sae:
         return int(text)
-    reading.ignored.append("This link's concept does not exist here and was left out.")
+    check.ignored.append("This link's concept does not exist here and was left out.")
     return None
 
 
 def _choice(
-    text: str | None, allowed: Iterable[str], default: str, what: str, reading: _Reading
+    text: str | None, allowed: Iterable[str], default: str, what: str, check: _LinkCheck
 ) -> str:
     if text is None or text in allowed:
         return default if text is None else text
-    reading.ignored.append(f"This link asks for {what} that does not exist; it was left out.")
+    check.ignored.append(f"This link asks for {what} that does not exist; it was left out.")
     return default
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sae.lazy import lazy
-from sae.steering.edits import SteerRequest
-from sae.steering.snippet import python_for
+from sae.steering.candidates import candidates
+from sae.steering.doses import dose_response
+from sae.steering.edits import SteerRequest, python_for
 from sae.storage import plain_key
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
@@ -119,16 +120,12 @@ class SteerDesk:
         }
 
     def _ladder(self, fields: Json) -> Json:
-        from sae.steering.doses import dose_response
-
         prepared, request = self._asked(fields)
         word = str(fields.get("word") or "").strip()[:MAX_WORD] or None
         ladder = dose_response(self.steerer, prepared, request, word=word)
         return {**ladder.to_json(), "monotonic": ladder.monotonic}
 
     def _candidates(self, fields: Json) -> Json:
-        from sae.steering.candidates import candidates
-
         prepared, _ = self._asked(fields)
         prepared = prepared.with_prompt(prepared.prompt, str(fields.get("start") or "")[:MAX_START])
         word, less = str(fields.get("word") or "")[:MAX_WORD], fields.get("less") is True

@@ -8,7 +8,7 @@ import torch
 from sae.steering import Edit, Scope, SteerRequest
 from sae.steering.candidates import candidates, predicted_changes
 from sae.steering.doses import distinct_pairs, dose_response, has_word
-from sae.steering.snippet import python_for
+from sae.steering.edits import python_for
 from tests.steering.parts import CAT, PROMPT
 
 

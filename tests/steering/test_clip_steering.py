@@ -12,7 +12,7 @@ from sae.concepts.index import ConceptIndex
 from sae.config import INPUT_NORMS
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer, Edit, Scope
-from sae.steering.steerability import SCALE, steerability
+from sae.steering.clip import SCALE, steerability
 from tests.backbones.pictures import noise
 from tests.steering.parts import random_sae
 from tests.tiny_models import tiny

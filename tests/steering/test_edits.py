@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from sae.backbones.vlm_layout import PatchLayout
-from sae.steering.activations import Activations
-from sae.steering.edits import MAX_PROMPT, MODES, Edit, Scope, SteerRequest, as_edits
-from sae.steering.random_control import control_change
-from sae.steering.recipes import insert, suppress
+from sae.steering.activations import Activations, control_change
+from sae.steering.edits import (
+    MAX_PROMPT,
+    MODES,
+    Edit,
+    Scope,
+    SteerRequest,
+    as_edits,
+    insert,
+    suppress,
+)
 from tests.steering.parts import dense_edit, firing, random_sae
 
 ARCHITECTURES = ("relu", "topk", "batch_topk", "jumprelu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae.steering.steerability import Steerability
+from sae.steering.clip import Steerability
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from tests.steering.parts import CAT, random_sae
 from training.steering import protocol

@@ -29,7 +29,7 @@ from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.steering import Edit, Steerer, SteerRequest
 from sae.steering.doses import dose_response
-from sae.steering.recipes import INSERT_DOSE, SUPPRESS_DOSE
+from sae.steering.edits import INSERT_DOSE, SUPPRESS_DOSE
 from sae.world.scenes import kind_names
 from training.launch import command
 from training.steering import protocol

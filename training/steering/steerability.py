@@ -1,7 +1,7 @@
 """How well each latent of an SAE steers CLIP: which words and pictures it is measured on, and what is told.
 
 Knows word lists, held-out pictures and where the figures are stored; the measure itself is
-`sae.steering.steerability` (Joseph et al., 2025).
+`sae.steering.clip` (Joseph et al., 2025).
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from sae.artifact import WEIGHTS
 from sae.concepts.build.naming import WORDS, read_words
 from sae.concepts.index import ConceptIndex
 from sae.hub import local_folder
-from sae.steering.steerability import Steerability
+from sae.steering.clip import Steerability
 from sae.storage import sha256
 from sae.world.backgrounds import BACKGROUNDS
 from training.data.sources import open_source
