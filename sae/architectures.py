@@ -14,7 +14,7 @@ of your own joins the table with `register_architecture` (docs/extending.md).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -129,7 +129,12 @@ def top_k(h: Tensor, cfg: Settings, vectors: Vectors) -> Tensor:
 
 
 def _batch_top_k(name: str, label: str, groups: bool = False) -> Architecture:
-    fields = {"k": "batch", "threshold": "scalar", "objective": "top_k", "saelens": "jumprelu"}
+    fields: dict[str, Any] = {
+        "k": "batch",
+        "threshold": "scalar",
+        "objective": "top_k",
+        "saelens": "jumprelu",
+    }
     return Architecture(name, label, above, sparse_above, groups=groups, **fields)
 
 

@@ -138,7 +138,7 @@ def _config_to_json(cfg: SAEConfig) -> dict[str, Any]:
 def _read_config(path: Path) -> tuple[SAEConfig, str]:
     content = read_json(path)
     version = content.get("format")
-    if is_a(version, int) and version > 1:
+    if isinstance(version, int) and is_a(version, int) and version > 1:
         raise ArtifactError(
             path, f"format {version}", "format 1", "It is newer than this PatchLens: update it."
         )

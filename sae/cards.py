@@ -31,7 +31,15 @@ LABELS = {
     "base_accuracy": "accuracy, base classes",
     "novel_accuracy": "accuracy, novel classes",
 }
-LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "cc0-1.0")
+LICENCES: tuple[str, ...] = (
+    "mit",
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "isc",
+    "unlicense",
+    "cc0-1.0",
+)
 LICENCES += ("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "mpl-2.0")
 LICENCES += ("gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "openrail", "other", "unknown")
 """Licences that the Hub has a word for; a card says any other in its text."""

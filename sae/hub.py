@@ -29,7 +29,7 @@ BUNDLED = Path(__file__).resolve().parent / "bundled"
 ATTEMPTS = 4
 """How often an upload is tried before it is given up; waits double from WAIT seconds."""
 WAIT = 1.0
-PUSHED = ("config.json", "cfg.json", "sae_weights.safetensors", "head.safetensors")
+PUSHED: tuple[str, ...] = ("config.json", "cfg.json", "sae_weights.safetensors", "head.safetensors")
 PUSHED += ("metrics.json", "training.json", "README.md", "LICENSE", *PICTURES)
 PUSHED += ("concepts/*.json", "concepts/*.safetensors")
 PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
@@ -68,7 +68,7 @@ def local_folder(
     if not folder.is_dir() and isinstance(id_or_dir, str):
         repo_id, _, pinned = id_or_dir.partition("@")
         if _HUB_ID.fullmatch(repo_id):
-            access = {"token": token, "local_files_only": local_files_only}
+            access: dict[str, Any] = {"token": token, "local_files_only": local_files_only}
             named = revision or pinned or None
             return _download(repo_id, files, optional, named, subfolder, **access)
     if revision is not None:
@@ -96,7 +96,7 @@ def snapshot(
     all files and gives some of them. Where the Hub is not reached or not asked, names and files are
     those of the cache. HubError by its kind.
     """
-    access = {"token": token, "local_files_only": local_files_only}
+    access: dict[str, Any] = {"token": token, "local_files_only": local_files_only}
     commit, names = _listing(repo_id, revision, **access)
     folder = _download(repo_id, _chosen(repo_id, choose, names), (), revision, None, **access)
     if folder.name != commit:  # the branch has moved on between the two

@@ -24,7 +24,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000
 """Formats that are tried. Others (EPS, PDF, …) would start other programs or are no pictures."""
 
 _ORIENTATION = 0x0112
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError)
+_DECODE_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    KeyError,
+)
 _DECODE_ERRORS += (OverflowError, MemoryError, struct.error, zlib.error)
 
 

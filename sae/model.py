@@ -154,7 +154,7 @@ class SparseAutoencoder(nn.Module):
         from sae.interop import presets
 
         if presets.is_preset(id_or_dir) and subfolder is None:
-            found = presets.load(id_or_dir, **access)
+            found = presets.load(str(id_or_dir), **access)
             _warn(id_or_dir, found.reading.assumed)
             cfg, tensors = found.cfg, found.tensors
         else:

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -52,7 +52,8 @@ def prefetch(
 def _by_threads(
     load: Callable[[Any], Any], requests: Iterable[Any], threads: int, depth: int
 ) -> Iterator[Any]:
-    left, waiting = iter(requests), deque()
+    left = iter(requests)
+    waiting: deque[Future[Any]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         waiting.extend(pool.submit(load, request) for request in islice(left, depth))

@@ -96,8 +96,8 @@ class Comparison:
         `classes` defaults to what the second head predicts against what the first one does, or
         against the second head's runner-up where they agree.
         """
-        pair = tuple(self.classifier(task_name, head, split) for head in heads)
-        return self.explain_with(image, pair, classes=classes)
+        first, second = (self.classifier(task_name, head, split) for head in heads)
+        return self.explain_with(image, (first, second), classes=classes)
 
     def explain_with(
         self,
@@ -181,10 +181,10 @@ class Comparison:
             features = self.lens.features(hidden, classifier.prompts)
             logits = classifier.logits(features)[0]
             predictions.append(ranked(classifier.class_names, logits))
-            if found.classes is None:
+            if found.direction is not None:
                 unit = F.normalize(features.float(), dim=-1)[0]
                 scores.append(float(unit @ found.direction))
-            else:
+            elif found.classes is not None:
                 first, second = (classifier.number(name) for name in found.classes)
                 scores.append(float(logits[first] - logits[second]))
         return Switched((predictions[0], predictions[1]), (scores[0], scores[1]))
@@ -220,11 +220,11 @@ class Comparison:
         found: Sequence[Attribution],
         direction: Tensor | None = None,
     ) -> Explanation:
-        sides = tuple(Side(*each) for each in zip(pair, readings, logits, found, strict=True))
+        one, other = (Side(*each) for each in zip(pair, readings, logits, found, strict=True))
         shell = Explanation(
             question,
             classes,
-            sides,
+            (one, other),
             [],
             self.lens.view,
             direction,

@@ -133,7 +133,7 @@ def push_head(
     `revision` is the branch to write to. A trained head's folder holds its accuracies as well: push
     that with `sae.hub.push_folder`, whose card then carries them.
     """
-    to = {"private": private, "token": token, "revision": revision}
+    to: dict[str, Any] = {"private": private, "token": token, "revision": revision}
     with tempfile.TemporaryDirectory() as folder:
         save_head(folder, head, parts, task=task, half=half)
         return push_folder(folder, repo_id, commit_message=commit_message, **to)
@@ -153,9 +153,13 @@ def load_head(
     ArtifactError names file, found and expected; HubError says why a repository cannot be had. With
     `parts`, also ValueError unless the head belongs to that CLIP. Weights become float32.
     """
-    access = {"revision": revision, "token": token, "local_files_only": local_files_only}
-    wanted = {"files": (CONFIG, WEIGHTS), "bundled": "heads", "subfolder": subfolder}
-    folder = local_folder(id_or_dir, **wanted, **access)
+    access: dict[str, Any] = {
+        "revision": revision,
+        "token": token,
+        "local_files_only": local_files_only,
+    }
+    wanted = (CONFIG, WEIGHTS)
+    folder = local_folder(id_or_dir, files=wanted, bundled="heads", subfolder=subfolder, **access)
     path = folder / CONFIG
     config = typed_fields(path, read_json(path), _CONFIG_TYPES, "")
     if config["format"] != FORMAT:

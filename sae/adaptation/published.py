@@ -8,12 +8,12 @@ taken from it. Such a file names no classes and no class position: the caller do
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from sae.adaptation.heads import CoOpHead, MapleHead
+from sae.adaptation.heads import CoOpHead, Head, MapleHead
 from sae.backbones.prompting import ClipParts
 from sae.backbones.prompting_openai import differing_weights, transformers_state
 from sae.interop.pickles import read_pickle, state_dict_of
@@ -148,7 +148,7 @@ def read_maple(
     return head.eval().requires_grad_(False).to(parts.backbone.device)
 
 
-PUBLISHED = {"coop": read_coop, "maple": read_maple}
+PUBLISHED: dict[str, Callable[..., Head]] = {"coop": read_coop, "maple": read_maple}
 """What reads the published files of a kind of head."""
 
 

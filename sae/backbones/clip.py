@@ -15,7 +15,7 @@ class ClipBackbone(TransformersBackbone):
     own_architectures = ("CLIPVisionModelWithProjection",)
 
     @classmethod
-    def processor_class(cls) -> type:
+    def processor_class(cls) -> Any:
         """CLIP's processor, of the Pillow backend."""
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

@@ -13,7 +13,7 @@ class Dinov2Backbone(TransformersBackbone):
     fixed_positions = False
 
     @classmethod
-    def processor_class(cls) -> type:
+    def processor_class(cls) -> Any:
         """DINOv2's processor (resize to 256, crop 224), of the Pillow backend."""
         from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 

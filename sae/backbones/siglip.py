@@ -23,7 +23,7 @@ class SiglipBackbone(TransformersBackbone):
     has_cls_token = False
 
     @classmethod
-    def processor_class(cls) -> type:
+    def processor_class(cls) -> Any:
         """SigLIP's processor, of the Pillow backend."""
         from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -50,7 +50,7 @@ class Siglip2Backbone(SiglipBackbone):
     fixed_positions = False
 
     @classmethod
-    def processor_class(cls) -> type:
+    def processor_class(cls) -> Any:
         """SigLIP 2's processor, of the Pillow backend."""
         from transformers.models.siglip2.image_processing_pil_siglip2 import (
             Siglip2ImageProcessorPil,

@@ -102,7 +102,7 @@ class TransformersBackbone(Backbone):
         return transformers.AutoModel
 
     @classmethod
-    def processor_class(cls) -> type:
+    def processor_class(cls) -> Any:
         """The image processor's class, of the Pillow backend: one resampling everywhere."""
         from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 

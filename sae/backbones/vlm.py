@@ -42,7 +42,7 @@ class VisionLanguage:
     Idefics3, SmolVLM, Qwen2-VL, Qwen2.5-VL and Qwen3-VL. Layers count as in Backbone.
     """
 
-    def __init__(self, model: nn.Module, processor: Any, *, id: str = "local") -> None:
+    def __init__(self, model: Any, processor: Any, *, id: str = "local") -> None:
         """Wrap a model and its processor (shared, not copied; the model is put into eval mode).
 
         Raises ValueError if the model has no vision tower or writes no text.
@@ -62,9 +62,8 @@ class VisionLanguage:
                 f"{type(processor).__name__} has no image processor; give the model's own "
                 "AutoProcessor, which prepares picture and prompt together"
             )
-        self.model: Any = model.eval()
+        self.model, self.processor, self.id = model.eval(), processor, id
         self.tower: Any = tower
-        self.processor, self.id = processor, id
         config = self.model.config.vision_config
         self.n_layers: int = getattr(config, "num_hidden_layers", None) or config.depth
         self.d_model: int = getattr(config, "embed_dim", None) or config.hidden_size

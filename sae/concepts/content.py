@@ -98,9 +98,11 @@ def write(folder: Path, content: IndexContent) -> None:
 def read(folder: Path) -> IndexContent:
     """Read an index; ArtifactError says which file is wrong and how."""
     header = _header(folder / "index.json")
-    arrays = {name: _arrays(folder / f"{name}.safetensors") for name in ARRAYS}
+    arrays: dict[str, Any] = {name: _arrays(folder / f"{name}.safetensors") for name in ARRAYS}
     kinds = {"names": dict, "captions": list, "class_names": list}
-    texts = {name: _text(folder / f"{name}.json", kind) for name, kind in kinds.items()}
+    texts: dict[str, Any] = {
+        name: _text(folder / f"{name}.json", kind) for name, kind in kinds.items()
+    }
     content = IndexContent(header=header, **arrays, **texts)
     check(folder, content)
     return content
@@ -219,11 +221,11 @@ def _check_classes(file: Path, content: IndexContent) -> None:
 def _check_texts(folder: Path, content: IndexContent) -> None:
     d_sae = content.header["d_sae"]
     number = (int, float)
-    kinds = {"names": str, "sources": str, "scores": number, "confidences": number}
+    kinds: dict[str, Any] = {"names": str, "sources": str, "scores": number, "confidences": number}
     for key, kind in kinds.items():
         row = content.names.get(key)
         right = isinstance(row, list) and len(row) == d_sae
-        if not right or not all(isinstance(v, kind) for v in row):
+        if not right or not all(isinstance(v, kind) for v in row or ()):
             raise ArtifactError(
                 folder / "names.json", f"bad {key!r}", f"{d_sae} entries, one a latent"
             )

@@ -95,7 +95,7 @@ class ConceptIndex:
         Raises ArtifactError if there is none, if it is damaged, or if it describes other weights
         than the SAE beside it, naming the file.
         """
-        where = {"revision": revision, "subfolder": subfolder, "token": token}
+        where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "token": token}
         where["local_files_only"] = local_files_only
         wanted = [f"{FOLDER}/{name}" for name in FILES]
         # one call, and so one commit: a branch may move while it is read
@@ -181,7 +181,7 @@ class ConceptIndex:
         return self._header["sae_sha256"]
 
     @property
-    def text_tower(self) -> dict[str, str | None] | None:
+    def text_tower(self) -> dict[str, Any] | None:
         """Id and revision of the backbone whose text a search by meaning uses; None for none."""
         return self._header["text_tower"]
 
@@ -308,8 +308,8 @@ class ConceptIndex:
         sure = [0.0] * len(names) if confidences is None else confidences
         if not len(names) == len(sources) == len(scores) == len(sure) == len(self):
             raise ValueError(f"Names: got {len(names)}, expected {len(self)}, one per latent.")
-        fresh = {"names": names, "sources": sources, "scores": scores, "confidences": sure}
-        fresh = {key: list(row) for key, row in fresh.items()}
+        rows = {"names": names, "sources": sources, "scores": scores, "confidences": sure}
+        fresh = {key: list(row) for key, row in rows.items()}
         return ConceptIndex(self._content._replace(names=fresh))
 
     def with_statistics(self, extra: Mapping[str, np.ndarray]) -> "ConceptIndex":

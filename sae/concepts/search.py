@@ -9,7 +9,7 @@ import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -167,7 +167,7 @@ class Embedded:
 
     @cached_property
     def _there(self) -> np.ndarray:
-        return self.rows.any(1)
+        return np.any(self.rows, axis=1)
 
     @cached_property
     def _centre(self) -> np.ndarray:
@@ -236,7 +236,7 @@ class Searcher:
                 "text tower. Search by name, or build it with a CLIP or SigLIP backbone."
             )
         with _loading:  # one tower, not one for each of many first visitors
-            tower = backbone or _tower(**self._index.text_tower)
+            tower = backbone or _tower(**self._text_tower)
         direction = word_directions(tower, {text: phrases_of(text)})
         if direction is None:
             return []
@@ -261,7 +261,7 @@ class Searcher:
                 "by what fires instead: searcher.firing(...)."
             )
         with _loading:
-            tower = backbone or _tower(**self._index.text_tower)
+            tower = backbone or _tower(**self._text_tower)
         feature = self._fits(region_features(tower, image, [patches])[0])
         by = "image" if patches is None else "region"
         return self._best(self._embedded.centred_cosines(feature), k, by)
@@ -347,6 +347,11 @@ class Searcher:
         order = np.argsort(-values[rows] if falling else values[rows], kind="stable")[:k]
         return [self._hit(latent, float(values[latent]), name) for latent in rows[order]]
 
+    @property
+    def _text_tower(self) -> dict[str, Any]:
+        """Only an index that `has_text` is searched by a tower."""
+        return self._index.text_tower or {}
+
     @cached_property
     def _embedded(self) -> Embedded:
         return Embedded(self._index.embeddings)
@@ -356,7 +361,7 @@ class Searcher:
         if feature.shape != (width,):
             raise ValueError(
                 f"The backbone gives features of width {len(feature)}, the index holds width "
-                f"{width}; use the backbone {self._index.text_tower['id']!r}."
+                f"{width}; use the backbone {self._text_tower['id']!r}."
             )
         return feature
 

@@ -32,7 +32,7 @@ def detect(source: Source) -> bool:
 
 
 def read(source: Source, _: Hints) -> Reading:
-    path = weights(source)
+    path = weights(source) or source.folder / FILES[0]
     tensors = tensors_of(source, path, *FILES)
     found = _trainer(source)
     if found is None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sae.architectures import architecture
-from sae.config import BackboneRef, SAEConfig
+from sae.config import BackboneRef, SAEConfig, TokenPolicy
 
 _COLUMNS = 4096
 """Latents folded at once, which bounds the float64 copies."""
@@ -59,7 +59,7 @@ class Reading:
     sae: ForeignSAE
     backbone: str | None = None
     layer: int | None = None
-    tokens: str | None = None
+    tokens: TokenPolicy | None = None
     hook: str | None = None
     """Where in the backbone, in the library's own words."""
     found: list[str] = field(default_factory=list)
@@ -72,7 +72,10 @@ def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> ForeignSAE:
     """PatchLens' own weights as one of these."""
     return ForeignSAE(
         cfg.architecture,
-        *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+        tensors["W_enc"],
+        tensors["b_enc"],
+        tensors["W_dec"],
+        tensors["b_dec"],
         k=cfg.k,
         threshold=tensors.get("threshold", cfg.threshold),
         negative=cfg.negative,
@@ -105,6 +108,7 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
     if sae.inclusive and threshold is not None:
         threshold = _just_below(threshold)
     fields: dict[str, Any] = {"k": sae.k, "group_sizes": sae.group_sizes}
+    fields |= {"negative": sae.negative, "input_norm": sae.input_norm}
     tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec}
     kind = architecture(sae.architecture).threshold
     if kind == "latent":
@@ -116,8 +120,6 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
         W_enc.shape[0],
         W_enc.shape[1],
         backbone,
-        negative=sae.negative,
-        input_norm=sae.input_norm,
         **fields,
     )
     return cfg, tensors

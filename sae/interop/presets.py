@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sae import artifact, hub, interop
+from sae.config import TokenPolicy
 from sae.errors import ArtifactError, ConfigError, HubFileNotFound
 from sae.interop import Conversion, Hints
 from sae.interop.foreign import Reading, own
@@ -40,7 +41,7 @@ class Preset:
     layer: int
     hook: str
     """The hook point in the words of whoever trained it."""
-    tokens: str
+    tokens: TokenPolicy
     d_in: int
     d_sae: int
     license: str

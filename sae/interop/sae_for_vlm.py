@@ -9,6 +9,7 @@ activations (the training's scaling was folded in at save).
 
 import re
 
+from sae.config import TokenPolicy
 from sae.interop import dictionary_learning
 from sae.interop.foreign import Reading
 from sae.interop.source import Hints, Source
@@ -46,7 +47,7 @@ def read(source: Source, hints: Hints) -> Reading:
     return result
 
 
-def _tokens(source: Source, named: re.Match[str] | None) -> tuple[str, str]:
+def _tokens(source: Source, named: re.Match[str] | None) -> tuple[TokenPolicy, str]:
     """The token policy of an SAE in this place, and the reason for the report."""
     if any(part.startswith("random_k") for part in source.path.absolute().parts):
         return "all", "all tokens: the folder says random_k, random tokens of every image"

@@ -105,7 +105,7 @@ def _activation(path: Path, header: dict, config: dict) -> tuple[str, dict[str, 
         raise ArtifactError(path, f"activation {described!r:.60}", "an object")
     names = {"relu": "Relu", "top-k": "TopK", "batch-top-k": "BatchTopK"}
     words = described.get("params", described)
-    name = described.get("cls") or names.get(described.get("kind"), described.get("kind"))
+    name = described.get("cls") or names.get(str(described.get("kind")), described.get("kind"))
     if not isinstance(words, dict) or not isinstance(name, str):
         raise ArtifactError(path, f"activation {described!r:.60}", "cls and params")
     return name, words

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sae.config import TokenPolicy
 from sae.errors import ArtifactError
 from sae.interop.pickles import Record, read_pickle, state_dict_of
 from sae.interop.unpickler import shown
@@ -33,7 +34,7 @@ class Hints:
     format: str | None = None
     backbone: str | None = None
     layer: int | None = None
-    tokens: str | None = None
+    tokens: TokenPolicy | None = None
     k: int | None = None
 
 

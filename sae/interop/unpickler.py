@@ -11,9 +11,9 @@ containers and no files; `sae.interop.pickles` opens those.
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ _MODULE_PACKAGES = ("overcomplete.", "torch.nn.modules.", "torch.optim.")
 optimisers and schedules that CoOp's and MaPLe's checkpoints carry along."""
 
 
-def checked(data: io.RawIOBase, path: Path, limit: int = MAX_OPCODES) -> int:
+def checked(data: Any, path: Path, limit: int = MAX_OPCODES) -> int:
     """Walk at most `limit` opcodes without running them; returns where the pickle ends."""
     n, largest = 0, 0
     try:
@@ -55,7 +55,7 @@ def checked(data: io.RawIOBase, path: Path, limit: int = MAX_OPCODES) -> int:
             if opcode.name in _BANNED:
                 raise ArtifactError(path, f"pickle opcode {opcode.name}", "plain data", NEXT)
             if "PUT" in opcode.name:
-                largest = max(largest, int(argument))
+                largest = max(largest, int(argument or 0))
             if n > limit or largest > limit:
                 raise ArtifactError(path, "a pickle beyond all bounds", "a checkpoint", NEXT)
     except ArtifactError:
@@ -76,7 +76,7 @@ def key(value: Any) -> Any:
     raise ValueError(f"{shown(value)} as a key")
 
 
-def few(items: Any) -> Iterable[Any]:
+def few(items: Any) -> Any:
     """`items` if it is a list, tuple or dict of no more than MAX_COPIED; ValueError otherwise."""
     if not isinstance(items, (list, tuple, dict)) or len(items) > MAX_COPIED:
         raise ValueError(f"{shown(items)} to copy")
@@ -174,7 +174,10 @@ class _Reader(pickle._Unpickler):
     It is pickle's own in Python, since the one in C cannot be asked what it hashes.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+    append: Callable[[Any], None]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(
         self, data: bytes, path: Path, storage: StorageOf | None, nested: Parse | None
@@ -228,8 +231,9 @@ class _Reader(pickle._Unpickler):
 
     def _nested(self, raw: Any) -> Storage:
         """A storage that a plain pickle holds as bytes of torch's older format."""
-        usable = isinstance(raw, bytes) and self._parse is not None
-        found = self._parse(raw, self._path) if usable else None
+        found = None
+        if isinstance(raw, bytes) and self._parse is not None:
+            found = self._parse(raw, self._path)
         if not isinstance(found, Storage):
             raise ArtifactError(self._path, "bytes that are no storage", "a tensor's numbers", NEXT)
         return found

@@ -40,7 +40,7 @@ def detect(source: Source) -> bool:
 
 def read(source: Source, _: Hints) -> Reading:
     path, config = source.need("config.json")
-    weights = source.weights(FILES)
+    weights = source.weights(FILES) or source.folder / FILES[0]
     tensors = tensors_of(source, weights, *FILES)
     kind = config.get("activation", config.get("sae_type", config.get("architecture")))
     kind = kind.lower() if isinstance(kind, str) else kind

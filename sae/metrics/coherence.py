@@ -132,6 +132,8 @@ class CoherenceMeter:
         null = -1 / (self.grid[0] * self.grid[1] - 1)
         if not len(found):
             return Coherence(by_latent, 0, nan, (nan, nan, nan), nan, null)
-        quartiles = tuple(float(mark) for mark in np.quantile(found, (0.25, 0.5, 0.75)))
+        lower, median, upper = map(float, np.quantile(found, (0.25, 0.5, 0.75)))
         below = float((found < 0.1).mean())
-        return Coherence(by_latent, len(found), float(found.mean()), quartiles, below, null)
+        return Coherence(
+            by_latent, len(found), float(found.mean()), (lower, median, upper), below, null
+        )

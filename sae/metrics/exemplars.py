@@ -21,7 +21,7 @@ class Exemplars(NamedTuple):
     @property
     def full(self) -> np.ndarray:
         """`(n_latents,)` bool: latents active on at least k images."""
-        return (self.images >= 0).all(1)
+        return np.all(self.images >= 0, axis=1)
 
 
 def top_images(latents: Array, k: int = 16) -> Exemplars:

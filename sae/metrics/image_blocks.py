@@ -124,7 +124,7 @@ def _csr_of_scipy(latents: Any) -> tuple[Tensor, Tensor, Tensor]:
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
-    return tuple(torch.as_tensor(part) for part in (rows.indptr, rows.indices, rows.data))
+    return torch.as_tensor(rows.indptr), torch.as_tensor(rows.indices), torch.as_tensor(rows.data)
 
 
 def _csr_of_torch(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,10 +154,9 @@ def columns_of(latents: Array) -> sparse.csc_array:
     values, images, columns = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for block in blocks:
         if isinstance(block, DenseBlock):
-            places = block.values.nonzero(as_tuple=True)
-            block = SparseBlock(
-                block.start, block.n_images, blocks.shape[1], *places, block.values[places]
-            )
+            image, latent = block.values.nonzero(as_tuple=True)
+            stored = block.values[image, latent]
+            block = SparseBlock(block.start, block.n_images, blocks.shape[1], image, latent, stored)
         values.append(block.values.numpy())
         images.append(block.images.numpy() + block.start)
         columns.append(block.latents.numpy())

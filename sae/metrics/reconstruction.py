@@ -73,7 +73,8 @@ class ReconstructionMeter:
     def frequency(self) -> Tensor:
         """`(d_sae,)` float64: on which share of all tokens each latent was active."""
         n_tokens = sum(sums.n_tokens for sums in self._sums.values())
-        return sum(sums.fired for sums in self._sums.values()).double() / max(1, n_tokens)
+        fired = torch.stack([sums.fired for sums in self._sums.values()]).sum(0)
+        return fired.double() / max(1, n_tokens)
 
     def merge(self, other: "ReconstructionMeter") -> None:
         """Add what another meter of the same SAE and kinds has seen, as of another process."""

@@ -70,11 +70,11 @@ def stability(
     generator = torch.Generator().manual_seed(seed)
     random = [torch.randn(rows.shape, generator=generator) for rows in dictionaries]
     shaped = [_with_covariance_of(rows, generator) for rows in dictionaries]
-    figures = [
-        _agreement(*(_unit(rows, centre) for rows in pair), match)
-        for pair in (dictionaries, random, shaped)
-    ]
-    return Stability(*figures, centred=centre)
+    found, null, null_covariance = (
+        _agreement(_unit(one, centre), _unit(other, centre), match)
+        for one, other in (dictionaries, random, shaped)
+    )
+    return Stability(found, null, null_covariance, centre)
 
 
 def _rows(dictionary: Tensor | np.ndarray) -> Tensor:
@@ -111,6 +111,6 @@ def _agreement(a: Tensor, b: Tensor, match: bool) -> Agreement:
     same = (float((best_a >= SAME).float().mean()) + float((best_b >= SAME).float().mean())) / 2
     if not match:
         return Agreement(float("nan"), float("nan"), nearest, same)
-    cosines = (a @ b.T).numpy()
-    paired = cosines[linear_sum_assignment(cosines, maximize=True)]
+    table = (a @ b.T).numpy()
+    paired = table[linear_sum_assignment(table, maximize=True)]
     return Agreement(float(paired.mean()), float((paired >= SAME).mean()), nearest, same)

@@ -5,7 +5,7 @@ Knows nothing of how either came about. The unit, its sign and its threshold are
 data; every figure is of the other half, so that trying many units earns nothing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -92,8 +92,8 @@ def _both_signs(area: np.ndarray, signed: bool) -> np.ndarray:
     return np.concatenate([area, 1 - area]) if signed else area
 
 
-def column(units: np.ndarray | sparse.sparray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and values of a unit, of a sparse one only those stored; number n + u is -unit u."""
+def column(units: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and values of a unit of an array, of a scipy one only those stored; n + u is -unit u."""
     if sparse.issparse(units):
         part = slice(units.indptr[number], units.indptr[number + 1])
         return units.indices[part], units.data[part]
@@ -118,29 +118,28 @@ def _best_thresholds(
     chosen = np.full(n_factors, -1)
     threshold, best = np.full(n_factors, np.nan), np.full(n_factors, -1.0)
     by_unit: dict[int, list[int]] = {}
-    for factor in np.flatnonzero(usable):
-        for unit in np.unique(candidates[:, factor]):
-            by_unit.setdefault(int(unit), []).append(int(factor))
+    for factor in np.flatnonzero(usable).tolist():
+        for unit in np.unique(candidates[:, factor]).tolist():
+            by_unit.setdefault(unit, []).append(factor)
     is_positive = np.zeros(labels.shape[0], bool)
     for unit, factors in by_unit.items():
         rows, values = column(units, unit)
         order = np.argsort(-values, kind="stable")
         rows, values = rows[order], values[order]
-        ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True]) if len(values) else []
+        ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True][: len(values)])
         if sparse.issparse(units):
-            ends = [end for end in ends if values[end] > 0]
+            ends = ends[values[ends] > 0]
         if not len(ends):
             continue
-        ends = np.asarray(ends)
         for factor in factors:
             positive = labels.indices[labels.indptr[factor] : labels.indptr[factor + 1]]
             is_positive[positive] = True
             f1 = 2 * np.cumsum(is_positive[rows])[ends] / (ends + 1 + len(positive))
             is_positive[positive] = False
-            place = int(f1.argmax())
-            if f1[place] > best[factor]:
-                best[factor], chosen[factor] = f1[place], unit
-                threshold[factor] = values[ends[place]]
+            top = int(f1.argmax())
+            if f1[top] > best[factor]:
+                best[factor], chosen[factor] = f1[top], unit
+                threshold[factor] = values[ends[top]]
     return chosen, threshold
 
 

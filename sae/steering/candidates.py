@@ -113,6 +113,7 @@ def predicted_changes(
         slopes = torch.einsum("rtd,rtnd->rtn", slope.to(sae.W_dec.dtype), sae.W_dec[indices])
         off = torch.zeros(sae.cfg.d_sae, device=slopes.device, dtype=slopes.dtype)
         off.index_add_(0, indices.flatten(), -(values * slopes).flatten())
+        assert steerer.max_activation is not None, "checked by candidates"
         limits = steerer.max_activation.to(per_unit)
         up = torch.where(limits > 0, dose * limits * per_unit + off, 0.0)
     return up.float().cpu(), off.float().cpu()

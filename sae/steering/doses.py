@@ -57,8 +57,9 @@ class DoseResponse:
     @property
     def monotonic(self) -> bool | None:
         """Whether p_word never falls from the smallest to the largest dose."""
-        ordered = [row.p_word for row in sorted(self.doses, key=lambda row: row.dose)]
-        if None in ordered:
+        rows = sorted(self.doses, key=lambda row: row.dose)
+        ordered = [row.p_word for row in rows if row.p_word is not None]
+        if len(ordered) < len(rows):
             return None
         return all(b >= a - 1e-6 for a, b in zip(ordered, ordered[1:], strict=False))
 
@@ -131,6 +132,7 @@ def _rung(
     ]
     writing = steerer.writing(prepared, rows, request.max_new_tokens)
     tokens, logits = write(writing, with_logits=True)
+    assert logits is not None, "asked for"
     texts = [steerer.text(row) for row in tokens]
     firsts = word_tokens(steerer.vlm.tokenizer, word) if word else []
     similar = _similarities(steerer, texts[1:], word)

@@ -166,9 +166,8 @@ class Steerer:
         for the picture.
         """
         if isinstance(image, Prepared):
-            same = prompt is None or prompt == image.prompt
             start = answer_start or (image.answer_start if prompt is None else "")
-            return image.with_prompt(image.prompt if same else prompt, start)
+            return image.with_prompt(image.prompt if prompt is None else prompt, start)
         check_image(image)
         SteerRequest(prompt or "", answer_start=answer_start)
         inputs = self.vlm.inputs(image, prompt or "", answer_start)
@@ -257,7 +256,7 @@ class Steerer:
     def raw_strength(self, edit: Edit) -> float:
         """An edit's strength as the SAE's own activation, to show beside the multiple."""
         check_edits((edit,), self.sae, self.max_activation)
-        if edit.units == "max" and edit.mode in MEASURED:
+        if edit.units == "max" and edit.mode in MEASURED and self.max_activation is not None:
             return edit.strength * float(self.max_activation[edit.latent])
         return edit.strength
 

@@ -6,6 +6,7 @@ The same scene always gives the same pixels.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -197,8 +198,8 @@ def scene_from_json(text: str) -> Scene:
         ) from error
 
 
-def _one_of(name: str, value: object, allowed: object) -> None:
+def _one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise ValueError unless `value` is a member of `allowed`."""
-    if not isinstance(value, (str, int)) or value not in allowed:
+    if not isinstance(value, (str, int)) or value not in list(allowed):
         shown = ", ".join(str(choice) for choice in list(allowed)[:12])
         raise ValueError(f"Scene {name}: got {value!r}, expected one of {shown} …")

@@ -97,8 +97,8 @@ class SparseCounts:
         self._pending, self._n_pending = [], 0
         order = np.argsort(keys, kind="stable")
         keys, counts = keys[order], counts[order]
-        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else []
-        self._keys = keys[starts] if len(keys) else keys
+        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]][: len(keys)])
+        self._keys = keys[starts]
         self._counts = np.add.reduceat(counts, starts) if len(keys) else counts
 
 
@@ -114,7 +114,7 @@ class Table:
     ) -> None:
         self.n = n
         self._ranks = np.full((n_rows, n), NONE)
-        self._payload = {
+        self._payload: dict[str, np.ndarray] = {
             name: np.zeros((n_rows, n, *shape), dtype) for name, (shape, dtype) in fields.items()
         }
         self._pending: list[tuple[np.ndarray, np.ndarray, Payload]] = []

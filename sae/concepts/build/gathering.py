@@ -8,6 +8,7 @@ images gives (the MonoSemanticity sums alone are float64 sums: equal to about 1e
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -216,8 +217,8 @@ class Gathered:
     def add(
         self,
         fired: Firings,
-        embeddings: np.ndarray | torch.Tensor | None = None,
-        neurons: np.ndarray | torch.Tensor | None = None,
+        embeddings: Any = None,
+        neurons: Any = None,
     ) -> None:
         """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for, and
         `neurons` (images, d_in), mean activations over tokens, where that of raw neurons is too."""
@@ -295,9 +296,10 @@ class Gathered:
             raise ValueError("These parts of an index share images; each image may be in one part.")
         for name in self.counts:
             self.counts[name] += other.counts[name]
-        for mine, others in ((self.tables, other.tables), (self.sums, other.sums)):
-            for name in mine:
-                mine[name].merge(others[name])
+        for name, table in self.tables.items():
+            table.merge(other.tables[name])
+        for name, total in self.sums.items():
+            total.merge(other.sums[name])
         self.class_tokens.merge(other.class_tokens)
         np.maximum(self.peaks, other.peaks, out=self.peaks)
         for name, meter in self.meters.items():
@@ -306,7 +308,7 @@ class Gathered:
     def state(self) -> dict[str, np.ndarray]:
         """Everything, as named arrays; the same bits for the same images."""
         found = {f"counts.{name}": array for name, array in self.counts.items()}
-        parts = {**self.tables, **self.sums, "class_tokens": self.class_tokens}
+        parts: dict[str, Any] = {**self.tables, **self.sums, "class_tokens": self.class_tokens}
         for name, part in parts.items():
             found |= {f"{name}.{key}": array for key, array in part.state().items()}
         found["peaks"] = self.peaks
@@ -318,7 +320,7 @@ class Gathered:
     def from_state(cls, settings: Settings, state: dict[str, np.ndarray]) -> "Gathered":
         """Go on from a state that was gathered with the same settings."""
         made = cls(settings)
-        parts = {**made.tables, **made.sums, "class_tokens": made.class_tokens}
+        parts: dict[str, Any] = {**made.tables, **made.sums, "class_tokens": made.class_tokens}
         for name, part in parts.items():
             part.restore(_under(name, state))
         for name, array in _under("counts", state).items():

@@ -4,9 +4,9 @@ Knows data sets by number, backbones and SAEs; knows nothing of files, names or 
 works on a batch, the next one is read and framed in the background.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -55,10 +55,11 @@ class _Read(NamedTuple):
     items: list[Item]
     bad: list[int]
     reason: str
-    inputs: dict[str, Tensor] | None
+    inputs: Any
+    """Tensors of the images that could be read; None if there are none."""
 
 
-def settings_for(data: Data, sae: SparseAutoencoder, **options: float) -> Settings:
+def settings_for(data: Data, sae: SparseAutoencoder, **options: Any) -> Settings:
     """The settings of a pass over `data`; ValueError for an empty data set or too many classes."""
     if not len(data):
         raise ValueError(f"{data.name}: it has no images; an index needs at least one.")
@@ -70,7 +71,7 @@ def gather(
     backbone: Backbone,
     sae: SparseAutoencoder,
     gathered: Gathered,
-    batches: Sequence[np.ndarray],
+    batches: Iterable[np.ndarray],
     *,
     embed: Embed | None = None,
     done: Callable[[int], None] = lambda _n: None,

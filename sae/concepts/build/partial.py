@@ -56,7 +56,9 @@ def load_parts(
     """All parts of a folder merged; None if there are none."""
     parts = [load_part(path, settings, fingerprint) for path in parts_in(folder)]
     parts.sort(key=lambda part: -int(part.counts["seen"].sum()))
-    merged = parts[0] if parts else None
+    if not parts:
+        return None
+    merged = parts[0]
     for part in parts[1:]:
         if not (part.counts["seen"] & ~merged.counts["seen"]).any():
             continue

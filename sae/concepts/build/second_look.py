@@ -126,14 +126,15 @@ class LitFeatures:
         self, backbone: Backbone, regions: dict[int, list[Region]], d_sae: int, batch: int = 64
     ) -> None:
         self._backbone, self._regions, self._batch = backbone, regions, batch
-        self._d_sae, self._sums = d_sae, None
+        self._d_sae = d_sae
+        self._sums: np.ndarray | None = None
         self._pictures: list[Image.Image] = []
         self._owners: list[list[tuple[int, float]]] = []
 
     def see(self, number: int, image: Image.Image) -> None:
         """Show the lit regions of an image."""
         grid = self._backbone.patch_grid
-        boxes: dict[tuple[int, ...], list[tuple[int, float]]] = {}
+        boxes: dict[tuple[int, int, int, int], list[tuple[int, float]]] = {}
         for region in self._regions.get(number, ()):
             box = bounds_of(region.patches, grid)
             boxes.setdefault(box, []).append((region.latent, region.weight))
@@ -165,11 +166,12 @@ class LitFeatures:
             return
         with torch.inference_mode():
             features = self._backbone.image_features(self._pictures).double().cpu().numpy()
-        if self._sums is None:
-            self._sums = np.zeros((self._d_sae, features.shape[1]))
+        sums = self._sums
+        if sums is None:
+            sums = self._sums = np.zeros((self._d_sae, features.shape[1]))
         for feature, owners in zip(features, self._owners, strict=True):
             for latent, weight in owners:
-                self._sums[latent] += weight * feature
+                sums[latent] += weight * feature
         self._pictures, self._owners = [], []
 
 

@@ -4,6 +4,8 @@ Knows `Gathered` and matrices; knows nothing of images, models or files. Nothing
 latents is ever held: latents are taken in chunks, and only the nearest of each are kept.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -98,7 +100,7 @@ def _decile_slots(ids: np.ndarray, activations: np.ndarray) -> np.ndarray:
     return slots
 
 
-def _take(array: np.ndarray, slots: np.ndarray, empty: object) -> np.ndarray:
+def _take(array: np.ndarray, slots: np.ndarray, empty: Any) -> np.ndarray:
     """array[latent, slot], `empty` where the slot is -1."""
     found = array[np.arange(len(slots))[:, None], np.maximum(slots, 0)]
     missing = (slots < 0).reshape(*slots.shape, *[1] * (found.ndim - 2))
