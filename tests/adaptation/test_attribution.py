@@ -8,7 +8,7 @@ from sae.adaptation.attribution import attribute, score_of
 from sae.backbones.prompting import VisionPrompts
 from sae.config import INPUT_NORMS
 from tests.adaptation.small import pictures, small_lens, small_parts
-from training.tasks.faithfulness import FRACTIONS, area, concept_scores, curves, logit_lens
+from training.tasks.masking import FRACTIONS, area, concept_scores, curves, logit_lens
 
 
 @pytest.fixture(scope="module")

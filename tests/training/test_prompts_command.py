@@ -10,13 +10,14 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sae.adaptation.files import load_head
-from sae.adaptation.heads import MapleHead
+from sae.adaptation.heads import HEADS, LinearHead, MapleHead, register_head
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from tests.adaptation.small import small_lens
 from tests.tiny_models import tiny
 from training import compare, prompts
 from training.launch import StopRequest
+from training.tasks import pairs
 from training.tasks.data import FolderTask, open_task
 from training.tasks.figures import seeds_table
 from training.tasks.fitting import FitOptions, fit, learning_rate
@@ -109,11 +110,26 @@ def test_heads_are_trained_measured_and_compared(clip, folder, templates, tmp_pa
     assert "| colours | zero_shot → vpt |" in made
     again = [str(word) for word in [*common, "--templates", templates]]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compare, "compare", None)  # what lies there is not measured again
+        patched.setattr(pairs, "compare", None)  # what lies there is not measured again
         compare.main(again)
         assert (tmp_path / "out" / "table1.md").read_text() == made
         with pytest.raises(TypeError):
             compare.main([*again, "--overwrite"])
+
+
+def test_a_head_of_ones_own_is_trained_by_its_name(clip, folder, templates, tmp_path, request):
+    """What is registered is a --method, with its own rate and epochs."""
+
+    @register_head
+    class OwnHead(LinearHead):
+        kind, label, learning_rate, epochs = "own", "My own", 0.05, 3
+
+    request.addfinalizer(lambda: HEADS.pop("own"))
+    prompts.main(words(clip, folder, templates, tmp_path, "--method", "own"))
+    made = tmp_path / "heads" / "colours" / "own"
+    assert isinstance(load_head(made).head, OwnHead)
+    options = json.loads((made / "metrics.json").read_text())["options"]
+    assert (options["epochs"], options["lr"]) == (3, 0.05)
 
 
 @pytest.mark.usefixtures("no_tail")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.tasks.masking import METHODS
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#999999")
 """Okabe and Ito's blue, vermillion, green and a grey: told apart by nearly all eyes."""
 FAMILIES = {
@@ -93,10 +95,9 @@ def _masking(plt: Any, result: dict[str, Any]) -> Any:
 def _faithfulness(plt: Any, result: dict[str, Any]) -> Any:
     figure, rows = plt.subplots(2, 2, figsize=(8, 6), sharex=True)
     found = result["faithfulness"][result["heads"][1]]
-    methods = ("attribution", "logit_lens", "energy", "random")
     for column, question in zip(rows.T, ("margin/none", "words/none"), strict=True):
         for axes, way in zip(column, ("deletion", "insertion"), strict=True):
-            for colour, method in zip(COLOURS, methods, strict=True):
+            for colour, method in zip(COLOURS, METHODS, strict=True):
                 curve = found[question]["curves"][f"{method}/{way}"]
                 axes.plot(found["fractions"], curve, color=colour, label=method)
             axes.set_title(f"{way}, {question.split('/')[0]}")
@@ -142,7 +143,7 @@ def report(result: dict[str, Any], panels: Sequence[str], command: str) -> str:
         "|---|---|---|---|---|",
     ]
     found = result["faithfulness"][second]
-    for method in ("attribution", "logit_lens", "energy", "random"):
+    for method in METHODS:
         cells = [
             f"{found[f'{question}/none']['areas'][f'{method}/{way}']:.2f}"
             for question in ("margin", "words")
@@ -199,10 +200,9 @@ def gains_table(results: Sequence[dict[str, Any]]) -> str:
 
 def areas_table(results: Sequence[dict[str, Any]]) -> str:
     """Areas under deletion and insertion curves without the error term, a row a head and question."""
-    methods = ("attribution", "logit_lens", "energy", "random")
     lines = [
-        f"| task | head | question | {' | '.join(m.replace('_', ' ') for m in methods)} |",
-        f"|---|---|---|{'---|' * len(methods)}",
+        f"| task | head | question | {' | '.join(m.replace('_', ' ') for m in METHODS)} |",
+        f"|---|---|---|{'---|' * len(METHODS)}",
     ]
     seen = set()
     for result in results:
@@ -214,7 +214,7 @@ def areas_table(results: Sequence[dict[str, Any]]) -> str:
                 seen.add(row)
                 areas = found[f"{question}/none"]["areas"]
                 cells = [
-                    f"{areas[f'{m}/deletion']:.1f} / {areas[f'{m}/insertion']:.1f}" for m in methods
+                    f"{areas[f'{m}/deletion']:.1f} / {areas[f'{m}/insertion']:.1f}" for m in METHODS
                 ]
                 lines.append(f"| {' | '.join((*row, *cells))} |")
     return "\n".join(lines)

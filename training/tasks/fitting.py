@@ -37,7 +37,7 @@ class FitOptions:
     seed: int
 
 
-class Trainee(nn.Module):
+class HeadLoss(nn.Module):
     """Head and loss as one module, so that data parallelism sees one forward."""
 
     def __init__(self, head: Head, parts: ClipParts, fixed_weights: Tensor | None) -> None:
@@ -62,7 +62,7 @@ class Trainee(nn.Module):
 
 
 class Inputs:
-    """`inputs[numbers]`: what Trainee takes, on the device, cached as far as that is right."""
+    """`inputs[numbers]`: what HeadLoss takes, on the device, cached as far as that is right."""
 
     def __init__(self, parts: ClipParts, data: Labelled, *, features: bool) -> None:
         self._parts, self._data, self._features = parts, data, features
@@ -102,21 +102,21 @@ def fit(
     """
     prompted = head.vision_prompts() is not None
     inputs = Inputs(parts, data, features=not prompted)
-    fixed = None
-    if head.kind == "vpt":
-        fixed = head.class_weights(parts, head.class_names).detach()
+    fixed = head.class_weights(parts, head.class_names)
+    if fixed.requires_grad:
+        fixed = None
     head.to(parts.backbone.device).train()
     decay = options.weight_decay * (0.1 if isinstance(head, LinearHead) else 1.0)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=decay)
     first = restore(checkpoint, head, optimizer)
-    trainee, optimizer = accelerator.prepare(Trainee(head, parts, fixed), optimizer)
+    module, optimizer = accelerator.prepare(HeadLoss(head, parts, fixed), optimizer)
     losses = []
     shown = not accelerator.is_main_process
     with tqdm(
         total=options.epochs, initial=first, unit="epoch", disable=shown, desc=head.kind
     ) as bar:
         for epoch in range(first, options.epochs):
-            losses.append(_epoch(trainee, optimizer, inputs, data, options, epoch, accelerator))
+            losses.append(_epoch(module, optimizer, inputs, data, options, epoch, accelerator))
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}")
             if accelerator.is_main_process:
@@ -128,7 +128,7 @@ def fit(
 
 
 def _epoch(
-    trainee: nn.Module,
+    module: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: Inputs,
     data: Labelled,
@@ -149,7 +149,7 @@ def _epoch(
             group["lr"] = learning_rate(options.lr, done)
         mine = batch[rank::n_processes]
         labels = torch.from_numpy(data.labels[mine]).to(accelerator.device)
-        loss = trainee(inputs[mine], labels)
+        loss = module(inputs[mine], labels)
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

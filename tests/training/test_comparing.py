@@ -5,7 +5,7 @@ import torch
 
 from sae.adaptation.lens import HookedActivations
 from sae.sparse import SparseLatents
-from training.tasks.overlap import (
+from training.tasks.comparing import (
     add_class_counts,
     correlation,
     image_counts,

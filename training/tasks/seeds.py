@@ -1,0 +1,173 @@
+"""Heads of a task, one a seed: trained, measured, kept, and not trained again when they are there.
+
+Knows the order of things (sample, fit, save, measure) and the files seed-N.json and metrics.json; fitting is
+`training.tasks.fitting`'s.
+"""
+
+import argparse
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from sae.adaptation.classifier import Classifier, accuracy
+from sae.adaptation.files import METRICS, load_head, save_head
+from sae.adaptation.heads import HEADS
+from sae.backbones import Backbone
+from sae.backbones.prompting import ClipParts
+from sae.storage import plain_key, read_json, write_json
+from training.launch import StopRequest, command_line, stop_on_signal
+from training.tasks.data import Labelled, TaskData, open_task, read_templates
+from training.tasks.fitting import FitOptions, fit, read_epoch
+
+
+def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) -> None:
+    """All seeds of the command line, one after the other; each finished one is kept."""
+    data = open_task(args.task, args.data, read_templates(args.templates))
+    parts = ClipParts(
+        Backbone.from_pretrained(
+            args.backbone, revision=args.backbone_revision, device=accelerator.device
+        )
+    )
+    target = args.out / "heads" / args.task / args.method
+    if args.overwrite and accelerator.is_main_process:
+        shutil.rmtree(target, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    rows: list[dict[str, Any]] = []
+    with stop_on_signal() as stop:
+        for number, seed in enumerate(args.seeds):
+            folder = target if number == 0 else target / f"seed-{seed}"
+            done = one_seed(args, accelerator, parts, data, seed, folder, stop)
+            if done is None:
+                accelerator.print("stopped; the same command goes on from here")
+                return
+            rows.append(done)
+    if accelerator.is_main_process:
+        write_json(target / METRICS, metrics(args, parts, data, rows, words))
+        for row in rows:
+            accelerator.print({name: row[name] for name in row if name != "options"})
+        accelerator.print(f"the head is in {target}")
+
+
+def one_seed(
+    args: argparse.Namespace,
+    accelerator: Accelerator,
+    parts: ClipParts,
+    data: TaskData,
+    seed: int,
+    folder: Path,
+    stop: StopRequest,
+) -> dict[str, Any] | None:
+    """Train and measure one seed; None if stopped. What is finished is left as it is."""
+    kept = options_of(args)
+    if (done := finished(folder, seed, kept, parts)) is not None:
+        return done
+    checkpoint = checkpoint_of(folder, kept)
+    start = time.perf_counter()
+    few = data.few_shot("base", args.shots, seed)
+    torch.manual_seed(seed)
+    head = HEADS[args.method].fresh(parts, data, args)
+    options = FitOptions(kept["epochs"], kept["lr"], args.batch, args.weight_decay, seed)
+    losses: list[float] = []
+    if head.epochs:  # else there is nothing to learn
+        losses = fit(head, parts, few, options, accelerator, stop, checkpoint)
+        if stop.requested and read_epoch(checkpoint) < options.epochs:
+            return None
+    row: dict[str, Any] = {"seed": seed, "options": kept}
+    if accelerator.is_main_process:
+        save_head(folder, head, parts, task=args.task, half=args.half)
+        stored = load_head(folder, parts).head
+        row["train_seconds"] = round(time.perf_counter() - start, 1)
+        row["last_loss"] = round(losses[-1], 4) if losses else None
+        for split in ("base", "novel"):
+            known = split == "base" or stored.any_classes
+            if known and len(data.classes(split)) > 1:
+                test = data.test(split, args.n_test, seed, args.shots)
+                classifier = stored.classifier(parts, data.classes(split))
+                row[split] = round(measure(parts, classifier, test), 4)
+        write_json(folder / f"seed-{seed}.json", row)
+        for left in folder.glob("checkpoint-*.safetensors"):
+            left.unlink()
+    accelerator.wait_for_everyone()
+    return row
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What a head's bits and figures depend on, beside task, backbone and seed."""
+    names = ("shots", "batch", "weight_decay", "n_ctx", "depth", "class_specific", "position")
+    head = HEADS[args.method]
+    fitted = {"epochs": args.epochs or head.epochs, "lr": args.lr or head.learning_rate}
+    return fitted | {name: getattr(args, name) for name in (*names, "n_test", "half")}
+
+
+def metrics(
+    args: argparse.Namespace,
+    parts: ClipParts,
+    data: TaskData,
+    rows: list[dict[str, Any]],
+    words: list[str],
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    return {
+        "task": args.task,
+        "method": args.method,
+        "backbone": parts.backbone.id,
+        "options": options_of(args),
+        "n_classes": {"base": len(data.base), "novel": len(data.novel)},
+        "accuracy": summary(rows),
+        "seeds": [{name: row[name] for name in row if name != "options"} for row in rows],
+        "command": command_line("training/prompts.py", words),
+    }
+
+
+def finished(folder: Path, seed: int, options: dict[str, Any], parts: ClipParts) -> dict | None:
+    """What a finished seed was found to reach, or None if it is not finished.
+
+    Raises ValueError if it was trained with other options or on another CLIP.
+    """
+    path = folder / f"seed-{seed}.json"
+    if not path.is_file():
+        return None
+    row = read_json(path)
+    before = row.get("options", {})
+    if before != options:
+        names = sorted(n for n in before | options if before.get(n) != options.get(n))
+        raise ValueError(
+            f"{folder} holds a head trained with another {', '.join(names)} "
+            f"({[before.get(n) for n in names]}, now {[options.get(n) for n in names]}); "
+            "--overwrite trains it anew, another --out keeps it"
+        )
+    load_head(folder, parts)
+    return row
+
+
+def checkpoint_of(folder: Path, options: dict[str, Any]) -> Path:
+    """Where a run with these options keeps its state, so that no other run goes on from it."""
+    key = hashlib.sha256(plain_key(options).encode()).hexdigest()[:8]
+    return folder / f"checkpoint-{key}.safetensors"
+
+
+@torch.no_grad()
+def measure(parts: ClipParts, classifier: Classifier, test: Labelled, batch: int = 64) -> float:
+    """Accuracy (0 to 1) on labelled pictures."""
+    logits = []
+    for start in range(0, len(test), batch):
+        pictures = test.pictures(range(start, min(start + batch, len(test))))
+        features = parts.image_features(pictures, classifier.prompts, cls_only=True)
+        logits.append(classifier.logits(features).cpu())
+    return accuracy(torch.cat(logits), torch.from_numpy(test.labels))
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over seeds, by split."""
+    by_split = {}
+    for split in ("base", "novel"):
+        values = torch.tensor([row[split] for row in rows if split in row], dtype=torch.float64)
+        if len(values):
+            spread = values.std().item() if len(values) > 1 else 0.0
+            by_split[split] = {"mean": round(values.mean().item(), 4), "std": round(spread, 4)}
+    return by_split
