@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 
 from sae.backbones import Backbone
+from sae.concepts.search import NameSearch
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.world.scenes import BACKGROUNDS, Scene, SceneObject, compose, kind_names
@@ -76,15 +77,18 @@ class TinySearcher:
 
     has_text = True
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, words: list[str], confidences: np.ndarray) -> None:
+        self.words, self.names = words, NameSearch(words, confidences)
 
     def prepare(self) -> None:
         """Nothing to read."""
 
+    def by_name(self, text: str, k: int = 5) -> list[Hit]:
+        return [Hit(i, self.words[i], score, "name") for i, score in self.names.find(text, k)]
+
     def by_meaning(self, text: str, k: int = 5, **_more: object) -> list[Hit]:
-        fits = [i for i, name in enumerate(self.names) if name.endswith(text[-1])]
-        return [Hit(i, self.names[i], 0.5 - 0.001 * n, "meaning") for n, i in enumerate(fits[:k])]
+        fits = [i for i, name in enumerate(self.words) if name.endswith(text[-1])]
+        return [Hit(i, self.words[i], 0.5 - 0.001 * n, "meaning") for n, i in enumerate(fits[:k])]
 
     def search(self, text: str, k: int = 5, **_more: object) -> list[Hit]:
         return self.by_meaning(text, k)
@@ -93,7 +97,7 @@ class TinySearcher:
         self, _image: Image.Image, k: int = 5, *, patches: object = None, **_more: object
     ) -> list[Hit]:
         first = 100 if patches is None else min(patches)
-        return [Hit(i, self.names[i], 0.3, "image") for i in range(first, first + k)]
+        return [Hit(i, self.words[i], 0.3, "image") for i in range(first, first + k)]
 
 
 class TinyIndex:
@@ -116,8 +120,14 @@ class TinyIndex:
         self.dead = np.zeros(d_sae, bool)
         self.dense = np.arange(d_sae) % 50 == 0
         self.name_confidences = self.name_scores
-        self.searcher = TinySearcher(self.names)
-        self.statistics = {"monosemanticity": rng.uniform(0, 0.6, d_sae).astype(np.float32)}
+        self.searcher = TinySearcher(self.names, self.name_confidences)
+        self.statistics = {
+            "frequency": self.frequency,
+            "mean_activation": self.mean_activation,
+            "max_activation": self.max_activation,
+            "entropy": self.entropy,
+            "monosemanticity": rng.uniform(0, 0.6, d_sae).astype(np.float32),
+        }
         self.labels = [words[i * 7 % len(words)] for i in range(N_IMAGES)]
         self._pictures = [self._picture(i) for i in range(N_IMAGES)]
         self._rng_seed = seed

@@ -122,8 +122,10 @@ class NameSearch:
 
 
 def folded(text: str) -> str:
-    """A text as names are compared: composed, case folded, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A text as names are compared: composed, in small letters, single spaces; as the page's script
+    (static/latents_data.js) can do it too."""
+    lower = unicodedata.normalize("NFKC", text).lower().replace("ß", "ss").replace("ς", "σ")
+    return " ".join(lower.split())
 
 
 def _literal(wanted: str, name: str) -> float:

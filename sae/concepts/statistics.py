@@ -124,6 +124,14 @@ MAP_AXES = {
 """Statistics that the map is laid out by, and what grows along the axis."""
 
 
+def axes() -> dict[str, dict[str, str]]:
+    """`MAP_AXES` as the page reads it."""
+    return {
+        axis: {"name": _table[name].short, "grows": words}
+        for axis, (name, words) in MAP_AXES.items()
+    }
+
+
 def table() -> tuple[Statistic, ...]:
     """All statistics that are known, in the order they are shown in."""
     return tuple(_table.values())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sae.concepts.statistics import table
 from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
 
@@ -36,7 +37,12 @@ class Catalogue:
         self.index = index
         self.d_sae = d_sae
         self.grid = tuple(index.grid) if index is not None else grid
-        self._lower = [name.lower() for name in index.names] if index is not None else []
+        self.figures: dict[str, np.ndarray] = {}
+        """Every number of the index that is shown, by its short name: float64 (d_sae), NaN for unknown."""
+        for one in table() if index is not None else ():
+            values = one.values(index) if one.column or one.colour else None
+            if values is not None:
+                self.figures[one.short] = values
         self._icon = lru_cache(maxsize=4096)(self._make_icon)
 
     def describe(self, code: Code) -> dict[str, object]:
@@ -57,9 +63,11 @@ class Catalogue:
 
     def label(self, latent: int) -> str:
         """The name as it stands on the screen: a guess carries a question mark."""
-        name = self.name(latent)
-        sure = not name or self.index.name_confidences[latent] >= GUESS
-        return name if sure else name + "?"
+        return self.name(latent) + "?" * self.is_guess(latent)
+
+    def is_guess(self, latent: int) -> bool:
+        """Whether the concept has a name of little confidence."""
+        return bool(self.name(latent)) and bool(self.index.name_confidences[latent] < GUESS)
 
     def frequency(self, latent: int) -> float | None:
         """Share of the index's images in which the concept fires; None without an index."""
@@ -73,16 +81,31 @@ class Catalogue:
         """Whether there is such a latent."""
         return self._latent(latent) is not None
 
+    def statistics(self) -> list[dict[str, object]]:
+        """What the page says of each of `figures`, in their order: the cells of the table of statistics."""
+        n_images = f"{self.index.n_images:,}" if self.index is not None else ""
+        return [
+            {
+                "name": one.short,
+                "label": one.label,
+                "explanation": one.explanation.replace("{n_images}", n_images),
+                "column": one.column,
+                "colour": one.colour,
+                "format": one.format,
+                "rising": one.rising,
+                "required": one.required,
+            }
+            for one in table()
+            if one.short in self.figures
+        ]
+
     def matching(self, text: str, n: int) -> list[int]:
-        """At most `n` living latents whose name or number fits `text`, the best known first."""
-        wanted = text.strip().lower().removeprefix("#")
-        numbered = [int(wanted)] if wanted.isdecimal() and int(wanted) < self.d_sae else []
-        if self.index is None or not wanted:
-            return numbered[:n]
-        fits = [i for i, name in enumerate(self._lower) if wanted in name]
-        scores = self.index.name_scores
-        fits.sort(key=lambda i: (not self._lower[i].startswith(wanted), -scores[i]))
-        return list(dict.fromkeys(numbered + [i for i in fits if not self.index.dead[i]]))[:n]
+        """At most `n` living latents whose name or number fits `text`, best first."""
+        if self.index is None:
+            number = text.strip().removeprefix("#")
+            return [int(number)] if number.isdecimal() and int(number) < self.d_sae else []
+        hits = self.index.searcher.by_name(text, self.d_sae) if text.strip() else []
+        return [hit.latent for hit in hits if not self.index.dead[hit.latent]][:n]
 
     def card(self, latent: object) -> dict[str, object]:
         """Everything the concept card shows; ValueError for what is no latent."""
@@ -105,15 +128,7 @@ class Catalogue:
             "dead": bool(concept.dead),
             "rare": bool(concept.rare),
             "dense": bool(concept.dense),
-            "figures": {
-                "frequency": _finite(concept.frequency),
-                "token_frequency": _finite(concept.token_frequency),
-                "mean": _finite(concept.mean_activation),
-                "maximum": _finite(concept.max_activation),
-                "entropy": _finite(concept.entropy),
-                "monosemanticity": _finite(concept.statistics.get("monosemanticity", np.nan)),
-                "steerability": _finite(concept.statistics.get("steerability", np.nan)),
-            },
+            "figures": {name: _finite(values[number]) for name, values in self.figures.items()},
             "classes": [[c.label, _finite(c.share)] for c in concept.classes[:6]],
             "neighbours": self._related(concept.neighbours),
             "cofiring": self._related(concept.cofiring),

@@ -36,7 +36,7 @@ def header(page: Page) -> None:
 
 def card(page: Page) -> None:
     """The concept card, a dialog over every tab, and the tabs' place in the address bar."""
-    page.component("card", "card.js", tabs=list(page.tabs))
+    page.component("card", "card.js", tabs=list(page.tabs), statistics=page.catalogue.statistics())
 
 
 def facts(

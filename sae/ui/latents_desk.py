@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sae.concepts.statistics import table
 from sae.lazy import lazy
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
@@ -24,8 +25,6 @@ MAX_TEXT = 200
 """Letters of a search that are read."""
 UNKNOWN = 65535
 """Code of a figure that a concept does not have."""
-OPTIONAL = ("monosemanticity", "steerability")
-"""Statistics that an index may carry."""
 
 
 class LatentsDesk:
@@ -44,25 +43,24 @@ class LatentsDesk:
 
     @lazy
     def packed(self) -> Json:
-        """`{n, figures: {name: {codes, low, high, log}}, flags, names}`, as JSON values."""
+        """`{n, figures: {name: {codes, low, high, log}}, flags, names, order}`, as JSON values.
+
+        Flags: 1 dead, 2 always on, 4 a name that is a guess. `order`: that of `NameSearch`.
+        """
         index = self.index
-        dead = np.asarray(index.dead)
-        flags = dead.astype(np.uint8) | np.asarray(index.dense).astype(np.uint8) << 1
-        scores = np.where([bool(name) for name in index.names], index.name_confidences, np.nan)
+        dead, dense = np.asarray(index.dead, np.uint8), np.asarray(index.dense, np.uint8)
+        guess = [self.catalogue.is_guess(latent) for latent in range(len(index.names))]
+        scales = {one.short: one.log for one in table()}
         figures = {
-            "frequency": pack_figure(np.where(dead, np.nan, index.frequency), log=True),
-            "mean": pack_figure(np.where(dead, np.nan, index.mean_activation), log=True),
-            "maximum": pack_figure(np.where(dead, np.nan, index.max_activation), log=True),
-            "entropy": pack_figure(np.where(np.asarray(index.entropy) < 0, np.nan, index.entropy)),
-            "confidence": pack_figure(scores),
+            name: pack_figure(values, log=scales[name])
+            for name, values in self.catalogue.figures.items()
         }
-        extra = index.statistics
-        figures |= {name: pack_figure(extra[name]) for name in OPTIONAL if name in extra}
         return {
             "n": len(index.names),
             "figures": {name: figure for name, figure in figures.items() if figure is not None},
-            "flags": to_base64(flags),
-            "names": [self.catalogue.label(latent) for latent in range(len(index.names))],
+            "flags": to_base64(dead | dense << 1 | np.asarray(guess, np.uint8) << 2),
+            "names": index.names,
+            "order": to_base64(index.searcher.names.order),
         }
 
     def search(self, fields: Json) -> Json:

@@ -5,6 +5,7 @@ Knows: Gradio and who answers. Does not know: how figures are packed or how a se
 
 import gradio as gr
 
+from sae.concepts.statistics import axes
 from sae.ui.latents_desk import LatentsDesk
 from sae.ui.page import Page, colours
 
@@ -20,6 +21,8 @@ def build(page: Page) -> None:
         "latents",
         "latents.js",
         colours=colours(),
+        statistics=page.catalogue.statistics(),
+        axes=axes(),
         has_index=desk is not None,
         by_meaning=desk is not None and desk.by_meaning,
         by_picture=desk is not None and desk.by_meaning,

@@ -1,7 +1,11 @@
 """The Latents tab in a real browser, on random weights: map, table, search, card, links."""
 
+import numpy as np
 import pytest
 
+from sae.concepts.search import NameSearch
+from sae.ui.static_files import script_address
+from sae.views.code import to_base64
 from tests.browser.lens_page import query
 from tests.browser.serving import chromium
 
@@ -59,6 +63,73 @@ def test_search_answers_by_name_at_once_and_by_meaning_behind(visit):
     field.press("Escape")
     assert page.locator(".pl-latents .pl-title").inner_text() == "All concepts"
     assert "q" not in query(page)
+
+
+NAMES = [
+    "cat",
+    "striped cat",
+    "catfish",
+    "",
+    "scat",
+    "Cat",
+    "wild  cat",
+    "straße",
+    "STRASSE 7",
+    "7",
+]
+NAMES += [
+    "ΟΔΟΣ",
+    "οδος 2",
+    "ﬁsh",
+    "İstanbul",
+    "ısı",
+    "e\u0301cole",
+    "École",
+    "чайка",
+    "縞模様",
+    "🦊 fox",
+]
+QUERIES = [
+    "cat",
+    " CAT ",
+    "c",
+    "at",
+    "a",
+    "wild cat",
+    "strasse",
+    "ß",
+    "7",
+    "#7",
+    "#3",
+    "99",
+    "οδοσ",
+    "σ",
+]
+QUERIES += ["fi", "i", "ı", "é", "e", "ЧАЙ", "縞", "🦊", "fox", "no such", " ", "#", "٣"]
+MATCHES = """
+async ([address, packed, queries]) => {
+  const { AllConcepts } = await import(new URL(address, document.baseURI));
+  const all = new AllConcepts([]);
+  all.take(packed);
+  return queries.map((text) => all.matches(text));
+}
+"""
+
+
+def test_the_page_finds_names_in_the_order_of_the_library(visit):
+    search = NameSearch(NAMES, np.linspace(0, 1, len(NAMES)))
+    packed = {
+        "n": len(NAMES),
+        "names": NAMES,
+        "flags": to_base64(np.full(len(NAMES), 4, np.uint8)),  # a question mark changes nothing
+        "order": to_base64(search.order),
+        "figures": {},
+    }
+    page = opened(visit)
+    found = page.evaluate(MATCHES, [script_address("latents_data.js"), packed, QUERIES])
+    for text, latents in zip(QUERIES, found, strict=True):
+        hits = search.find(text, len(NAMES)) if text.strip() else []
+        assert latents == [n for n, score in hits if score >= NameSearch.LITERAL], text
 
 
 def test_a_column_sorts_both_ways_and_the_link_keeps_it(visit):

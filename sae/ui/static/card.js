@@ -1,7 +1,7 @@
 // The concept card: a dialog over the page, whatever tab is open. Asked from the server once, then kept.
 
 import { bus } from "./bus.js";
-import { amountText, make, makeButton, Panel, setText, shareText } from "./dom.js";
+import { amountText, figureText, make, makeButton, Panel, setText, shareText } from "./dom.js";
 import { copyLink, followTabs, writeCard } from "./links.js";
 
 const ACTIONS = [
@@ -105,43 +105,17 @@ function lightPatches(canvas, exemplar, facts) {
   context.putImageData(image, 0, 0);
 }
 
-function figureTiles(facts) {
+function figureTiles(facts, statistics) {
   const tiles = make("dl", "pl-figures");
-  const { figures } = facts;
-  const rarely =
-    figures.frequency >= 0.1
-      ? shareText(figures.frequency)
-      : `${(100 * figures.frequency).toFixed(2).replace(/0$/, "")} %`;
-  const add = (term, text, help) => {
+  for (const { name, column, label, explanation, format, required } of statistics) {
+    const value = facts.figures[name];
+    if (!column || (value === null && !required)) continue;
     const box = make("div");
-    box.title = help;
-    box.append(make("dt", "", term), make("dd", "", text), make("dd", "pl-help", help));
+    const text = figureText(format, value, true);
+    box.title = explanation;
+    box.append(make("dt", "", label), make("dd", "", text), make("dd", "pl-help", explanation));
     tiles.append(box);
-  };
-  add(
-    "Fires in",
-    figures.frequency === null ? "–" : rarely,
-    `of ${facts.n_images.toLocaleString("en")} pictures (activated frequency)`,
-  );
-  add(
-    "Mean strength",
-    figures.mean === null ? "–" : amountText(figures.mean),
-    "averaged over every patch of the pictures it fires in",
-  );
-  add("Strongest", figures.maximum === null ? "–" : amountText(figures.maximum), "maximum over the data set");
-  add(
-    "Label spread",
-    figures.entropy === null || figures.entropy < 0 ? "–" : figures.entropy.toFixed(2),
-    "entropy of labels, nats: 0 is one label only",
-  );
-  if (typeof figures.monosemanticity === "number")
-    add("Same look", figures.monosemanticity.toFixed(2), "monosemanticity: similarity of its pictures, at most 1");
-  if (typeof figures.steerability === "number")
-    add(
-      "Steerability",
-      figures.steerability < 0.01 ? figures.steerability.toExponential(0) : figures.steerability.toFixed(2),
-      "how far it moves the model's words when clamped",
-    );
+  }
   return tiles;
 }
 
@@ -318,7 +292,8 @@ export class Card {
     if (TENTHS.some((level) => (facts.exemplars[level] || []).length)) body.append(tenthsBox(facts));
     if (!body.querySelector("figure"))
       body.append(make("p", "pl-empty", "No example pictures are known for this concept."));
-    if (facts.figures) body.append(figureTiles(facts), histogramBox(facts), this.relatives(facts));
+    const { statistics } = this.props.setup;
+    if (facts.figures) body.append(figureTiles(facts, statistics), histogramBox(facts), this.relatives(facts));
     return [this.cardHead(facts), body, this.cardFoot(facts)];
   }
 

@@ -39,6 +39,15 @@ export function shareText(share) {
   return share > 0 && share < 0.01 ? `${(100 * share).toFixed(1)} %` : `${Math.round(100 * share)} %`;
 }
 
+// A figure in the format of its statistic, "exact" where there is room for it; "–" for none.
+export function figureText(format, value, exact = false) {
+  if (!Number.isFinite(value)) return "–";
+  if (format === "activation") return amountText(value);
+  if (format === "share" && value >= 0.1) return shareText(value);
+  if (format === "share") return `${exact ? (100 * value).toFixed(2).replace(/0$/, "") : (100 * value).toPrecision(2)} %`;
+  return format === "tiny" && exact && value < 0.01 ? value.toExponential(0) : value.toFixed(2);
+}
+
 export const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 
 // A colour of colours.css as it is now, light or dark, for what is drawn on a canvas.

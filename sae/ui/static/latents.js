@@ -3,7 +3,7 @@
 import { bus } from "./bus.js";
 import { make, Panel, plural, setText } from "./dom.js";
 import { HeatMaps } from "./heat.js";
-import { AllConcepts, COLUMNS, figureText } from "./latents_data.js";
+import { AllConcepts } from "./latents_data.js";
 import { LatentsMap } from "./latents_map.js";
 import { LatentsTable, STEP } from "./latents_table.js";
 import { readLatents, writeLatents } from "./links.js";
@@ -13,7 +13,7 @@ export class LatentsTab {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
     this.panel = new Panel(element);
-    this.all = new AllConcepts();
+    this.all = new AllConcepts(props.setup.statistics);
     this.heat = new HeatMaps(props.setup.colours);
     this.map = new LatentsMap(this);
     this.table = new LatentsTable(this);
@@ -153,19 +153,12 @@ export class LatentsTab {
 
   layColours() {
     const choice = this.panel.find(".pl-colour-by");
-    const offers = [
-      ["", "one colour"],
-      ["entropy", "label spread"],
-      ["monosemanticity", "same look (monosemanticity)"],
-      ["confidence", "fit of the name"],
-      ["steerability", "steerability"],
-    ];
-    for (const [key, word] of offers)
-      if (!key || this.all.figures[key]) {
-        const one = make("option", "", word);
-        one.value = key;
-        choice.append(one);
-      }
+    const offers = this.all.statistics.filter((one) => one.colour && this.all.figures[one.name]);
+    for (const { name, label } of [{ name: "", label: "One colour" }, ...offers]) {
+      const option = make("option", "", label);
+      option.value = name;
+      choice.append(option);
+    }
     choice.value = this.map.atlas.colour = this.all.figures.entropy ? "entropy" : "";
     choice.addEventListener("change", () => {
       this.map.atlas.colour = choice.value;
@@ -180,8 +173,8 @@ export class LatentsTab {
     this.panel.find(".pl-legend").hidden = !figure;
     if (!figure) return;
     this.heat.drawRamp(this.panel.find(".pl-ramp"));
-    setText(this.panel.find(".pl-legend-low"), figureText(this.map.atlas.colour, figure.low));
-    setText(this.panel.find(".pl-legend-high"), figureText(this.map.atlas.colour, figure.high));
+    setText(this.panel.find(".pl-legend-low"), this.all.text(this.map.atlas.colour, figure.low));
+    setText(this.panel.find(".pl-legend-high"), this.all.text(this.map.atlas.colour, figure.high));
   }
 
   refresh() {
@@ -195,8 +188,8 @@ export class LatentsTab {
   // What the link does not know of these figures is left out.
   followLink() {
     const { text, by, down } = readLatents();
-    if (by === "name" || (this.all.figures[by] && COLUMNS.some(([key]) => key === by)))
-      Object.assign(this.table.list, { by, down });
+    const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
+    if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
     this.field.value = text;
     if (text) this.searchText();
   }

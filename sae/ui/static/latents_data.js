@@ -1,19 +1,11 @@
 // All concepts' figures in the browser, asked once when the tab is first opened.
 
 import { fromBase64 } from "./code.js";
-import { amountText } from "./dom.js";
+import { figureText } from "./dom.js";
 
 export const UNKNOWN = 65535;
-export const COLUMNS = [
-  ["name", "Concept", "name or number"],
-  ["frequency", "Fires in", "share of the data set's pictures"],
-  ["mean", "Mean", "averaged over every patch of the pictures it fires in"],
-  ["maximum", "Max", "largest activation over the data set"],
-  ["entropy", "Spread", "entropy of the labels of its strongest pictures, nats: 0 is one label only"],
-  ["monosemanticity", "Look", "same look, the monosemanticity score: how alike its pictures are, at most 1"],
-  ["steerability", "Steers", "how far it moves a model's words when clamped"],
-  ["score", "Fit", "how well it fits the search"],
-];
+const NAME = { name: "name", column: "Concept", explanation: "name or number" };
+const FIT = { name: "score", column: "Fit", explanation: "how well it fits the search" };
 
 // A figure of every concept: 16 bits between `low` and `high`, linear or logarithmic, UNKNOWN for none.
 function readFigure(packed) {
@@ -29,18 +21,22 @@ function readFigure(packed) {
   return { codes, values, low: packed.low, high: packed.high };
 }
 
-export function figureText(name, value) {
-  if (!Number.isFinite(value)) return "–";
-  if (name === "frequency") return value >= 0.1 ? `${Math.round(100 * value)} %` : `${(100 * value).toPrecision(2)} %`;
-  return name === "mean" || name === "maximum" ? amountText(value) : value.toFixed(2);
+// A text as names are compared: the same as `folded` of sae/concepts/search.py.
+export function folded(text) {
+  const lower = text.normalize("NFKC").toLowerCase().replaceAll("ß", "ss").replaceAll("ς", "σ");
+  return lower.trim().replace(/\s+/g, " ");
 }
 
 export class AllConcepts {
-  constructor() {
+  // `statistics` says of each figure how it is called and written.
+  constructor(statistics) {
     this.n = 0;
     this.names = [];
-    this.lower = [];
+    this.folded = [];
+    this.byOrder = [];
     this.figures = {};
+    this.statistics = statistics;
+    this.columns = [NAME, ...statistics.filter((one) => one.column), FIT];
   }
 
   take(packed) {
@@ -50,30 +46,41 @@ export class AllConcepts {
     const flags = fromBase64(packed.flags, Uint8Array);
     this.dead = flags.map((flag) => flag & 1);
     this.dense = flags.map((flag) => flag & 2);
-    this.names = packed.names;
-    this.lower = packed.names.map((name) => name.toLowerCase());
+    this.names = packed.names.map((name, latent) => (flags[latent] & 4 ? `${name}?` : name));
+    this.folded = packed.names.map(folded);
+    this.byOrder = [];
+    fromBase64(packed.order, Int32Array).forEach((place, latent) => {
+      if (place < this.n) this.byOrder[place] = latent;
+    });
   }
 
   figure(name, latent) {
     return this.figures[name] ? this.figures[name].values[latent] : NaN;
   }
 
+  text(name, value) {
+    return figureText(this.statistics.find((one) => one.name === name).format, value);
+  }
+
   word(latent) {
     return this.names[latent] || `Concept ${latent}`;
   }
 
-  // Concepts whose name or number begins with, holds a word that begins with, or contains `text`.
+  // Concepts by name or number, at every keystroke: the order of `NameSearch` of sae/concepts/search.py,
+  // without names that are spelt alike. tests/browser/test_latents.py holds the two together.
   matches(text) {
-    const wanted = text.trim().toLowerCase();
-    const found = [[], [], []];
+    const wanted = folded(text);
     if (!wanted) return [];
-    const number = /^#?\d+$/.test(wanted) ? Number(wanted.replace("#", "")) : -1;
-    for (let latent = 0; latent < this.n; latent++) {
-      const at = this.lower[latent].indexOf(wanted);
-      if (latent === number) found[0].unshift(latent);
-      else if (at === 0) found[0].push(latent);
-      else if (at > 0) found[this.lower[latent][at - 1] === " " ? 1 : 2].push(latent);
+    const number = /^#?[0-9]+$/.test(wanted) ? Number(wanted.replace("#", "")) : this.n;
+    const whole = number < this.n ? [number] : [];
+    const [begins, wordBegins, inside] = [[], [], []];
+    for (const latent of this.byOrder) {
+      const name = this.folded[latent];
+      const at = name.indexOf(wanted);
+      if (at < 0 || latent === number) continue;
+      if (at === 0) (name === wanted ? whole : begins).push(latent);
+      else (name.includes(` ${wanted}`) ? wordBegins : inside).push(latent);
     }
-    return found.flat();
+    return [...whole, ...begins, ...wordBegins, ...inside];
   }
 }

@@ -3,7 +3,7 @@
 
 import { bus } from "./bus.js";
 import { setText, switchGroup } from "./dom.js";
-import { figureText, UNKNOWN } from "./latents_data.js";
+import { UNKNOWN } from "./latents_data.js";
 
 const MARGIN = 26;
 
@@ -110,15 +110,19 @@ export class LatentsMap {
   }
 
   placeDots() {
-    const { frequency, mean } = this.all.figures;
+    const { x, y } = this.tab.props.setup.axes;
+    const across = this.all.figures[x.name].codes;
+    const up = this.all.figures[y.name].codes;
     this.atlas.x = new Float32Array(this.all.n);
     this.atlas.y = new Float32Array(this.all.n);
     for (let i = 0; i < this.all.n; i++) {
-      const dead = frequency.codes[i] === UNKNOWN || mean.codes[i] === UNKNOWN;
-      this.atlas.x[i] = dead ? NaN : frequency.codes[i] / (UNKNOWN - 1);
-      this.atlas.y[i] = dead ? NaN : 1 - mean.codes[i] / (UNKNOWN - 1);
+      const dead = across[i] === UNKNOWN || up[i] === UNKNOWN;
+      this.atlas.x[i] = dead ? NaN : across[i] / (UNKNOWN - 1);
+      this.atlas.y[i] = dead ? NaN : 1 - up[i] / (UNKNOWN - 1);
     }
     this.atlas.view = { left: 0, top: 0, scale: 1 };
+    setText(this.panel.find(".pl-axis-x"), `${x.grows} →`);
+    setText(this.panel.find(".pl-axis-y"), `${y.grows} →`);
   }
 
   screenX(x) {
@@ -325,7 +329,7 @@ export class LatentsMap {
     setText(this.panel.find(".pl-dot-name"), this.all.word(latent));
     setText(
       this.panel.find(".pl-dot-facts"),
-      `${this.all.names[latent] ? `#${latent} · ` : ""}fires in ${figureText("frequency", this.all.figure("frequency", latent))}`,
+      `${this.all.names[latent] ? `#${latent} · ` : ""}fires in ${this.all.text("frequency", this.all.figure("frequency", latent))}`,
     );
     this.dotTip.style.left = `${Math.min(this.atlas.width - 130, Math.max(130, sx))}px`;
     this.dotTip.style.top = `${this.screenY(this.atlas.y[latent])}px`;

@@ -2,7 +2,6 @@
 
 import { bus } from "./bus.js";
 import { make, makeButton, plural, setText } from "./dom.js";
-import { COLUMNS, figureText } from "./latents_data.js";
 
 export const STEP = 40;
 
@@ -42,12 +41,12 @@ export class LatentsTable {
 
   layHead() {
     this.tableHead.replaceChildren();
-    for (const [key, word, help] of COLUMNS) {
+    for (const { name: key, column, explanation } of this.all.columns) {
       if (key === "score" ? !this.list.scores : key !== "name" && !this.all.figures[key]) continue;
       const cell = make("th");
-      const button = makeButton("pl-sort", word, () => this.sortBy(key));
+      const button = makeButton("pl-sort", column, () => this.sortBy(key));
       cell.scope = "col";
-      cell.title = help;
+      cell.title = explanation;
       cell.setAttribute("aria-sort", this.list.by === key ? (this.list.down ? "descending" : "ascending") : "none");
       cell.append(button);
       this.tableHead.append(cell);
@@ -55,7 +54,8 @@ export class LatentsTable {
   }
 
   sortBy(key) {
-    this.list.down = this.list.by === key ? !this.list.down : key !== "name" && key !== "entropy";
+    const rising = key === "name" || this.all.columns.find((one) => one.name === key).rising;
+    this.list.down = this.list.by === key ? !this.list.down : !rising;
     this.list.by = key;
     this.fillTable();
     this.tab.writeLink();
@@ -182,11 +182,11 @@ export class LatentsTable {
     if (this.all.names[latent]) name.append(make("small", "pl-number", `#${latent}`));
     row.replaceChildren(name);
     row.hidden = false;
-    for (const [key] of COLUMNS.slice(1)) {
+    for (const { name: key } of this.all.columns.slice(1)) {
       if (key === "score" ? !this.list.scores : !this.all.figures[key]) continue;
       const value = key === "score" ? this.list.scores.get(latent) : this.all.figure(key, latent);
       row.append(
-        make("td", "", key === "score" ? (value === undefined ? "name" : value.toFixed(2)) : figureText(key, value)),
+        make("td", "", key === "score" ? (value === undefined ? "name" : value.toFixed(2)) : this.all.text(key, value)),
       );
     }
   }
