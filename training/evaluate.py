@@ -33,9 +33,9 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.metrics.baselines import LinearUnits, pca
 from sae.model import SparseAutoencoder
+from training.data.feeds import held_out_activations
 from training.data.sources import ImageSource
 from training.data.store import StoredRows, check_fits
-from training.data.streams import held_out_activations
 from training.evaluation.holdout import what_is_held_out
 from training.evaluation.measure import figures, measure
 from training.evaluation.zero_shot import zero_shot

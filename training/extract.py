@@ -21,13 +21,12 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
-from training.data.image_feed import ImageFeed
+from training.data.feeds import ImageFeed, workers_for
 from training.data.sources import ImageSource, open_source
 from training.data.store import is_store, open_store
 from training.data.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
 from training.data.store.reading import verify
 from training.data.store.writing import images_per_shard, missing, write_shards
-from training.data.streams import workers_for
 from training.launch import command, processes
 
 KEPT = "whole shards are kept, and the same command goes on from them"

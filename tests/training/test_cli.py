@@ -30,7 +30,7 @@ def launch(*words: object, processes: int = 1) -> subprocess.CompletedProcess[st
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
         check=False,
     )
 

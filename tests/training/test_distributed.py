@@ -1,7 +1,7 @@
 """Two processes with half the batch each follow one process, stop together and go on exactly."""
 
 import json
-import time
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sae.model import SparseAutoencoder
-from tests.training.training_processes import begin, end, printed, train_all
+from tests.training.training_processes import Moment, begin, end, printed, train_all
 
 ARCHS = ("topk", "batch_topk", "matryoshka", "jumprelu", "relu")
 SETTINGS: dict[str, Any] = {"steps": 50, "d_sae": 96, "log_every": 1, "dead_after": 512}
@@ -58,15 +58,11 @@ def test_one_signal_stops_all_at_the_same_step_and_the_run_goes_on_exactly(
     two: Path, tmp_path: Path
 ) -> None:
     stopped: dict[str, Any] = {**SETTINGS, "out": str(tmp_path / "run"), "batch_size": 32}
-    processes = begin(stopped, world=2)
-    first = tmp_path / "run" / "arch-topk" / "progress.jsonl"
-    while not first.is_file() and all(process.is_alive() for process in processes):
-        time.sleep(0.005)
-    processes[1].terminate()
-    assert end(processes) == [0, 0], printed(stopped["out"])
+    moment = Moment(20, signal=signal.SIGTERM, rank=1)
+    assert end(begin(stopped, world=2, moment=moment)) == [0, 0], printed(stopped["out"])
     assert "Go on with the same command and --resume." in printed(stopped["out"])
     (folder,) = (tmp_path / "run" / "arch-topk" / "checkpoints").iterdir()
-    assert 0 < int(folder.name.removeprefix("step_")) < 50
+    assert folder.name == "step_00000020"
     assert len(json.loads((folder / "state.json").read_text())["streams"]) == 2
     assert end(begin({**stopped, "resume": True})) == [1]
     assert "made by 2 processes, this run has 1" in printed(stopped["out"])

@@ -1,20 +1,20 @@
 """training/extract.py as a command: whole after SIGKILL, trained from, clear about mistakes."""
 
+import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sae.model import SparseAutoencoder
 from tests.tiny_models import tiny
+from tests.training.training_processes import CONTEXT, end
 from training import extract, train
-
-ROOT = Path(__file__).resolve().parents[2]
+from training.data.store import writing
 
 
 @pytest.fixture(scope="module")
@@ -31,44 +31,50 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
-@pytest.mark.filterwarnings("default")
-def test_killed_at_any_moment_it_goes_on_and_can_be_trained_from(
+def extract_until(words: list[str], name: str, moment: str) -> int:
+    """Run the command in a process that kills itself while it writes shard `name`; its exit code."""
+    process = CONTEXT.Process(target=_extract, args=(words, name, moment))
+    process.start()
+    return end([process])[0]
+
+
+def _extract(words: list[str], name: str, moment: str) -> None:
+    """The command, killed "within" the shard's file, "before" its description, or "after" both."""
+    replacing, write_json = writing.replacing, writing.write_json
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def file(path: Path) -> Iterator[Path]:
+        with replacing(path) as temporary:
+            yield temporary
+            if moment == "within" and path.stem == name:
+                kill()
+
+    def description(path: Path, content: object) -> None:
+        if moment == "before" and path.stem == name:
+            kill()
+        write_json(path, content)
+        if moment == "after" and path.stem == name:
+            kill()
+
+    writing.replacing, writing.write_json = file, description
+    extract.main(words)
+
+
+def test_killed_whatever_it_writes_it_goes_on_and_can_be_trained_from(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "store"
-    command = [sys.executable, "training/extract.py", *words(clip, out)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as made:
-        end = time.monotonic() + 60
-        while not (out / "train_00002.json").exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        made.kill()
-    assert made.returncode == -9
-    assert not (out / "manifest.json").exists()
-    sae = [
-        "--backbone",
-        str(clip),
-        "--layer",
-        "1",
-        "--data",
-        str(out),
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    sae += [
-        "--d-sae",
-        "64",
-        "--k",
-        "4",
-        "--steps",
-        "6",
-        "--batch-size",
-        "64",
-        "--buffer",
-        "3",
-        "--threads",
-        "1",
-    ]
+    sae = ["--backbone", str(clip), "--data", str(out), "--out", str(tmp_path / "r")]
+    line = "--layer 1 --d-sae 64 --k 4 --steps 6 --batch-size 64 --buffer 3 --threads 1"
+    sae += line.split()
+    moments = [("train_00001", "within"), ("train_00003", "before"), ("train_00006", "after")]
+    for whole, (name, moment) in zip((1, 3, 7), moments, strict=True):
+        assert extract_until(words(clip, out), name, moment) == -signal.SIGKILL
+        assert not (out / "manifest.json").exists()
+        assert len(list(out.glob("train_*.json"))) == whole
     with pytest.raises(SystemExit, match=r"of 16 shards; expected a finished store. Run the same"):
         train.main(sae)
     extract.main(words(clip, out))

@@ -9,7 +9,7 @@ import torch
 from sae.backbones import Backbone
 from tests.backbones.pictures import noise
 from tests.tiny_models import TINY, tiny
-from training.data.store.identity import preprocessing_of, weights_sha256
+from training.data.store.manifest import preprocessing_of, weights_sha256
 
 
 @pytest.fixture(scope="module", params=list(TINY))

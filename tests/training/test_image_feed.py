@@ -7,8 +7,8 @@ import torch
 
 from sae.backbones.tokens import TokenView, random_positions
 from tests.training.training_parts import backbone, picture, pictures
-from training.data.feeds import Group
-from training.data.image_feed import ImageFeed
+from training.data.feeds import ImageFeed
+from training.data.stream import Group
 
 MODEL = backbone()
 

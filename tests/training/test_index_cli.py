@@ -116,7 +116,7 @@ def test_two_processes_give_the_files_of_one(world: Path, built: Path, tmp_path:
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
         check=False,
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr[-2000:]

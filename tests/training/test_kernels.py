@@ -119,12 +119,17 @@ def test_which_kernels_serve_a_tensor(monkeypatch) -> None:
     assert kernels.chosen(torch.zeros(1)) is plain
 
 
-def test_without_numba_torch_serves(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "training.kernels.compiled", None)
-    monkeypatch.delattr(kernels, "compiled", raising=False)
+def test_without_numba_torch_serves_and_it_is_said_once(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for name in ("compiled", "loops", "screening"):
+        monkeypatch.delitem(sys.modules, f"training.kernels.{name}", raising=False)
+        monkeypatch.delattr(kernels, name, raising=False)
     kernels._compiled.cache_clear()
     try:
-        assert kernels.chosen(torch.zeros(1)) is plain
+        with pytest.warns(UserWarning, match=r"pip install 'patchlens\[train\]'") as notes:
+            served = [kernels.chosen(torch.zeros(1)) for _ in range(3)]
+        assert served == [plain] * 3
+        assert len(notes) == 1
     finally:
         kernels._compiled.cache_clear()
 

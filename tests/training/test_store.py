@@ -17,12 +17,13 @@ from sae.images import ImageError
 from sae.storage import ArtifactError
 from tests.tiny_models import tiny
 from tests.training.training_parts import backbone, config, picture, pictures
-from training.data.feeds import Group
-from training.data.image_feed import ImageFeed
+from training.data.feeds import ImageFeed, held_out_activations
 from training.data.sources import ImageSource, open_source
-from training.data.store import is_store, manifest, open_store, reading, writing
-from training.data.store.quantised import pack, quantisation_fvu, unpack
-from training.data.streams import held_out_activations, open_stream
+from training.data.store import StoredHeldOut, is_store, manifest, open_store, reading, writing
+from training.data.store.reading import unpack
+from training.data.store.writing import pack, quantisation_fvu
+from training.data.stream import Group
+from training.loop.run import open_stream
 
 MODEL = backbone()
 N, HELD_OUT = 30, 5
@@ -240,10 +241,15 @@ def test_a_store_that_does_not_fit_is_refused(store: Path) -> None:
     made.image_processor.resample, made.image_processor.image_mean = 3, [0.4, 0.5, 0.6]
     with pytest.raises(ValueError, match="made with preprocessing black .*, got black"):
         opened(Backbone.from_model(made.model, made.image_processor))
-    made = backbone()
-    made.revision = "abc"
-    with pytest.raises(ValueError, match="made with --backbone-revision None, got abc"):
-        opened(made)
+
+
+def test_the_weights_decide_not_the_revision_they_were_asked_for_by(store: Path) -> None:
+    same = backbone()
+    same.id, same.revision = "user/clip", "v2"
+    for source in open_source(str(store), seed=0, n_eval=512):
+        manifest.check_fits(
+            source.manifest.plan, store, same, 1, "all", held_out=isinstance(source, StoredHeldOut)
+        )
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from PIL import Image
 
 from sae.images import ImageError
 from tests.training.training_parts import backbone, config, picture, pictures
+from training.data.feeds import workers_for
 from training.data.sources import ImageSource, open_source
 from training.data.stream import Stopped, Stream, shards_for
-from training.data.streams import open_stream, workers_for
+from training.loop.run import open_stream
 
 MODEL = backbone()
 

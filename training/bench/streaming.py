@@ -26,9 +26,8 @@ from PIL import Image
 from sae.backbones import Backbone
 from sae.prefetch import prefetch
 from sae.world.scenes import compose
-from training.data.image_feed import Opening
+from training.data.feeds import Opening, workers_for
 from training.data.sources import ImageSource, open_whole
-from training.data.streams import workers_for
 from training.launch import StopRequest, command
 from training.loop.config import TrainConfig
 from training.loop.run import Run

@@ -1,6 +1,7 @@
 """Shuffled batches that do not depend on how many processes deal them.
 
-Knows rounds, shards and permutations; where rows come from is a Feed's business. The plan:
+Knows rounds, shards and permutations, and what it asks of a Feed, whatever the rows come from: images and a
+backbone, or a store (`training.data.feeds`, `training.data.store`). The plan:
 
 - Places 0, 1, 2, … are an endless walk over the data (an image each, or a chunk of a store).
 - A round takes the next `n_places * n_shards` places. Place p belongs to shard p mod `n_shards`.
@@ -14,17 +15,58 @@ While a round is dealt the next one is filled, a little before each batch.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sae.images import ImageError
-from training.data.feeds import Feed, Group, Rows
 
 N_SHARDS = 8
 """Default number of shards; the number of processes must divide the number of shards."""
+
+
+class Group(NamedTuple):
+    """Places that are read together. Groups of one span lie side by side in the walk."""
+
+    round: int
+    span: int
+    places: list[int]
+
+
+class Rows(NamedTuple):
+    """What a Feed gives for a group, in the order of its places."""
+
+    rows: Tensor
+    """`(len(places) * rows_per_place, d)` float32."""
+    n_unreadable: int = 0
+    reason: str = ""
+    """Why the last unreadable image was."""
+
+
+class Feed(Protocol):
+    """Rows of activations for groups of places."""
+
+    rows_per_place: int
+    group: int
+    """Most places of a group."""
+    d: int
+    device: torch.device
+    cls_first: bool
+    """Whether the first row of every place is a CLS token, and no other row is."""
+
+    def read(self, groups: Iterator[Group], state: Any) -> Iterator[Rows]:
+        """The groups' rows, one after the other; reading ahead is welcome."""
+
+    def n_images(self, n_places: int) -> int:
+        """How many images that many places stand for."""
+
+    def state(self, round: int) -> Any:
+        """JSON: what `read` needs to begin at this round besides the groups (None: nothing)."""
+
+    def close(self) -> None:
+        """End workers."""
 
 
 class Stopped(Exception):
@@ -84,10 +126,10 @@ class Stream:
         }
 
     @position.setter
-    def position(self, found: dict[str, Any]) -> None:
+    def position(self, position: dict[str, Any]) -> None:
         self.close()
-        self._round, self._batch = found["round"], found["batch"]
-        self._bad_before, self._state = found["n_unreadable"], found["source"]
+        self._round, self._batch = position["round"], position["batch"]
+        self._bad_before, self._state = position["n_unreadable"], position["source"]
 
     @property
     def n_images(self) -> int:
@@ -157,9 +199,9 @@ class Stream:
         while filling.n_done < until:
             if self.should_stop():
                 raise Stopped
-            found = next(self._rows)
-            filling.add(found)
-            self._check(found.reason)
+            rows = next(self._rows)
+            filling.add(rows)
+            self._check(rows.reason)
 
     def _check(self, reason: str) -> None:
         parts = [part for part in (self._now, self._next) if part]
@@ -219,14 +261,14 @@ class _Filling:
         self._ends = [0] * n_own
         self._per_place = feed.rows_per_place
 
-    def add(self, found: Rows) -> None:
+    def add(self, read: Rows) -> None:
         shard = self.n_done % len(self._ends)
         start = self._ends[shard]
-        self._ends[shard] = end = start + len(found.rows)
-        self.pool[shard, start:end] = found.rows
+        self._ends[shard] = end = start + len(read.rows)
+        self.pool[shard, start:end] = read.rows
         self.n_done += 1
-        self.n_bad += found.n_unreadable
-        self.n_read += len(found.rows) // self._per_place
+        self.n_bad += read.n_unreadable
+        self.n_read += len(read.rows) // self._per_place
 
 
 def shards_for(batch: int, world: int, n_shards: int | None) -> int:
@@ -234,10 +276,10 @@ def shards_for(batch: int, world: int, n_shards: int | None) -> int:
 
     Small batches have as many shards as rows. ValueError if the processes cannot share them.
     """
-    found = n_shards or -(-N_SHARDS // world) * world
-    if found % world or batch % world:
-        what = f"--shards {found}" if found % world else f"a global batch of {batch} tokens"
+    n = n_shards or -(-N_SHARDS // world) * world
+    if n % world or batch % world:
+        what = f"--shards {n}" if n % world else f"a global batch of {batch} tokens"
         raise ValueError(
             f"{what} cannot be shared by {world} processes; give a multiple of {world}."
         )
-    return min(found, batch)
+    return min(n, batch)

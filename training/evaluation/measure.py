@@ -15,8 +15,8 @@ from sae.backbones.tokens import TokenView
 from sae.images import ImageError
 from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter
 from sae.model import SparseAutoencoder
+from training.data.feeds import held_out_activations
 from training.data.sources import ImageSource
-from training.data.streams import held_out_activations
 
 RARE, DENSE = 1e-4, 0.1
 """A latent is rare if it is active on fewer tokens than that share (but some), dense if on more."""

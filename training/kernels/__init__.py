@@ -8,6 +8,7 @@ says which one serves a tensor. Knows tensors only; nothing of SAEs, losses or o
 import functools
 import importlib.util
 import os
+import warnings
 from types import ModuleType
 
 import torch
@@ -36,10 +37,15 @@ def chosen(like: torch.Tensor, dtype: torch.dtype | None = None) -> ModuleType:
 
 @functools.cache
 def _compiled() -> ModuleType | None:
-    """The kernels compiled by numba, or None where it does not work."""
+    """The kernels compiled by numba, or None, with one warning, where it does not work."""
     try:
         from training.kernels import compiled as module
-    except (ImportError, OSError):
+    except (ImportError, OSError) as error:
+        warnings.warn(
+            f"Training's CPU kernels need numba, which does not work here ({error}); plain torch gives "
+            "the same numbers, several times slower. Install it: pip install 'patchlens[train]'",
+            stacklevel=3,
+        )
         return None
     return module
 

@@ -7,6 +7,7 @@ the command line, progress bars, evaluation or the Hub.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,8 +16,10 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.config import BackboneRef
+from training.data.feeds import ImageFeed, workers_for
 from training.data.sources import ImageSource
-from training.data.streams import Stopped, Stream, open_stream
+from training.data.store import StoredRows, StoreFeed, check_fits
+from training.data.stream import Feed, Stopped, Stream
 from training.launch import StopRequest
 from training.loop import checkpoints
 from training.loop.config import TrainConfig
@@ -48,21 +51,18 @@ class Run:
         self.view = TokenView(backbone, config.tokens)
         where = (self.view.policy, backbone.revision, backbone.family)
         self.where = BackboneRef(backbone.id, self.layer, *where)
-        self.stream = self._open_stream(source)
+        self.stream = open_stream(
+            config,
+            backbone,
+            self.layer,
+            source,
+            rank=accelerator.process_index,
+            world=self.n_processes,
+            should_stop=lambda: stop.requested,
+        )
         self.trainers = [Trainer(c, backbone.d_model, accelerator) for c in members or [config]]
         self.n_steps, self.seconds, self.stopped = 0, 0.0, False
         self._since = time.monotonic()
-
-    def _open_stream(self, source: ImageSource) -> Stream:
-        return open_stream(
-            self.config,
-            self.backbone,
-            self.layer,
-            source,
-            rank=self.accelerator.process_index,
-            world=self.n_processes,
-            should_stop=lambda: self.stop.requested,
-        )
 
     def start(self) -> bool:
         """Set every SAE up from the first buffer; False if the run was stopped before that."""
@@ -205,3 +205,52 @@ class Run:
             f"{what} became {value} by step {self.n_steps}; what was saved before is as it was. "
             "Lower --lr and start again in another --out."
         )
+
+
+def open_stream(
+    config: TrainConfig,
+    backbone: Backbone,
+    layer: int,
+    source: object,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Stream:
+    """The Stream of a run: `config.batch_size` rows a step for each of `world` processes.
+
+    `source` is what `training.data.sources.open_source` gave. Raises ValueError for a layer or tokens
+    that the backbone does not have, and for a store that was made otherwise.
+    """
+    return Stream(
+        _feed(config, backbone, layer, source, rank, world),
+        batch=config.batch_size * world,
+        buffer=config.buffer,
+        seed=config.seed,
+        rank=rank,
+        world=world,
+        n_shards=config.shards,
+        n_steps=config.steps,
+        max_unreadable=config.max_unreadable,
+        should_stop=should_stop,
+    )
+
+
+def _feed(
+    config: TrainConfig, backbone: Backbone, layer: int, source: Any, rank: int, world: int
+) -> Feed:
+    source = source.first(config.images)
+    if isinstance(source, StoredRows):
+        check_fits(source.manifest.plan, source.folder, backbone, layer, config.tokens)
+        return StoreFeed(source, seed=config.seed, device=backbone.device)
+    return ImageFeed(
+        backbone,
+        layer,
+        source,
+        tokens=config.tokens,
+        image_batch=config.image_batch,
+        seed=config.seed,
+        workers=workers_for(config.workers, backbone.device),
+        rank=rank,
+        world=world,
+    )

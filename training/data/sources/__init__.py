@@ -5,9 +5,15 @@ Knows which reader belongs to which --data. Knows nothing of backbones or activa
 
 from typing import Any
 
-from training.data.sources.folder import SUFFIXES, folder
-from training.data.sources.hugging_face import dataset, is_dataset
-from training.data.sources.image_source import HELD_OUT_SHARE, ImageSource, split
+from training.data.sources.hugging_face import dataset, is_dataset, streamed
+from training.data.sources.image_source import (
+    HELD_OUT_SHARE,
+    SUFFIXES,
+    ImageSource,
+    folder,
+    split,
+    world,
+)
 from training.data.sources.tar_shards import is_tar_data, tar_shards
 
 __all__ = ["HELD_OUT_SHARE", "SUFFIXES", "ImageSource", "open_source", "open_whole"]
@@ -30,14 +36,10 @@ def open_source(data: str, *, seed: int, n_eval: int, streaming: bool = False) -
         store = open_store(data)
         return store.training, store.held_out.first(n_eval)
     if streaming:
-        from training.data.sources.streamed import streamed
-
         if not is_dataset(data):
             raise ValueError(f"--streaming needs a Hugging Face dataset as --data, got {data}.")
         return streamed(data, n_eval)
     if data == "world":
-        from training.data.sources.world import world
-
         return world(seed, n_eval)
     whole, n = open_whole(data)
     return split(whole, n, n_eval, data)

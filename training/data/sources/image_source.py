@@ -1,18 +1,27 @@
-"""Images by number, and the endless walk over them.
+"""Images by number, and the endless walk over them: the files of a folder, the scenes of the emoji world.
 
-Knows numbers, orders and labels. Knows nothing of files, backbones or activations. Image number i
+Knows numbers, orders, labels, paths and suffixes. Knows nothing of backbones or activations. Image number i
 of a source is always the same image, so a run can be taken up again anywhere.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from sae.images import open_image
+from sae.world.scenes import compose
+from training.world.generator import HELD_OUT_SEED, sample_scene
+
 Enough = Callable[[tuple[int, int]], tuple[int, int]]
 """Of a picture of (width, height), the size that is enough to decode."""
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2"}
+)
+HELD_OUT_SHARE = 0.05
 _FAR = 1 << 40
 """Further than any run walks through an endless source."""
 
@@ -73,9 +82,6 @@ def order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
-HELD_OUT_SHARE = 0.05
-
-
 def split(whole: ImageSource, n: int, n_eval: int, data: str) -> tuple[ImageSource, ImageSource]:
     """Training and held-out images: 5 % of the `n` (at most `n_eval`, at least two of four) are
     held out, the same ones in every run."""
@@ -89,4 +95,73 @@ def split(whole: ImageSource, n: int, n_eval: int, data: str) -> tuple[ImageSour
     return (
         replace(whole, name=f"{whole.name}, {len(training)} images", numbers=training),
         replace(whole, name=f"{whole.name}, {n_held_out} held-out images", numbers=held_out),
+    )
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of a folder and all its sub-folders, in the order of their paths."""
+
+    root: Path
+    files: tuple[Path, ...]
+
+    def load(self, number: int, enough: Enough | None = None) -> Image.Image:
+        """File `number`, opened."""
+        return open_image(self.files[number], enough)
+
+    def label(self, number: int) -> str:
+        """The name of the sub-folder that the file lies in, "" at the top."""
+        parent = self.files[number].parent
+        return "" if parent == self.root else parent.name
+
+
+def folder(data: str) -> tuple[ImageSource, int]:
+    """All images of a folder, and how many there are."""
+    root = Path(data)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"--data {data}: no such folder. Give 'world', a folder of images or of .tar shards, "
+            "a store of extract.py, or hf:user/name[:split]."
+        )
+    files = tuple(sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES))
+    if not files:
+        raise FileNotFoundError(
+            f"--data {data}: no images in it; looked in all sub-folders for "
+            f"{', '.join(sorted(SUFFIXES))}, and for .tar shards."
+        )
+    images = ImageFiles(root, files)
+    return ImageSource(data, images.load, label=images.label, can_shrink=True), len(files)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Endless scenes of one seed; a scene's label is its first object's kind."""
+
+    seed: int
+
+    def load(self, number: int) -> Image.Image:
+        """Scene `number`, drawn."""
+        return Image.fromarray(compose(self._scene(number)).image)
+
+    def label(self, number: int) -> str:
+        """The kind of scene `number`'s first object."""
+        return self._scene(number).objects[0].kind
+
+    def _scene(self, number: int):
+        return sample_scene(np.random.default_rng((self.seed, number)))
+
+
+def world(seed: int, n_eval: int) -> tuple[ImageSource, ImageSource]:
+    """Endless training scenes and `n_eval` held-out ones, from seeds that never meet."""
+    if not 0 <= seed < HELD_OUT_SEED:
+        raise ValueError(f"--seed must be in 0 … {HELD_OUT_SEED - 1} with --data world: {seed}.")
+    training, held_out = Scenes(seed), Scenes(HELD_OUT_SEED + seed)
+    return (
+        ImageSource(f"emoji world, seed {seed}", training.load, label=training.label),
+        ImageSource(
+            f"emoji world, {n_eval} held-out scenes",
+            held_out.load,
+            np.arange(n_eval),
+            held_out.label,
+        ),
     )

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sae.images import ImageError, open_image
-from training.data.sources.folder import SUFFIXES
-from training.data.sources.image_source import Enough, ImageSource
+from training.data.sources.image_source import SUFFIXES, Enough, ImageSource
 
 MAX_SHARDS = 100_000
 MAX_IMAGE_BYTES = 256 << 20

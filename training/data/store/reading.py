@@ -20,10 +20,9 @@ from torch import Tensor
 
 from sae.prefetch import prefetch
 from sae.storage import ArtifactError, sha256
-from training.data.feeds import Group, Rows
 from training.data.sources.image_source import order
 from training.data.store.manifest import Manifest, Shard, read_manifest
-from training.data.store.quantised import unpack
+from training.data.stream import Group, Rows
 
 CHUNK = 64
 """Rows that are always read together: 96 KiB at width 768 in float16."""
@@ -197,6 +196,14 @@ def read_rows(path: Path, start: int, end: int) -> Tensor:
     if channels:
         part |= {"scale": shard.get_slice("scale")[start:end], **channels}
     return unpack(part)
+
+
+def unpack(part: dict[str, Tensor]) -> Tensor:
+    """Rows `(m, d)` float32 from some of a shard's rows (with their scales) and its channels."""
+    rows = part["rows"].float()
+    if "scale" in part:
+        rows.mul_(part["scale"][:, None]).mul_(part["std"]).add_(part["mean"])
+    return rows
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
