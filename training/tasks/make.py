@@ -6,9 +6,7 @@ Knows the recipe's commands; each goes on where it was stopped, so running this 
 """
 
 import argparse
-import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,8 +15,8 @@ if not __package__:
 
 from sae.adaptation.files import CONFIG, METRICS, WEIGHTS
 from training.launch import command
+from training.world.make import ROOT, run_steps
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ("0", "1", "2")
 OPTIONS: dict[str, dict[str, list[str]]] = {
     "fluent": {
@@ -48,19 +46,19 @@ def steps(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
     common = ["--backbone", args.backbone] if other else []
     common += ["--threads", args.threads] if args.threads else []
     common += ["--out", into, "--n-test", "600", "--half", "--seeds"]
-    found = []
+    commands = []
     for task, by_method in OPTIONS.items():
         for method, options in {"zero_shot": [], **by_method}.items():
             seeds = SEEDS[:1] if method == "zero_shot" else SEEDS
             words = ["--method", method, "--task", task, *common, *seeds, *options]
-            found.append((task, [*launch, *words]))
+            commands.append((task, [*launch, *words]))
     here = [sys.executable, "training/tasks/make.py", "--into", into]
-    found.append(("copy", [*here, "--copy-to", str(bundle)]))
+    commands.append(("copy", [*here, "--copy-to", str(bundle)]))
     compare = [sys.executable, "training/compare.py", "--task", "all", "--ship", "--heads"]
     compare += ["zero_shot", "coop", "vpt", "maple", "--out", "runs/compare"]
     compare += ["--backbone", args.backbone, "--sae", str(bundle / "sae")] if other else []
-    found.append(("compare", [*compare, "--heads-root", str(bundle / "heads")]))
-    return found
+    commands.append(("compare", [*compare, "--heads-root", str(bundle / "heads")]))
+    return commands
 
 
 def shown(path: Path) -> str:
@@ -94,11 +92,7 @@ def main(argv: list[str]) -> None:
     if args.copy_to:
         copy(args.into, args.copy_to)
         return
-    for name, line in steps(args):
-        if args.only and name not in args.only:
-            continue
-        print(f"[heads] {shlex.join(line)}", flush=True)  # noqa: T201
-        subprocess.run(line, cwd=ROOT, check=True)
+    run_steps("heads", steps(args), args.only)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 if not __package__:
@@ -50,7 +51,7 @@ def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
             python, "training/steerability.py", "--sae", str(into / "sae"), "--backbone", backbone,
             "--device", device,
         ],
-        "presets": [python, "training/steering/presets.py", "--into", str(into)],
+        "experiments": [python, "training/steering/experiments.py", "--into", str(into)],
         "concepts": [
             python, "training/bench/concepts.py", "--sae", str(into / "sae"), "--backbone", backbone
         ],
@@ -81,6 +82,16 @@ def copy_artifact(source: Path, into: Path) -> None:
             (target / file.name).write_bytes(file.read_bytes())
 
 
+def run_steps(
+    recipe: str, steps: Iterable[tuple[str, list[str]]], only: Sequence[str] | None
+) -> None:
+    """Run the commands of a recipe by (name, command), those of `only` if it is given, and say each."""
+    for name, words in steps:
+        if not only or name in only:
+            print(f"[{recipe}] {name}: {shlex.join(words)}", flush=True)  # noqa: T201
+            subprocess.run(words, cwd=ROOT, check=True)
+
+
 @command
 def main(argv: list[str]) -> None:
     """Run the recipe; see `--help`."""
@@ -92,7 +103,7 @@ def main(argv: list[str]) -> None:
         "--only",
         nargs="+",
         metavar="NAME",
-        help="clip llava sae copy index steerability presets concepts",
+        help="clip llava sae copy index steerability experiments concepts",
     )
     parser.add_argument("--copy-sae", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

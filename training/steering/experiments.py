@@ -1,9 +1,9 @@
-"""Records the Steer tab's experiments worth trying: `python training/steering/presets.py`.
+"""Records the Steer tab's experiments worth trying: `python training/steering/experiments.py`.
 
 Writes what the bundled LLaVA truly says to `sae/bundled/steering/presets.json`; `make world` does it
 after the index. Knows the app's example pictures and the index's names. Latents are chosen as a
 visitor would: concepts to turn down are the strongest in the picture with that name, a concept to
-turn up is the one that "which concepts would do it?" finds to move the word most. A preset whose
+turn up is the one that "which concepts would do it?" finds to move the word most. One whose
 texts do not bear out its title is left out, and said so: nothing is written by hand.
 """
 
@@ -36,7 +36,7 @@ MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True)
-class Preset:
+class Experiment:
     """An experiment: what to do with a picture, and the words that its texts must bear out."""
 
     title: str
@@ -113,25 +113,25 @@ def square(top: int, left: int, size: int = 5, columns: int = 12) -> Scope:
     )
 
 
-PRESETS = (
-    Preset("Tulip, become a cat", "tiger", up("cat", 1.0), gains="cat", loses="tulip"),
-    Preset(
+EXPERIMENTS = (
+    Experiment("Tulip, become a cat", "tiger", up("cat", 1.0), gains="cat", loses="tulip"),
+    Experiment(
         "A bus in the corner", "pizza", up("bus", 8.0, scope=square(1, 7)),
         gains="bus", keeps="pizza",
     ),
-    Preset("Take the tiger out", "tiger", down("tiger", -1.0, local=True), loses="tiger"),
-    Preset("A dog for the cat", "pizza", swap("cat", "dog", 4.0), gains="dog", loses="cat"),
-    Preset(
+    Experiment("Take the tiger out", "tiger", down("tiger", -1.0, local=True), loses="tiger"),
+    Experiment("A dog for the cat", "pizza", swap("cat", "dog", 4.0), gains="dog", loses="cat"),
+    Experiment(
         "From the desert into the sea", "camel",
         background("sand", "water", 1.0, "a camel and a cactus"),
         gains="water", loses="sand", keeps="camel",
     ),
-    Preset(
+    Experiment(
         "Is there a cat?", "tiger", up("cat", 2.0), prompt="is there a cat ?",
         gains="yes", loses="no",
     ),
-    Preset("Off is not enough", "sailboat", down("duck", 0.0), keeps="duck", fails=True),
-    Preset("Far too much cat", "tiger", up("cat", 4.0), gains="cat", loses="grass"),
+    Experiment("Off is not enough", "sailboat", down("duck", 0.0), keeps="duck", fails=True),
+    Experiment("Far too much cat", "tiger", up("cat", 4.0), gains="cat", loses="grass"),
 )  # fmt: skip
 
 
@@ -153,37 +153,43 @@ def patches_of(prepared: Prepared, latents: list[int]) -> Scope:
     return Scope("region", patches=tuple(patches.tolist()))
 
 
-def bears_out(preset: Preset, before: str, after: str) -> bool:
+def bears_out(experiment: Experiment, before: str, after: str) -> bool:
     """Whether the texts do what the title says."""
-    wanted = [(preset.gains, False, True), (preset.loses, True, False), (preset.keeps, True, True)]
+    wanted = [
+        (experiment.gains, False, True),
+        (experiment.loses, True, False),
+        (experiment.keeps, True, True),
+    ]
     said = all(
         (has_word(before, word), has_word(after, word)) == (first, then)
         for word, first, then in wanted
         if word
     )
-    return said and preset.fails == (before == after)
+    return said and experiment.fails == (before == after)
 
 
-def record(steerer: Steerer, preset: Preset, image: Image.Image) -> dict[str, object] | None:
-    """The preset as the app reads it, or None if the texts do not bear it out."""
+def record(
+    steerer: Steerer, experiment: Experiment, image: Image.Image
+) -> dict[str, object] | None:
+    """The experiment as the app reads it, or None if the texts do not bear it out."""
     try:
-        edits = preset.edits(steerer.prepare(image, DESCRIBE))
+        edits = experiment.edits(steerer.prepare(image, DESCRIBE))
     except ValueError as error:
-        print(f"LEFT OUT  {preset.title}: {error}")  # noqa: T201
+        print(f"LEFT OUT  {experiment.title}: {error}")  # noqa: T201
         return None
-    request = SteerRequest(preset.prompt, edits, max_new_tokens=MAX_NEW_TOKENS)
+    request = SteerRequest(experiment.prompt, edits, max_new_tokens=MAX_NEW_TOKENS)
     *_, said = steerer.stream(image, request)
     before, after = said.original, said.steered
-    borne_out = bears_out(preset, before, after)
+    borne_out = bears_out(experiment, before, after)
     verdict = "recorded" if borne_out else "LEFT OUT"
-    print(f"{verdict}  {preset.title}: {before} -> {after} (control: {said.control})")  # noqa: T201
+    print(f"{verdict}  {experiment.title}: {before} -> {after} (control: {said.control})")  # noqa: T201
     if not borne_out:
         return None
     plain = request.to_json()
     return {
-        "title": preset.title,
-        "example": preset.example,
-        "prompt": preset.prompt,
+        "title": experiment.title,
+        "example": experiment.example,
+        "prompt": experiment.prompt,
         "edits": plain["edits"],
         "recorded": said.to_json(),
     }
@@ -202,11 +208,10 @@ def main(argv: list[str]) -> None:
     model, sae, clip = (str(args.into / part) if own else "bundled" for part in parts)
     steerer = Steerer.from_pretrained(model, sae, backbone=clip)
     pictures = {example.name: picture_of(example.scene) for example in EXAMPLES}
-    found = [record(steerer, preset, pictures[preset.example]) for preset in PRESETS]
-    presets = [one for one in found if one is not None]
+    recorded = [record(steerer, one, pictures[one.example]) for one in EXPERIMENTS]
     target = args.into / "steering" / "presets.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, {"presets": presets})
+    write_json(target, {"presets": [one for one in recorded if one is not None]})
 
 
 if __name__ == "__main__":
