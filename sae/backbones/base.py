@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,12 @@ class Backbone(ABC):
     """
 
     family: str
+    model_types: ClassVar[tuple[str, ...]] = ()
+    """Values of config.json's model_type that the family reads, if it goes by these."""
+    weight_files: ClassVar[tuple[str, ...]] = ()
+    """Names of which one must be in a checkpoint's folder; without any, some .safetensors."""
+    hub_files: ClassVar[tuple[str, ...]] = ("*.json", "*.txt", "*.model", "*.safetensors")
+    """What is downloaded of a Hub repository."""
     has_text: bool = False
     logit_scale: float | None = None
     """What cosine similarities of image and text features are multiplied by, if anything."""
@@ -115,6 +121,36 @@ class Backbone(ABC):
         from sae.backbones.loading import wrap_model
 
         return wrap_model(model, image_processor, tokenizer, id=id)
+
+    @classmethod
+    def reads(cls, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG003
+        """Whether a folder holds a checkpoint of this family; `config` is its config.json or {}."""
+        return config.get("model_type") in cls.model_types
+
+    @classmethod
+    def wraps(cls, model: nn.Module) -> bool:
+        """Whether a model in memory is of this family."""
+        return getattr(getattr(model, "config", None), "model_type", None) in cls.model_types
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        config: dict[str, Any],
+        *,
+        id: str,
+        revision: str | None,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        token: str | None = None,
+        local_files_only: bool = True,
+    ) -> Self:
+        """Read the checkpoint in the folder `source`, frozen, in eval mode and on `device`.
+
+        (For a family of transformers `source` may be a Hub id, which token and local_files_only
+        are for.)
+        """
+        raise NotImplementedError(f"{cls.__name__} reads no checkpoints: {source}")
 
     @property
     def device(self) -> torch.device:

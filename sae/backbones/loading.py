@@ -1,10 +1,11 @@
-"""Which family reads a checkpoint or wraps a model. Knows config.json's model_type and prefixes.
+"""Which family reads a checkpoint or wraps a model: the table of families. Knows prefixes of ids.
 
 Reads folders and the Hugging Face Hub; the Hub is asked only for ids that are no folder. Weights
 are safetensors only.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,31 @@ from sae.backbones.timm import TimmBackbone
 from sae.backbones.transformers_vit import TransformersBackbone, VitBackbone
 from sae.errors import BackboneError, HubError
 
-TRANSFORMERS_FAMILIES: tuple[type[TransformersBackbone], ...] = (
+FAMILIES: list[type[Backbone]] = [
     ClipBackbone,
     SiglipBackbone,
     Siglip2Backbone,
     Dinov2Backbone,
     Dinov3Backbone,
     VitBackbone,
-)
+    TimmBackbone,
+    OpenClipBackbone,
+]
+"""Every family that a folder, a Hub id or a model is offered to, the last one first."""
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled" / "clip"
 
-_OPEN_CLIP_FILES = ["*.json", "*.txt", "*.model", "open_clip_*.safetensors"]
-_TIMM_FILES = ["config.json", "model.safetensors"]
+
+def register_family(family: type[Backbone]) -> type[Backbone]:
+    """Offer checkpoints and models to an own family, before all others; a decorator.
+
+    ValueError for a class without a `family` name. See docs/extending.md.
+    """
+    if not isinstance(getattr(family, "family", None), str):
+        raise ValueError(f"{family.__name__} has no name; give it `family`, such as 'my_family'")
+    name = (family.__module__, family.__qualname__)
+    FAMILIES[:] = [f for f in FAMILIES if (f.__module__, f.__qualname__) != name]
+    FAMILIES.append(family)
+    return family
 
 
 def load_backbone(
@@ -58,15 +72,19 @@ def load_backbone(
     if folder.is_dir():
         return _load_folder(folder, id=id_or_dir, revision=revision, **placed)
     if name != id_or_dir:
-        folder, commit = _download(name, _OPEN_CLIP_FILES, **access)
+        folder, commit = _download(name, OpenClipBackbone.hub_files, **access)
         return _load_folder(folder, id=id_or_dir, revision=commit, **placed)
     if name.startswith("timm/"):
-        folder, commit = _download(name, _TIMM_FILES, **access)
+        folder, commit = _download(name, TimmBackbone.hub_files, **access)
         return _load_folder(folder, id=id_or_dir, revision=commit, **placed)
-    folder, access["revision"] = _download(name, ["config.json"], **access)
-    config = _config_of(folder, id_or_dir)
-    with hub.telling(name, access["revision"]):
-        return _family(config, id_or_dir).load(name, config, id=id_or_dir, **access, **placed)
+    folder, commit = _download(name, ["config.json"], **access)
+    family, config = _family(folder, id_or_dir)
+    access["revision"] = commit
+    if issubclass(family, TransformersBackbone):  # which knows best what files it needs
+        with hub.telling(name, commit):
+            return family.load(name, config, id=id_or_dir, **access, **placed)
+    folder, _ = _download(name, family.hub_files, **access)
+    return _load_folder(folder, id=id_or_dir, revision=commit, **placed)
 
 
 def timm_folder(id_or_dir: str, *, revision: str | None = None) -> Path | None:
@@ -75,25 +93,21 @@ def timm_folder(id_or_dir: str, *, revision: str | None = None) -> Path | None:
     folder = Path(id_or_dir).expanduser()
     if not folder.is_dir() and id_or_dir.startswith("timm/"):
         access: dict[str, Any] = {"revision": revision, "token": None, "local_files_only": False}
-        folder, _ = _download(id_or_dir, _TIMM_FILES, **access)
-    if not (folder / "config.json").is_file():
+        folder, _ = _download(id_or_dir, TimmBackbone.hub_files, **access)
+    if not TimmBackbone.reads(folder, _config_of(folder, id_or_dir)):
         return None
-    config = _config_of(folder, id_or_dir)
-    if "model_type" in config or "architecture" not in config:
-        return None
-    _require_safetensors(folder, id_or_dir, TIMM_WEIGHTS)
+    _require_weights(folder, id_or_dir, TimmBackbone.weight_files)
     return folder
 
 
 def wrap_model(model: nn.Module, image_processor: Any, tokenizer: Any, *, id: str) -> Backbone:
     """See Backbone.from_model."""
     model.eval()
-    if hasattr(model, "visual") and hasattr(model, "encode_image"):
-        return OpenClipBackbone(model, image_processor, tokenizer, id=id)
-    if type(model).__module__.startswith("timm."):
-        return TimmBackbone(model, image_processor, tokenizer, id=id)
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    return _family({"model_type": model_type}, id)(model, image_processor, tokenizer, id=id)
+    for family in reversed(FAMILIES):
+        if family.wraps(model):
+            made: Any = family  # the families' own constructors take a model
+            return made(model, image_processor, tokenizer, id=id)
+    raise _unknown(getattr(getattr(model, "config", None), "model_type", None), id)
 
 
 def _load_folder(
@@ -104,34 +118,47 @@ def _load_folder(
     device: str | torch.device,
     dtype: torch.dtype,
 ) -> Backbone:
-    placed: dict[str, Any] = {"id": id, "revision": revision, "device": device, "dtype": dtype}
-    open_clip = (folder / "open_clip_config.json").is_file()
-    if id.startswith("hf-hub:") and not open_clip:
+    if not id.startswith("hf-hub:"):
+        family, config = _family(folder, id)
+    elif (folder / "open_clip_config.json").is_file():
+        family, config = OpenClipBackbone, {}
+    else:
         raise BackboneError(
             f"backbone {id}: hf-hub: means an open_clip model, but there is no "
             "open_clip_config.json in it; for a transformers model leave hf-hub: away"
         )
-    if open_clip and (id.startswith("hf-hub:") or not (folder / "config.json").is_file()):
-        _require_safetensors(folder, id, OPEN_CLIP_WEIGHTS)
-        return OpenClipBackbone.load(folder, **placed)
+    _require_weights(folder, id, family.weight_files)
+    return family.load(str(folder), config, id=id, revision=revision, device=device, dtype=dtype)
+
+
+def _family(folder: Path, id: str) -> tuple[type[Backbone], dict[str, Any]]:
+    """What reads a folder, and its config.json."""
     config = _config_of(folder, id)
-    if "model_type" not in config and "architecture" in config:
-        _require_safetensors(folder, id, TIMM_WEIGHTS)
-        return TimmBackbone.load(folder, **placed)
-    _require_safetensors(folder, id)
-    return _family(config, id).load(
-        str(folder), config, token=None, local_files_only=True, **placed
-    )
-
-
-def _config_of(folder: Path, id: str) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
+    for family in reversed(FAMILIES):
+        if family.reads(folder, config):
+            return family, config
+    if not config:
         extra = "; run `make world` to train the bundled models" if id == "bundled" else ""
         raise BackboneError(
             f"backbone {id} has no config.json in {folder}, found "
             f"{sorted(p.name for p in folder.glob('*'))[:8]}; expected a model folder{extra}"
         )
+    raise _unknown(config.get("model_type"), id)
+
+
+def _unknown(model_type: object, id: str) -> ValueError:
+    known = sorted(name for family in FAMILIES for name in family.model_types)
+    return ValueError(
+        f"backbone {id} is of type {model_type!r}, expected one of {known}, or an "
+        "open_clip (hf-hub:ORG/NAME) or timm (timm/NAME) model"
+    )
+
+
+def _config_of(folder: Path, id: str) -> dict[str, Any]:
+    """config.json, {} where there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -143,25 +170,9 @@ def _config_of(folder: Path, id: str) -> dict[str, Any]:
     return config
 
 
-def _family(config: dict[str, Any], id: str) -> type[TransformersBackbone]:
-    model_type = config.get("model_type")
-    known = {name: family for family in TRANSFORMERS_FAMILIES for name in family.model_types}
-    if model_type not in known:
-        raise ValueError(
-            f"backbone {id} is of type {model_type!r}, expected one of {sorted(known)}, or an "
-            "open_clip (hf-hub:ORG/NAME) or timm (timm/NAME) model"
-        )
-    return known[model_type]
-
-
-OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
-TIMM_WEIGHTS = ("model.safetensors",)
-"""The files that these libraries prefer to any pickle that may lie beside them."""
-
-
-def _require_safetensors(folder: Path, id: str, names: tuple[str, ...] = ()) -> None:
-    there = [path.name for path in folder.glob("*.safetensors")]
-    if not (set(names) & set(there) if names else there):
+def _require_weights(folder: Path, id: str, names: tuple[str, ...]) -> None:
+    there = {path.name for path in folder.glob("*")}
+    if not (there & set(names) if names else any(n.endswith(".safetensors") for n in there)):
         wanted = " or ".join(names) or ".safetensors weights"
         raise BackboneError(
             f"backbone {id}: no {wanted} in {folder}; pickled weights (.bin, .pt) are "
@@ -170,11 +181,11 @@ def _require_safetensors(folder: Path, id: str, names: tuple[str, ...] = ()) -> 
 
 
 def _download(
-    name: str, patterns: list[str], *, revision: str | None, token: str | None, **local: bool
+    name: str, patterns: Sequence[str], *, revision: str | None, token: str | None, **local: bool
 ) -> tuple[Path, str]:
     """The folder of a Hub snapshot and its commit."""
     try:
-        folder = hub.snapshot(name, patterns, revision=revision, token=token, **local)
+        folder = hub.snapshot(name, list(patterns), revision=revision, token=token, **local)
     except HubError as error:
         raise type(error)(f"backbone {name!r} is no folder here. {error}") from error
     return folder, folder.name

@@ -1,11 +1,12 @@
 """open_clip models: their own vision transformer, or a timm trunk, with a text tower."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from sae.backbones.base import Backbone
 from sae.backbones.framing import split_pipeline
@@ -16,6 +17,9 @@ class OpenClipBackbone(Backbone):
     """CLS, then patches (open_clip's tower), or what the timm trunk has."""
 
     family = "open_clip"
+    weight_files = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+    """What open_clip prefers to any pickle that may lie beside it."""
+    hub_files = ("*.json", "*.txt", "*.model", "open_clip_*.safetensors")
 
     def __init__(
         self,
@@ -35,13 +39,31 @@ class OpenClipBackbone(Backbone):
         self.logit_scale = model.logit_scale.detach().float().exp().item()
 
     @classmethod
+    def reads(cls, folder: Path, config: Mapping[str, Any]) -> bool:
+        """open_clip's own config file, and no transformers' beside it."""
+        return not config and (folder / "open_clip_config.json").is_file()
+
+    @classmethod
+    def wraps(cls, model: nn.Module) -> bool:
+        """Its CLIP has a tower `visual` and encode_image."""
+        return hasattr(model, "visual") and hasattr(model, "encode_image")
+
+    @classmethod
     def load(
-        cls, folder: Path, *, id: str, revision: str | None, device: Any, dtype: torch.dtype
+        cls,
+        source: str,
+        config: dict[str, Any],  # noqa: ARG003
+        *,
+        id: str,
+        revision: str | None,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        **_access: Any,
     ) -> Self:
         """Read a folder with open_clip_config.json, safetensors and tokenizer."""
         import open_clip
 
-        name = f"local-dir:{folder}"
+        name = f"local-dir:{source}"
         model = open_clip.create_model(name, require_pretrained=True)
         model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         return cls(model, tokenizer=open_clip.get_tokenizer(name), id=id, revision=revision)

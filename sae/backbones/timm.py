@@ -1,5 +1,6 @@
 """timm vision transformers: models with `blocks`, one patch embedding and prefix tokens."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,9 @@ class TimmBackbone(Backbone):
     """Prefix tokens (CLS and registers, if any), then patches. No text."""
 
     family = "timm"
+    weight_files = ("model.safetensors",)
+    """What timm prefers to any pickle that may lie beside it."""
+    hub_files = ("config.json", "model.safetensors")
 
     def __init__(
         self,
@@ -32,13 +36,31 @@ class TimmBackbone(Backbone):
         super().__init__(model, framing=framing, id=id, revision=revision, **parts)
 
     @classmethod
+    def reads(cls, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG003
+        """timm's config.json names an architecture, and no transformers type."""
+        return "model_type" not in config and "architecture" in config
+
+    @classmethod
+    def wraps(cls, model: nn.Module) -> bool:
+        """Any model of timm's modules."""
+        return type(model).__module__.startswith("timm.")
+
+    @classmethod
     def load(
-        cls, folder: Path, *, id: str, revision: str | None, device: Any, dtype: torch.dtype
+        cls,
+        source: str,
+        config: dict[str, Any],  # noqa: ARG003
+        *,
+        id: str,
+        revision: str | None,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        **_access: Any,
     ) -> Self:
         """Read a folder with timm's config.json and model.safetensors."""
         import timm
 
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        model = timm.create_model(f"local-dir:{source}", pretrained=True)
         model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
         return cls(model, id=id, revision=revision)
 

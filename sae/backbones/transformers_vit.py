@@ -18,7 +18,6 @@ from sae.errors import BackboneError
 class TransformersBackbone(Backbone):
     """A transformers vision model, alone or as the tower of a model with text."""
 
-    model_types: ClassVar[tuple[str, ...]]
     has_cls_token: ClassVar[bool] = True
     own_architectures: ClassVar[tuple[str, ...]] = ()
     """Architectures in config.json that AutoModel would cut down."""
@@ -60,33 +59,33 @@ class TransformersBackbone(Backbone):
     @classmethod
     def load(
         cls,
-        id_or_dir: str,
+        source: str,
         config: dict[str, Any],
         *,
         id: str,
         revision: str | None,
         device: str | torch.device,
         dtype: torch.dtype,
-        token: str | None,
-        local_files_only: bool,
+        token: str | None = None,
+        local_files_only: bool = True,
     ) -> Self:
         """Read model, image processor and tokenizer; missing tensors are an error."""
-        source = {"revision": revision, "token": token, "local_files_only": local_files_only}
+        access = {"revision": revision, "token": token, "local_files_only": local_files_only}
         model, report = cls.model_class(config).from_pretrained(
-            id_or_dir,
+            source,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
-            **source,
+            **access,
             **cls.model_options,
         )
         _require_complete(report, id)
-        processor = cls.processor_class().from_pretrained(id_or_dir, **source)
+        processor = cls.processor_class().from_pretrained(source, **access)
         tokenizer = None
         if hasattr(model, "get_text_features"):
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(id_or_dir, **source)
+            tokenizer = AutoTokenizer.from_pretrained(source, **access)
         commit = getattr(model.config, "_commit_hash", None) or revision
         model = model.to(device).eval().requires_grad_(False)
         return cls(model, processor, tokenizer, id=id, revision=commit)
