@@ -110,11 +110,8 @@ def main(argv: list[str]) -> None:
     if args.copy_sae:
         copy_artifact(args.copy_sae, args.into)
         return
-    for name, line in steps(args.into.resolve(), args.runs.resolve(), args.device).items():
-        if args.only and name not in args.only:
-            continue
-        print(f"[world] {name}: {shlex.join(line)}", flush=True)  # noqa: T201
-        subprocess.run(line, cwd=ROOT, check=True)
+    recipe = steps(args.into.resolve(), args.runs.resolve(), args.device)
+    run_steps("world", recipe.items(), args.only)
 
 
 if __name__ == "__main__":
