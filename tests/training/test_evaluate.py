@@ -13,8 +13,9 @@ from sae.storage import write_json
 from tests.tiny_models import tiny
 from tests.training.training_parts import picture, pictures
 from training import extract, train
-from training.evaluate import Baselines, evaluate, main
+from training.evaluate import evaluate, main
 from training.evaluation import holdout
+from training.evaluation.baselines import Baselines
 from training.evaluation.holdout import what_is_held_out
 from training.evaluation.measure import measure
 from training.evaluation.zero_shot import class_features
