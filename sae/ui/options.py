@@ -117,9 +117,11 @@ def load(options: Options) -> Loaded:
     """Load the SAE, its backbone, its concept index and its figures.
 
     An SAE without `concepts/` gets no index; an SAE without metrics.json shows no figures. Errors
-    are those of the loaders: each names what was found, what was expected and the next step.
+    are those of the loaders: each names what was found, what was expected and the next step; a Hub
+    that cannot be asked whether there is an index is one.
     """
     from sae.backbones import Backbone
+    from sae.concepts.index import ConceptIndex
     from sae.interop.presets import find, is_preset
     from sae.model import SparseAutoencoder
 
@@ -131,7 +133,7 @@ def load(options: Options) -> Loaded:
     chosen = options.backbone or where.id
     revision = where.revision if chosen == where.id and chosen != "bundled" else None
     backbone = Backbone.from_pretrained(chosen, revision=revision, device=device)
-    index = _index(options.sae)
+    index = ConceptIndex.beside(options.sae)
     vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
     steerer = partial(_steerer, vlm, backbone, sae, index, device) if vlm else None
     experiments = EXPERIMENTS if vlm == options.sae == "bundled" else None
@@ -179,36 +181,14 @@ def _device(name: str) -> str:
     return name
 
 
-def _index(sae: str) -> "ConceptIndex | None":
-    from sae.concepts.index import ConceptIndex
-    from sae.storage import read_json
-
-    found = _file(sae, "concepts/index.json")
-    if found is None:
-        return None
-    index = ConceptIndex.from_pretrained(sae)
-    weights = read_json(found.parents[1] / "config.json")["sha256"]["sae_weights.safetensors"]
-    if index.sae_sha256 not in ("", weights):
-        raise ValueError(
-            f"the concept index in {found.parent} describes SAE weights {index.sae_sha256[:12]}, the "
-            f"weights beside it are {weights[:12]}; build the index again for them, or remove it"
-        )
-    return index
-
-
 def _metrics(sae: str) -> dict[str, object] | None:
-    from sae.storage import read_json
-
-    found = _file(sae, "metrics.json")
-    return None if found is None else read_json(found)
-
-
-def _file(sae: str, name: str) -> Path | None:
-    """One optional file of an artifact, or None where there is none."""
     from sae.hub import local_folder
+    from sae.interop.presets import artifact_of
+    from sae.storage import ArtifactError, read_json
 
     try:
-        path = local_folder(sae, files=("config.json", name)) / name
-    except OSError:
+        where = artifact_of(sae)
+    except ArtifactError:  # of another library: it has an SAE and nothing else
         return None
-    return path if path.is_file() else None
+    file = local_folder(where, files=["config.json"], optional=["metrics.json"]) / "metrics.json"
+    return read_json(file) if file.is_file() else None

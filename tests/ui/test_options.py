@@ -1,5 +1,6 @@
 """Options of the app and the constants of its page."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sae.ui.options import parse
+from sae.errors import HubError
+from sae.hub import BUNDLED
+from sae.ui.options import load, parse
+from tests.local_hub import LocalHub, using
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,3 +85,18 @@ def test_help_is_quick_and_loads_neither_torch_nor_gradio():
     assert out.stdout.strip().endswith("[]")
     assert "--backbone" in out.stdout
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_sae_of_the_hub_without_an_index_and_one_that_cannot_be_asked_for(tmp_path):
+    left_out = shutil.ignore_patterns("concepts", "metrics.json")
+    shutil.copytree(BUNDLED / "sae", tmp_path / "sae", ignore=left_out)
+    with LocalHub() as hub, using(hub, tmp_path / "cache"):
+        for name in ("tester/sae", "tester/other"):
+            hub.add_folder(name, tmp_path / "sae")
+        loaded = load(parse(["--sae", "tester/sae", "--device", "cpu"], {}))
+        assert loaded.index is None
+        assert loaded.metrics is None
+        hub.fault(".*/resolve/.*index.json", 503, 9)
+        with pytest.raises(HubError, match=r"index\.json: the Hub answered HTTP 503"):
+            load(parse(["--sae", "tester/other", "--device", "cpu"], {}))
