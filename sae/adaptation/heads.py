@@ -281,7 +281,7 @@ class MapleHead(LearnedWords):
         lead: str = "of a",
         tail: str = ".",
     ) -> None:
-        """The official prompt is "a photo of a NAME." with the first two words learned."""
+        """The published prompt is "a photo of a NAME." with the first two words learned."""
         if n_ctx < 1 or depth < 1:
             raise ValueError(f"n_ctx and depth must be at least 1, got {n_ctx} and {depth}")
         super().__init__(

@@ -104,9 +104,9 @@ class Backbone(ABC):
 
         `options` are those of `from_pretrained`.
         """
-        own = id_or_dir is None or str(id_or_dir) == ref.id
-        revision = ref.revision if own else None
-        return Backbone.from_pretrained(ref.id if own else id_or_dir, revision=revision, **options)
+        wanted = ref.id if id_or_dir is None else str(id_or_dir)
+        revision = ref.revision if wanted == ref.id else None
+        return Backbone.from_pretrained(wanted, revision=revision, **options)
 
     @staticmethod
     def from_model(

@@ -95,10 +95,10 @@ class VisionLanguage:
         """
         name = str(id_or_dir)
         where = str(BUNDLED) if name == "bundled" else name
-        placed = {"device": device, "dtype": dtype}
+        placed: dict[str, Any] = {"device": device, "dtype": dtype}
         if Path(where).is_dir():
             return cls._read(name, where, {"local_files_only": True}, **placed)
-        access = {"token": token, "local_files_only": local_files_only}
+        access: dict[str, Any] = {"token": token, "local_files_only": local_files_only}
         commit = hub.snapshot(name, ["config.json"], revision=revision, **access).name
         with hub.telling(name, revision):
             return cls._read(name, where, {"revision": commit, **access}, **placed)

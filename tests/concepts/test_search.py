@@ -1,5 +1,7 @@
 """Search finds by name, meaning, picture, region, latent and statistic, in any script."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +111,18 @@ def test_what_fires_in_a_region(index):
     found = calm.searcher.fires_on(picture, 5, patches=[3], **given)
     assert [(hit.latent, round(hit.score, 3)) for hit in found] == [(1, 1.0), (0, 0.5)]
     assert [h.latent for h in calm.searcher.fires_on(picture, 5, patches=[0], **given)] == [0]
+
+
+def test_an_sae_of_the_summary_token_is_asked_for_whole_pictures_alone(index):
+    sae = make_sae(3)
+    sae.cfg = replace(sae.cfg, backbone=replace(sae.cfg.backbone, tokens="cls"))
+    given = {"backbone": FakeBackbone(), "sae": sae}
+    calm = ConceptIndex(index._content)
+    calm.dense = np.zeros(6, bool)
+    picture = Image.new("RGB", (8, 8), (100, 0, 0))
+    assert [hit.latent for hit in calm.searcher.fires_on(picture, **given)] == [0]
+    with pytest.raises(ValueError, match="CLS token alone"):
+        calm.searcher.fires_on(picture, patches=[0], **given)
 
 
 def test_near_a_latent(index):

@@ -46,7 +46,7 @@ def test_nothing_switched_off_leaves_the_logits_bit_for_bit(parts, classifier, t
 
 
 @pytest.mark.parametrize("error", ERROR_TERMS)
-@pytest.mark.parametrize("tokens", ["all", "patches"])
+@pytest.mark.parametrize("tokens", ["all", "patches", "cls"])
 @pytest.mark.parametrize("norm", INPUT_NORMS)
 def test_edits_equal_the_dense_formula(parts, classifier, error, tokens, norm):
     lens = small_lens(parts, tokens=tokens, input_norm=norm)
