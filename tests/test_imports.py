@@ -77,6 +77,11 @@ def test_the_order_knows_every_module():
     assert there <= set(ORDER)
 
 
+def test_reading_an_index_needs_nothing_of_building_one():
+    for path in sorted((ROOT / "sae" / "concepts").glob("*.py")):
+        assert not [name for name in imported(path) if name.startswith("sae.concepts.build")], path
+
+
 def test_training_does_not_import_gradio():
     for path in sorted((ROOT / "training").rglob("*.py")):
         if "bench" not in path.parts:
