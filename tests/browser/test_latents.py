@@ -10,7 +10,7 @@ from tests.browser.lens_page import query
 from tests.browser.serving import chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
-READY = ".pl-latents[data-state=ready] .pl-table-row"
+READY = ".pl-latents[data-state=ready]"
 D_SAE = 512
 
 

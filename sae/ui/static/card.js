@@ -18,6 +18,7 @@ function originSentence(facts) {
   return `${number} · named from ${facts.name_source || "an unknown source"}${score}`;
 }
 
+const NUMERALS = ["strongest", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "weakest"];
 const TENTHS = Array.from({ length: 10 }, (_, i) => `tenth${i}`);
 
 // What speaks against trusting this concept, said first.
@@ -28,8 +29,9 @@ function weakness(facts) {
   if (facts.rare) said.push("it fired on very few pictures, so its examples may mislead");
   if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.7) said.push("the name is a guess");
   if (figures.entropy !== null && figures.entropy > 1.4) said.push("its strongest pictures are of many kinds");
-  if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1)
+  if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1) {
     said.push("its pictures look little alike");
+  }
   return said.length ? `Weak points: ${said.join("; ")}.` : "";
 }
 
@@ -47,10 +49,7 @@ function tenthsBox(facts) {
   slider.setAttribute("aria-label", "Tenth of the pictures, from the strongest to the weakest");
   const draw = () => {
     const exemplars = facts.exemplars[TENTHS[slider.value - 1]] || [];
-    setText(
-      words,
-      `${["strongest", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "weakest"][slider.value - 1]} tenth of the pictures, drawn by chance`,
-    );
+    setText(words, `${NUMERALS[slider.value - 1]} tenth of the pictures, drawn by chance`);
     row.replaceChildren(
       exemplars.length
         ? exemplarRow(facts, exemplars, "", "")
@@ -132,31 +131,33 @@ function histogramBox(facts) {
     bar.style.height = n > 0 ? `${Math.max(3, 100 * Math.sqrt(n / most))}%` : "0";
     plot.append(bar);
   });
-  if (here > 0) {
-    const low = Math.log(edges[0]);
-    const high = Math.log(edges[edges.length - 1]);
-    const at = Math.max(0, Math.min(1, (Math.log(here) - low) / (high - low)));
-    const mark = make("span", "pl-here");
-    const word = make("em", "", `this picture ${amountText(here)}`);
-    mark.style.left = `${100 * at}%`;
-    mark.classList.toggle("pl-flip", at > 0.6);
-    mark.append(word);
-    plot.append(mark);
-  }
+  if (here > 0) plot.append(hereMark(here, edges));
+  const first = amountText(edges[0]);
+  const last = amountText(edges[edges.length - 1]);
+  const reach = here > 0 ? `this picture reaches ${amountText(here)}` : "it does not fire in this picture";
   plot.setAttribute("role", "img");
-  plot.setAttribute(
-    "aria-label",
-    `Histogram of activations from ${amountText(edges[0])} to ${amountText(edges[edges.length - 1])}${here > 0 ? `; this picture reaches ${amountText(here)}` : "; it does not fire in this picture"}`,
-  );
+  plot.setAttribute("aria-label", `Histogram of activations from ${first} to ${last}; ${reach}`);
   const axis = make("div", "pl-axis");
   axis.append(
-    make("span", "", amountText(edges[0])),
+    make("span", "", first),
     make("span", "", "activation, log scale; height is the square root of the count"),
-    make("span", "", amountText(edges[edges.length - 1])),
+    make("span", "", last),
   );
   section.append(plot, axis);
   if (!(here > 0)) section.append(make("p", "pl-note", "It does not fire in this picture."));
   return section;
+}
+
+// Where the picture in view lies on the histogram's logarithmic axis.
+function hereMark(here, edges) {
+  const low = Math.log(edges[0]);
+  const high = Math.log(edges[edges.length - 1]);
+  const at = Math.max(0, Math.min(1, (Math.log(here) - low) / (high - low)));
+  const mark = make("span", "pl-here");
+  mark.style.left = `${100 * at}%`;
+  mark.classList.toggle("pl-flip", at > 0.6);
+  mark.append(make("em", "", `this picture ${amountText(here)}`));
+  return mark;
 }
 
 // Leave out empty bins at both ends, but keep the one that this picture falls into.
@@ -171,14 +172,13 @@ export class Card {
   constructor(component) {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
-    this.panel = new Panel(element);
+    this.panel = new Panel(element, server);
     this.card = this.panel.find(".pl-card");
     this.cards = new Map();
     this.dwell = 0;
     this.cardOpener = null;
     this.cardTurn = 0;
     this.builtCards = new Map();
-    this.listen();
   }
 
   listen() {
@@ -204,10 +204,7 @@ export class Card {
       const asked = this.server.ask({ way: "card", latent });
       this.cards.set(latent, asked);
       asked.then(
-        (facts) => {
-          if (facts.problem) this.cards.delete(latent);
-          else this.cards.set(latent, facts);
-        },
+        (facts) => (facts.problem ? this.cards.delete(latent) : this.cards.set(latent, facts)),
         () => this.cards.delete(latent),
       );
     }
@@ -223,36 +220,28 @@ export class Card {
     const turn = ++this.cardTurn;
     const facts = this.askCard(latent);
     this.cardOpener = opener || document.activeElement;
-    if (facts instanceof Promise) {
-      this.fillCard(
-        this.cardHead({ latent, name: bus.picture ? bus.picture.name(latent) : "" }),
-        make("div", "pl-card-wait"),
-      );
-      facts.then(
-        (ready) => {
-          if (turn === this.cardTurn && this.card.open) this.drawCard(ready);
-        },
-        () => {
-          if (turn === this.cardTurn)
-            this.fillCard(
-              this.cardHead({ latent }),
-              make("p", "pl-empty", "The card could not be fetched. Close it and try again."),
-            );
-        },
-      );
-    } else this.drawCard(facts);
+    if (facts instanceof Promise) this.awaitCard(latent, facts, turn);
+    else this.drawCard(facts);
     if (!this.card.open) this.card.showModal();
     this.card.scrollTop = 0;
     this.panel.find(".pl-card-close").focus();
     writeCard(latent);
   }
 
-  closeCard() {
-    if (this.card.open) this.card.close();
+  async awaitCard(latent, asked, turn) {
+    const name = bus.picture ? bus.picture.name(latent) : "";
+    this.card.replaceChildren(this.cardHead({ latent, name }), make("div", "pl-card-wait"));
+    try {
+      const facts = await asked;
+      if (turn === this.cardTurn && this.card.open) this.drawCard(facts);
+    } catch {
+      const problem = make("p", "pl-empty", "The card could not be fetched. Close it and try again.");
+      if (turn === this.cardTurn) this.card.replaceChildren(this.cardHead({ latent }), problem);
+    }
   }
 
-  fillCard(...parts) {
-    this.card.replaceChildren(...parts);
+  closeCard() {
+    if (this.card.open) this.card.close();
   }
 
   cardHead(facts) {
@@ -274,24 +263,27 @@ export class Card {
       if (this.builtCards.size > 60) this.builtCards.clear();
       this.builtCards.set(facts.latent, built);
     }
-    this.fillCard(...built.parts);
+    this.card.replaceChildren(...built.parts);
   }
 
   buildCard(facts) {
     if (facts.problem) return [this.cardHead(facts), make("p", "pl-empty", facts.problem)];
     const body = make("div", "pl-card-body");
     if (facts.dead) body.append(make("p", "pl-card-flag", "This concept never fired on the data set."));
-    if (facts.dense)
+    if (facts.dense) {
       body.append(
         make("p", "pl-card-flag", "Always on: it fires nearly everywhere, so it says little about any one picture."),
       );
+    }
     const weak = weakness(facts);
     if (weak) body.append(make("p", "pl-card-weak", weak));
-    if ((facts.exemplars.top || []).length)
+    if ((facts.exemplars.top || []).length) {
       body.append(exemplarRow(facts, facts.exemplars.top, "Where it fires most", "the strongest pictures"));
+    }
     if (TENTHS.some((level) => (facts.exemplars[level] || []).length)) body.append(tenthsBox(facts));
-    if (!body.querySelector("figure"))
+    if (!body.querySelector("figure")) {
       body.append(make("p", "pl-empty", "No example pictures are known for this concept."));
+    }
     const { statistics } = this.props.setup;
     if (facts.figures) body.append(figureTiles(facts, statistics), histogramBox(facts), this.relatives(facts));
     return [this.cardHead(facts), body, this.cardFoot(facts)];
@@ -354,5 +346,5 @@ export class Card {
 }
 
 export function start(component) {
-  new Card(component);
+  new Card(component).listen();
 }

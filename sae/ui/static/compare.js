@@ -2,10 +2,13 @@
 
 import { bus } from "./bus.js";
 import { fromBase64 } from "./code.js";
-import { Explanation, headName } from "./compare_explain.js";
+import { Explanation, headName, LINES } from "./compare_explain.js";
 import { WholeTask } from "./compare_task.js";
 import { busyWhile, make, Panel, setText, switchGroup } from "./dom.js";
+import { HeatMaps } from "./heat.js";
 import { readCompare, writeCompare } from "./links.js";
+
+const SAMPLES = 400;
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -29,14 +32,13 @@ function newView() {
     label: "",
     request: null,
     classes: null,
-    words: "",
     found: null,
     after: null,
     off: new Set(),
     hover: -1,
     locked: -1,
     used: "all",
-    shown: 12,
+    shown: LINES,
   };
 }
 
@@ -44,7 +46,8 @@ export class CompareTab {
   constructor(component) {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
-    this.panel = new Panel(element);
+    this.panel = new Panel(element, server);
+    this.heat = new HeatMaps(props.setup.colours);
     this.view = newView();
     this.explanation = new Explanation(this);
     this.whole = new WholeTask(this);
@@ -62,12 +65,10 @@ export class CompareTab {
     });
     this.showUsed = switchGroup(this.panel.find(".pl-used"), (value) => {
       this.view.used = value;
-      this.view.shown = 12;
+      this.view.shown = LINES;
       this.showUsed(value);
       this.explanation.drawFall();
     });
-    this.named = this.followLink();
-    this.listen();
   }
 
   listen() {
@@ -75,57 +76,23 @@ export class CompareTab {
       this.view.task = this.taskBox.value;
       this.changeTask();
     });
-    this.boxes.forEach((box, side) =>
+    this.boxes.forEach((box, side) => {
       box.addEventListener("change", () => {
         this.view.heads[side] = box.value;
         this.layTask();
         this.explain();
-      }),
-    );
-    this.panel.find(".pl-next-picture").addEventListener("click", () => {
-      this.view.number = (this.view.number + 1) % 400;
-      this.view.off.clear();
-      this.openSample();
+      });
     });
-    this.panel.find(".pl-differ").addEventListener("click", (event) => {
-      this.view.off.clear();
-      busyWhile(event.currentTarget, () => this.openDiffering((this.view.number + 1) % 400));
-    });
-    this.panel.find(".pl-previous").addEventListener("click", () => {
-      this.view.number = (this.view.number + 399) % 400;
-      this.view.off.clear();
-      this.openSample();
-    });
-    this.panel.find(".pl-use").addEventListener("click", () => {
-      if (bus.picture && bus.picture.request) {
-        this.view.own = true;
-        this.view.off.clear();
-        this.show(bus.picture.value.picture, bus.picture.request, "");
-      }
-    });
+    this.listenToPictures();
     this.panel.find(".pl-more").addEventListener("click", () => {
-      this.view.shown += 12;
+      this.view.shown += LINES;
       this.explanation.drawFall();
     });
     this.panel.find(".pl-all-on").addEventListener("click", () => {
       this.view.off.clear();
       this.askOff();
     });
-    this.classBoxes[0].addEventListener("change", () => {
-      const first = this.classBoxes[0].value;
-      const names = this.taskNow()[this.view.split];
-      this.view.classes = first
-        ? [
-            first,
-            this.classBoxes[1].value && this.classBoxes[1].value !== first
-              ? this.classBoxes[1].value
-              : names.find((name) => name !== first),
-          ]
-        : null;
-      this.wordsBox.value = "";
-      this.layClasses();
-      this.explain();
-    });
+    this.classBoxes[0].addEventListener("change", () => this.chooseClass());
     this.classBoxes[1].addEventListener("change", () => {
       if (this.classBoxes[1].value === this.view.classes[0]) return;
       this.view.classes = [this.view.classes[0], this.classBoxes[1].value];
@@ -135,26 +102,57 @@ export class CompareTab {
     this.wordsBox.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.explain();
     });
+  }
+
+  listenToPictures() {
+    const turn = (selector, step) => {
+      this.panel.find(selector).addEventListener("click", () => {
+        this.view.number = this.numberAfter(step);
+        this.view.off.clear();
+        this.openSample();
+      });
+    };
+    turn(".pl-next-picture", 1);
+    turn(".pl-previous", -1);
+    this.panel.find(".pl-differ").addEventListener("click", (event) => {
+      this.view.off.clear();
+      busyWhile(event.currentTarget, () => this.openDiffering(this.numberAfter(1)));
+    });
+    this.panel.find(".pl-use").addEventListener("click", () => {
+      if (!bus.picture || !bus.picture.request) return;
+      this.view.own = true;
+      this.view.off.clear();
+      this.show(bus.picture.value.picture, bus.picture.request, "");
+    });
+  }
+
+  numberAfter(step) {
+    return (this.view.number + step + SAMPLES) % SAMPLES;
+  }
+
+  // The first look: what the link names, or else a picture on which the heads disagree.
+  open() {
+    const named = this.followLink();
     this.showSplit(this.view.split);
     this.showUsed(this.view.used);
     this.layTask();
-    if (this.named) this.openSample();
+    if (named) this.openSample();
     else this.openDiffering(0, true);
+  }
+
+  chooseClass() {
+    const first = this.classBoxes[0].value;
+    const second = this.classBoxes[1].value;
+    const names = this.taskNow()[this.view.split];
+    const other = second && second !== first ? second : names.find((name) => name !== first);
+    this.view.classes = first ? [first, other] : null;
+    this.wordsBox.value = "";
+    this.layClasses();
+    this.explain();
   }
 
   taskNow() {
     return this.props.setup.tasks.find((one) => one.name === this.view.task);
-  }
-
-  async ask(wanted) {
-    try {
-      const answer = await this.server.ask(wanted);
-      if (!answer.problem) return answer;
-      this.panel.notice(answer.problem, "problem");
-    } catch {
-      this.panel.notice("The server did not answer. Try again, or reload the page.", "problem");
-    }
-    return null;
   }
 
   question() {
@@ -206,7 +204,7 @@ export class CompareTab {
 
   async openSample() {
     this.view.own = false;
-    const answer = await this.ask({
+    const answer = await this.panel.ask({
       way: "sample",
       task: this.view.task,
       split: this.view.split,
@@ -219,17 +217,18 @@ export class CompareTab {
   // one that the second head has `right`; the button takes whatever comes.
   async openDiffering(from, right) {
     const asked = { task: this.view.task, split: this.view.split, heads: this.view.heads };
-    const answer = await this.ask({ way: "differ", number: from, right: Boolean(right), ...asked });
+    const answer = await this.panel.ask({ way: "differ", number: from, right: Boolean(right), ...asked });
     if (answer && answer.number !== null) this.view.number = answer.number;
     else if (answer) this.panel.say("They agree on the pictures that were tried.");
     await this.openSample();
-    if (answer && answer.number === null && !right)
+    if (answer && answer.number === null && !right) {
       this.panel.notice("The two say the same of the next 48 pictures of this task.");
+    }
   }
 
   show(picture, request, label) {
     Object.assign(this.view, { request, label, locked: -1 });
-    for (const image of this.panel.root.querySelectorAll(".pl-one img")) {
+    for (const image of this.panel.findAll(".pl-one img")) {
       image.src = picture.src;
       image.alt = picture.alt;
     }
@@ -240,17 +239,18 @@ export class CompareTab {
     if (!this.view.request) return;
     const turn = ++this.explainTurn;
     this.panel.root.dataset.state = "busy";
-    const answer = await this.ask({ way: "explain", ...this.question() });
+    const answer = await this.panel.ask({ way: "explain", ...this.question() });
     if (turn !== this.explainTurn) return;
     this.panel.root.dataset.state = "ready";
     if (!answer) return;
     this.panel.notice([]);
     this.view.found = { ...answer, codes: fromBase64(answer.maps.codes, Uint8Array), scale: answer.maps.scale };
     this.view.after = null;
-    this.view.shown = 12;
+    this.view.shown = LINES;
     if (this.view.locked < 0) this.view.locked = answer.concepts.findIndex((one) => Math.max(...one.activations) > 0);
-    for (const figure of this.panel.root.querySelectorAll(".pl-one"))
+    for (const figure of this.panel.findAll(".pl-one")) {
       setText(figure.querySelector("figcaption span"), headName(this.view.heads[Number(figure.dataset.side)]));
+    }
     this.drawAll();
     this.writeLink();
     if (this.view.off.size) this.askOff();
@@ -275,14 +275,13 @@ export class CompareTab {
     }
     this.offWait = setTimeout(async () => {
       const turn = ++this.offTurn;
-      const answer = await this.ask({ way: "off", off: [...this.view.off], ...this.question() });
+      const answer = await this.panel.ask({ way: "off", off: [...this.view.off], ...this.question() });
       if (turn !== this.offTurn || !answer) return;
       this.view.after = answer;
       this.explanation.drawGuesses();
       this.explanation.drawFall();
-      this.panel.say(
-        `With these concepts off: ${answer.predictions.map((one, side) => `${headName(this.view.heads[side])} says ${one[0].class}`).join(", ")}`,
-      );
+      const said = answer.predictions.map(([best], side) => `${headName(this.view.heads[side])} says ${best.class}`);
+      this.panel.say(`With these concepts off: ${said.join(", ")}`);
     }, 60);
   }
 
@@ -298,7 +297,7 @@ export class CompareTab {
     if (link.split) this.view.split = link.split;
     const names = this.taskNow().heads.map((one) => one.name);
     if (link.heads.length === 2 && link.heads.every((name) => names.includes(name))) this.view.heads = link.heads;
-    if (link.number !== null) this.view.number = Math.min(399, link.number);
+    if (link.number !== null) this.view.number = Math.min(SAMPLES - 1, link.number);
     for (const latent of link.off) this.view.off.add(latent);
     return link.number !== null;
   }
@@ -312,5 +311,7 @@ export class CompareTab {
 }
 
 export function start(component) {
-  new CompareTab(component);
+  const tab = new CompareTab(component);
+  tab.listen();
+  tab.open();
 }

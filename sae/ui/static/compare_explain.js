@@ -1,9 +1,14 @@
 // One picture through two heads: maps on one scale, predictions, and the margin concept by concept.
 
 import { bus } from "./bus.js";
-import { fromBase64 } from "./code.js";
 import { amountText, make, makeButton, plural, setText, shareText } from "./dom.js";
 
+export const LINES = 12;
+const GUESSES = 5;
+const POINT_AT = "Point at a concept to see where it fires, in both.";
+const EXACT = "Shares are exact: from this layer on the path to the score is linear.";
+const INTEGRATED =
+  "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.";
 const HEADS = {
   zero_shot: "Zero-shot (as it is)",
   coop: "CoOp (learned words)",
@@ -27,7 +32,38 @@ function unexplainedParts(heads) {
   const gap = heads.some((head) => Math.abs(head.residual_parts.gap) >= 0.005)
     ? `, and rounding of the integral ${of("gap")}`
     : "";
-  return ` It is what the head says with no concept at all (${of("start")}), what the SAE leaves out (${of("error")})${gap}.`;
+  const parts = `with no concept at all (${of("start")}), what the SAE leaves out (${of("error")})`;
+  return `It is what the head says ${parts}${gap}.`;
+}
+
+// Where a box of shares [left, top, right, bottom] lies in its frame.
+const placed = ([l, t, r, b]) => ({
+  left: `${100 * l}%`,
+  top: `${100 * t}%`,
+  width: `${100 * (r - l)}%`,
+  height: `${100 * (b - t)}%`,
+});
+
+function strongestSentence(concept) {
+  const [first, second] = concept.activations.map(amountText);
+  return `${rowName(concept)}: strongest patch ${first} and ${second}, one scale for both`;
+}
+
+// A class with its probability; `was` are the probabilities before concepts were switched off.
+function guessLine(guess, side, was, label) {
+  const item = make("li", guess.class === label ? "pl-right" : "");
+  const bar = make("span", "pl-guess-bar");
+  const fill = make("i", side ? "pl-fill-b" : "pl-fill-a");
+  fill.style.width = `${100 * guess.probability}%`;
+  bar.append(fill);
+  if (was) {
+    const ghost = make("em");
+    ghost.style.left = `${100 * (was.get(guess.class) || 0)}%`;
+    ghost.title = "before";
+    bar.append(ghost);
+  }
+  item.append(make("span", "pl-guess", guess.class), bar, make("b", "", shareText(guess.probability)));
+  return item;
 }
 
 function bars(shares, most) {
@@ -57,37 +93,46 @@ export class Explanation {
     this.tab = tab;
     this.panel = tab.panel;
     this.view = tab.view;
-    this.tableOfColours = fromBase64(this.tab.props.setup.colours, Uint8Array);
     this.listen();
   }
 
+  // Hovering either picture shows, for the concept in view, the same patch in both.
   listen() {
-    // Hovering either picture shows, for the concept in view, the same patch in both.
-    for (const frame of this.panel.root.querySelectorAll(".pl-one-frame")) {
+    for (const frame of this.panel.findAll(".pl-one-frame")) {
       frame.addEventListener("pointermove", (event) => {
-        if (!this.view.found) return;
-        const area = frame.getBoundingClientRect();
-        const [l, t, r, b] = this.view.found.box;
-        const [nRows, nColumns] = this.view.found.grid;
-        const column = Math.floor((((event.clientX - area.left) / area.width - l) / (r - l)) * nColumns);
-        const row = Math.floor((((event.clientY - area.top) / area.height - t) / (b - t)) * nRows);
-        if (row < 0 || column < 0 || row >= nRows || column >= nColumns) return;
-        this.markPatch(row, column);
-        const concept = this.view.hover >= 0 ? this.view.hover : this.view.locked;
-        if (concept < 0) return;
-        const at = row * nColumns + column;
-        const top = this.view.found.scale[concept] / 255;
-        const value = (side) => amountText(this.mapCodes(concept, side)[at] * top);
-        setText(
-          this.panel.find(".pl-map-says"),
-          `${rowName(this.view.found.concepts[concept])} in row ${row + 1}, column ${column + 1}: ${value(0)} and ${value(1)}`,
-        );
+        if (this.view.found) this.pointAt(event, frame.getBoundingClientRect());
       });
       frame.addEventListener("pointerleave", () => {
-        for (const mark of this.panel.root.querySelectorAll(".pl-patch-mark")) mark.remove();
+        for (const mark of this.panel.findAll(".pl-patch-mark")) mark.remove();
         if (this.view.found) this.drawMaps();
       });
     }
+  }
+
+  pointAt(event, area) {
+    const { found } = this.view;
+    const [l, t, r, b] = found.box;
+    const [rows, columns] = found.grid;
+    const column = Math.floor((((event.clientX - area.left) / area.width - l) / (r - l)) * columns);
+    const row = Math.floor((((event.clientY - area.top) / area.height - t) / (b - t)) * rows);
+    if (row < 0 || column < 0 || row >= rows || column >= columns) return;
+    this.markPatch(row, column);
+    const concept = this.conceptInView();
+    if (concept < 0) return;
+    const top = found.scale[concept] / 255;
+    const value = (side) => amountText(this.mapCodes(concept, side)[row * columns + column] * top);
+    const where = `${rowName(found.concepts[concept])} in row ${row + 1}, column ${column + 1}`;
+    setText(this.panel.find(".pl-map-says"), `${where}: ${value(0)} and ${value(1)}`);
+  }
+
+  // Its number in the list: the one that is pointed at, or else the one that was clicked; -1 for none.
+  conceptInView() {
+    return this.view.hover >= 0 ? this.view.hover : this.view.locked;
+  }
+
+  hover(row) {
+    this.view.hover = row;
+    this.drawMaps();
   }
 
   mapCodes(row, side) {
@@ -98,142 +143,82 @@ export class Explanation {
 
   drawMaps() {
     const { found } = this.view;
-    const row = this.view.hover >= 0 ? this.view.hover : this.view.locked;
-    for (const figure of this.panel.root.querySelectorAll(".pl-one")) {
+    const row = this.conceptInView();
+    for (const figure of this.panel.findAll(".pl-one")) {
       const canvas = figure.querySelector("canvas");
-      const side = Number(figure.dataset.side);
-      canvas.width = found.grid[1];
-      canvas.height = found.grid[0];
-      const context = canvas.getContext("2d");
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      if (row < 0) continue;
-      const image = context.createImageData(canvas.width, canvas.height);
-      const codes = this.mapCodes(row, side);
-      for (let i = 0; i < codes.length; i++) {
-        const at = codes[i] * 3;
-        image.data.set(
-          [
-            this.tableOfColours[at],
-            this.tableOfColours[at + 1],
-            this.tableOfColours[at + 2],
-            95 + (130 * codes[i]) / 255,
-          ],
-          i * 4,
-        );
-      }
-      context.putImageData(image, 0, 0);
-      const [l, t, r, b] = found.box;
-      Object.assign(canvas.style, {
-        left: `${100 * l}%`,
-        top: `${100 * t}%`,
-        width: `${100 * (r - l)}%`,
-        height: `${100 * (b - t)}%`,
-      });
+      const [height, width] = found.grid;
+      Object.assign(canvas, { width, height });
+      Object.assign(canvas.style, placed(found.box));
+      if (row >= 0) this.paint(canvas.getContext("2d"), this.mapCodes(row, Number(figure.dataset.side)), width, height);
     }
-    const concept = row >= 0 ? found.concepts[row] : null;
-    setText(
-      this.panel.find(".pl-map-says"),
-      concept
-        ? `${rowName(concept)}: strongest patch ${amountText(concept.activations[0])} and ${amountText(concept.activations[1])}, one scale for both`
-        : "Point at a concept to see where it fires, in both.",
-    );
+    setText(this.panel.find(".pl-map-says"), row < 0 ? POINT_AT : strongestSentence(found.concepts[row]));
+  }
+
+  paint(context, codes, width, height) {
+    const { colours } = this.tab.heat;
+    const image = context.createImageData(width, height);
+    codes.forEach((code, i) => {
+      image.data.set(colours.subarray(3 * code, 3 * code + 3), 4 * i);
+      image.data[4 * i + 3] = 95 + (130 * code) / 255;
+    });
+    context.putImageData(image, 0, 0);
   }
 
   drawGuesses() {
-    const { found } = this.view;
-    const after = this.view.after;
-    for (const list of this.panel.root.querySelectorAll(".pl-guesses")) {
+    const { found, after, label, off } = this.view;
+    for (const list of this.panel.findAll(".pl-guesses")) {
       const side = Number(list.dataset.side);
       const plain = found.heads[side].predictions;
       const now = after ? after.predictions[side] : plain;
       const was = new Map(plain.map((one) => [one.class, one.probability]));
-      list.replaceChildren();
-      for (const guess of now.slice(0, 5)) {
-        const item = make("li", guess.class === this.view.label ? "pl-right" : "");
-        const bar = make("span", "pl-guess-bar");
-        const fill = make("i", side ? "pl-fill-b" : "pl-fill-a");
-        fill.style.width = `${100 * guess.probability}%`;
-        bar.append(fill);
-        if (after) {
-          const ghost = make("em");
-          ghost.style.left = `${100 * (was.get(guess.class) || 0)}%`;
-          ghost.title = "before";
-          bar.append(ghost);
-        }
-        item.append(make("span", "pl-guess", guess.class), bar, make("b", "", shareText(guess.probability)));
-        list.append(item);
-      }
+      const lines = now.slice(0, GUESSES).map((guess) => guessLine(guess, side, after ? was : null, label));
+      list.replaceChildren(...lines);
     }
-    const truth = this.view.label
-      ? `The picture is of: ${this.view.label}.`
+    const truth = label
+      ? `The picture is of: ${label}.`
       : "Nobody has told what this picture is of; the heads know only the task's classes.";
-    setText(
-      this.panel.find(".pl-truth"),
-      truth +
-        (after
-          ? ` With ${plural(this.view.off.size, "concept", "concepts")} off; the thin mark is where it stood.`
-          : ""),
-    );
+    const without = `With ${plural(off.size, "concept", "concepts")} off; the thin mark is where it stood.`;
+    setText(this.panel.find(".pl-truth"), after ? `${truth} ${without}` : truth);
   }
 
   // The waterfall: concepts, then all others, then what concepts do not explain; it adds up to the margin.
   drawFall() {
-    const { found } = this.view;
-    const box = this.panel.find(".pl-fall");
+    const { found, used, shown, off } = this.view;
+    const { heads } = found;
     const pool = found.concepts
       .map((concept, row) => ({ concept, row }))
-      .filter(({ concept }) => this.view.used === "all" || concept.used_by === this.view.used);
-    const listed = pool.slice(0, this.view.shown);
-    const heads = found.heads;
-    const most = Math.max(
-      1e-6,
-      ...found.concepts.map((one) => Math.max(Math.abs(one.shares[0]), Math.abs(one.shares[1]))),
-      ...heads.flatMap((head) => [Math.abs(head.residual)]),
-    );
-    box.replaceChildren(this.fallHead());
-    for (const { concept, row } of listed) box.append(this.conceptLine(concept, row, most));
-    const rest = [0, 1].map(
-      (side) =>
-        heads[side].margin - heads[side].residual - listed.reduce((sum, { concept }) => sum + concept.shares[side], 0),
-    );
-    box.append(sumLine("All other concepts", rest, most, "pl-rest"));
-    box.append(
-      sumLine(
-        "Not explained by concepts",
-        heads.map((head) => head.residual),
-        most,
-        "pl-unexplained",
-      ),
-    );
-    box.append(
-      sumLine(
-        found.classes ? "Margin" : "Match",
-        heads.map((head) => head.margin),
-        Math.max(most, ...heads.map((head) => Math.abs(head.margin))),
-        "pl-total",
-      ),
-    );
-    if (this.view.after)
-      box.append(
-        sumLine(
-          "… with those switched off",
-          this.view.after.scores,
-          Math.max(most, ...heads.map((head) => Math.abs(head.margin))),
-          "pl-total",
-        ),
-      );
+      .filter(({ concept }) => used === "all" || concept.used_by === used);
+    const listed = pool.slice(0, shown);
+    const shares = found.concepts.flatMap((concept) => concept.shares);
+    const most = Math.max(1e-6, ...[...shares, ...heads.map((head) => head.residual)].map(Math.abs));
+    const lines = listed.map(({ concept, row }) => this.conceptLine(concept, row, most));
+    this.panel.find(".pl-fall").replaceChildren(this.fallHead(), ...lines, ...this.sumLines(listed, most));
     const more = this.panel.find(".pl-more");
-    more.hidden = pool.length <= this.view.shown;
-    setText(more, `Show ${Math.min(12, pool.length - this.view.shown)} more of ${pool.length}`);
-    this.panel.find(".pl-all-on").hidden = !this.view.off.size;
+    more.hidden = pool.length <= shown;
+    setText(more, `Show ${Math.min(LINES, pool.length - shown)} more of ${pool.length}`);
+    this.panel.find(".pl-all-on").hidden = !off.size;
     setText(this.panel.find(".pl-why .pl-subtitle"), found.question.charAt(0).toUpperCase() + found.question.slice(1));
-    setText(
-      this.panel.find(".pl-method"),
-      (heads[0].exact && heads[1].exact
-        ? "Shares are exact: from this layer on the path to the score is linear."
-        : "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.") +
-        unexplainedParts(heads),
+    const method = heads.every((head) => head.exact) ? EXACT : INTEGRATED;
+    setText(this.panel.find(".pl-method"), `${method} ${unexplainedParts(heads)}`);
+  }
+
+  // Below the listed concepts: what else there is, and what it all adds up to.
+  sumLines(listed, most) {
+    const { found, after } = this.view;
+    const { heads } = found;
+    const residuals = heads.map((head) => head.residual);
+    const margins = heads.map((head) => head.margin);
+    const rest = margins.map(
+      (margin, side) => margin - residuals[side] - listed.reduce((sum, { concept }) => sum + concept.shares[side], 0),
     );
+    const widest = Math.max(most, ...margins.map(Math.abs));
+    const lines = [
+      sumLine("All other concepts", rest, most, "pl-rest"),
+      sumLine("Not explained by concepts", residuals, most, "pl-unexplained"),
+      sumLine(found.classes ? "Margin" : "Match", margins, widest, "pl-total"),
+    ];
+    if (after) lines.push(sumLine("… with those switched off", after.scores, widest, "pl-total"));
+    return lines;
   }
 
   fallHead() {
@@ -249,10 +234,35 @@ export class Explanation {
 
   conceptLine(concept, row, most) {
     const line = make("div", "pl-fall-line");
-    const on = make("input");
     const name = make("span", "pl-fall-name");
     const open = makeButton("pl-rack-name", rowName(concept), () => bus.card.open(concept.latent, open));
     const icon = make("img", "pl-mini");
+    icon.alt = "";
+    if (this.view.found.icons[concept.latent]) icon.src = this.view.found.icons[concept.latent];
+    name.append(icon, open);
+    line.append(this.onBox(concept, line), name, ...bars(concept.shares, most));
+    line.setAttribute("role", "row");
+    line.classList.toggle("pl-off", this.view.off.has(concept.latent));
+    line.classList.toggle("pl-locked", this.view.locked === row);
+    line.addEventListener("pointerenter", () => {
+      this.hover(row);
+      bus.card.prefetch(concept.latent);
+    });
+    line.addEventListener("pointerleave", () => this.hover(-1));
+    line.addEventListener("focusin", () => this.hover(row));
+    line.addEventListener("click", (event) => {
+      if (event.target.closest("input, button, label")) return;
+      this.view.locked = this.view.locked === row ? -1 : row;
+      this.drawFall();
+      this.drawMaps();
+    });
+    return line;
+  }
+
+  // The box that switches a concept off and asks both heads again.
+  onBox(concept, line) {
+    const box = make("label", "pl-check");
+    const on = make("input");
     on.type = "checkbox";
     on.checked = !this.view.off.has(concept.latent);
     on.setAttribute("aria-label", `Keep ${rowName(concept)} on`);
@@ -263,50 +273,18 @@ export class Explanation {
       line.classList.toggle("pl-off", !on.checked);
       this.tab.askOff();
     });
-    icon.alt = "";
-    if (this.view.found.icons[concept.latent]) icon.src = this.view.found.icons[concept.latent];
-    name.append(icon, open);
-    const box = make("label", "pl-check");
     box.append(on);
-    line.append(box, name, ...bars(concept.shares, most));
-    line.setAttribute("role", "row");
-    line.classList.toggle("pl-off", this.view.off.has(concept.latent));
-    line.classList.toggle("pl-locked", this.view.locked === row);
-    line.addEventListener("pointerenter", () => {
-      this.view.hover = row;
-      this.drawMaps();
-      bus.card.prefetch(concept.latent);
-    });
-    line.addEventListener("pointerleave", () => {
-      this.view.hover = -1;
-      this.drawMaps();
-    });
-    line.addEventListener("focusin", () => {
-      this.view.hover = row;
-      this.drawMaps();
-    });
-    line.addEventListener("click", (event) => {
-      if (event.target.closest("input, button, label")) return;
-      this.view.locked = this.view.locked === row ? -1 : row;
-      this.drawFall();
-      this.drawMaps();
-    });
-    return line;
+    return box;
   }
 
   markPatch(row, column) {
     const [l, t, r, b] = this.view.found.box;
-    const [nRows, nColumns] = this.view.found.grid;
-    const w = (r - l) / nColumns;
-    const h = (b - t) / nRows;
-    for (const frame of this.panel.root.querySelectorAll(".pl-one-frame")) {
+    const [rows, columns] = this.view.found.grid;
+    const left = l + (column * (r - l)) / columns;
+    const top = t + (row * (b - t)) / rows;
+    for (const frame of this.panel.findAll(".pl-one-frame")) {
       const mark = frame.querySelector(".pl-patch-mark") || frame.appendChild(make("span", "pl-patch-mark"));
-      Object.assign(mark.style, {
-        left: `${100 * (l + column * w)}%`,
-        top: `${100 * (t + row * h)}%`,
-        width: `${100 * w}%`,
-        height: `${100 * h}%`,
-      });
+      Object.assign(mark.style, placed([left, top, left + (r - l) / columns, top + (b - t) / rows]));
     }
   }
 }

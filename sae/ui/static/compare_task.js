@@ -2,66 +2,87 @@
 
 import { bus } from "./bus.js";
 import { headName } from "./compare_explain.js";
-import { make, setText, shareText, svg } from "./dom.js";
+import { colour, make, setText, shareText, svg } from "./dom.js";
 
+// Curves of masking: key, words, dashes, class of the colour.
 const FAMILIES = [
-  ["oracle", "true class (oracle)"],
-  ["predicted", "predicted class"],
-  ["dataset", "whole data set's"],
-  ["random", "random"],
+  ["oracle", "true class (oracle)", "", "pl-curve-oracle"],
+  ["predicted", "predicted class", "6 4", "pl-curve-predicted"],
+  ["dataset", "whole data set's", "2 3", "pl-curve-dataset"],
+  ["random", "random", "8 3 2 3", "pl-curve-random"],
 ];
+const WIDTH = 360;
+const HEIGHT = 128;
+const LEFT = 42;
+const BOTTOM = 22;
+const EDGE = 26;
 
-const DASHES = ["", "6 4", "2 3", "8 3 2 3"];
+function accuracyText({ mean, std }) {
+  return std ? `${(100 * mean).toFixed(1)} ± ${percent(std)}` : percent(mean);
+}
 
-const SHADES = ["#0072b2", "#d55e00", "#009e73", "#7f7f7f"];
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 function curveOf(found) {
-  const width = 360;
-  const height = 128;
-  const left = 42;
-  const bottom = 22;
-  const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "pl-curve", role: "img" });
-  const last = Math.log(found.ks[found.ks.length - 1]);
-  const x = (k) => left + ((width - left - 8) * Math.log(k)) / last;
-  const y = (value) => 8 + (height - bottom - 8) * (1 - value);
-  plot.setAttribute(
-    "aria-label",
-    FAMILIES.map(
-      ([key, text]) =>
-        `${text}: ${found.ks.map((k, i) => `top ${k} ${shareText((found.curves[`${key}/none/on`] || [])[i] || 0)}`).join(", ")}`,
-    ).join("; "),
-  );
-  plot.append(
-    svg("line", { x1: left, x2: width - 8, y1: y(found.plain), y2: y(found.plain), class: "pl-curve-plain" }),
-  );
-  for (const value of [0, 0.5, 1]) {
-    const label = svg("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" });
-    label.textContent = `${100 * value} %`;
+  const { ks, curves, plain } = found;
+  const x = (k) => LEFT + ((WIDTH - LEFT - 8) * Math.log(k)) / Math.log(ks.at(-1));
+  const y = (value) => 8 + (HEIGHT - BOTTOM - 8) * (1 - value);
+  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "pl-curve", role: "img" });
+  plot.setAttribute("aria-label", FAMILIES.map(([key, text]) => `${text}: ${curveText(found, key)}`).join("; "));
+  plot.append(svg("line", { x1: LEFT, x2: WIDTH - 8, y1: y(plain), y2: y(plain), class: "pl-curve-plain" }));
+  const write = (text, attributes) => {
+    const label = svg("text", attributes);
+    label.textContent = text;
     plot.append(label);
-  }
-  for (const k of [found.ks[0], found.ks[Math.floor(found.ks.length / 2)], found.ks[found.ks.length - 1]]) {
-    const label = svg("text", {
-      x: x(k),
-      y: height - 6,
-      "text-anchor": k === found.ks[0] ? "start" : k === found.ks[found.ks.length - 1] ? "end" : "middle",
-    });
-    label.textContent = `top ${k}`;
-    plot.append(label);
-  }
-  FAMILIES.forEach(([key], i) => {
-    const values = found.curves[`${key}/none/on`];
-    if (values)
-      plot.append(
-        svg("polyline", {
-          points: found.ks.map((k, n) => `${x(k)},${y(values[n])}`).join(" "),
-          fill: "none",
-          stroke: SHADES[i],
-          "stroke-width": 2.2,
-          "stroke-dasharray": DASHES[i],
-        }),
-      );
+  };
+  for (const value of [0, 0.5, 1]) write(`${100 * value} %`, { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" });
+  const marks = [ks[0], ks[Math.floor(ks.length / 2)], ks.at(-1)];
+  marks.forEach((k, i) => write(`top ${k}`, { x: x(k), y: HEIGHT - 6, "text-anchor": ["start", "middle", "end"][i] }));
+  FAMILIES.forEach(([key, , dashes, name]) => {
+    const values = curves[`${key}/none/on`];
+    if (!values) return;
+    const points = ks.map((k, i) => `${x(k)},${y(values[i])}`).join(" ");
+    plot.append(svg("polyline", { points, class: `pl-curve-family ${name}`, "stroke-dasharray": dashes }));
   });
   return plot;
+}
+
+function curveText({ ks, curves }, key) {
+  const values = curves[`${key}/none/on`] || [];
+  return ks.map((k, i) => `top ${k} ${shareText(values[i] || 0)}`).join(", ");
+}
+
+function curveLegend() {
+  const legend = make("ul", "pl-curve-legend");
+  for (const [, text, dashes, name] of FAMILIES) {
+    const item = make("li");
+    const sample = svg("svg", { viewBox: "0 0 26 6", width: 26, height: 6 });
+    const line = { x1: 0, x2: 26, y1: 3, y2: 3, class: `pl-curve-family ${name}`, "stroke-dasharray": dashes };
+    sample.append(svg("line", line));
+    item.append(sample, text);
+    legend.append(item);
+  }
+  return legend;
+}
+
+// The scatter's diagonal, its two axes and what they stand for.
+function drawAxes(context, size) {
+  context.strokeStyle = colour("line");
+  context.beginPath();
+  context.moveTo(EDGE, size - EDGE);
+  context.lineTo(size - 14, 14);
+  context.moveTo(EDGE, 10);
+  context.lineTo(EDGE, size - EDGE);
+  context.lineTo(size - 10, size - EDGE);
+  context.stroke();
+  context.fillStyle = colour("soft");
+  context.font = "11px system-ui, sans-serif";
+  context.fillText("count, first (log)", size - 104, size - 10);
+  context.save();
+  context.translate(14, 110);
+  context.rotate(-Math.PI / 2);
+  context.fillText("count, second (log)", 0, 0);
+  context.restore();
 }
 
 export class WholeTask {
@@ -80,12 +101,11 @@ export class WholeTask {
       this.tipOfScatter.hidden = !point;
       if (!point) return;
       const size = this.scatter.canvas.clientWidth;
-      setText(
-        this.tipOfScatter,
-        `${this.scatter.names[point[1]] || `Concept ${point[1]}`} in “${this.scatter.classes[point[0]]}”: ${point[2]} → ${point[3]}`,
-      );
-      this.tipOfScatter.style.left = `${Math.max(90, Math.min(size - 90, this.place(point[2], size)))}px`;
-      this.tipOfScatter.style.top = `${size - this.place(point[3], size) + 12}px`;
+      const [label, latent, first, second] = point;
+      const name = this.scatter.names[latent] || `Concept ${latent}`;
+      setText(this.tipOfScatter, `${name} in “${this.scatter.classes[label]}”: ${first} → ${second}`);
+      this.tipOfScatter.style.left = `${Math.max(90, Math.min(size - 90, this.place(first, size)))}px`;
+      this.tipOfScatter.style.top = `${size - this.place(second, size) + 12}px`;
     });
     this.scatter.canvas.addEventListener("pointerleave", () => {
       this.tipOfScatter.hidden = true;
@@ -118,15 +138,7 @@ export class WholeTask {
       row.append(name);
       for (const split of ["base", "novel"]) {
         const found = accuracy[split];
-        row.append(
-          make(
-            "td",
-            "",
-            found
-              ? `${(100 * found.mean).toFixed(1) + (found.std ? ` ± ${(100 * found.std).toFixed(1)}` : "")} %`
-              : "–",
-          ),
-        );
+        row.append(make("td", "", found ? accuracyText(found) : "–"));
       }
       table.append(row);
     }
@@ -137,7 +149,7 @@ export class WholeTask {
     this.drawAccuracies();
     const head = this.view.heads.find((name) => name !== "zero_shot");
     const whole = this.panel.find(".pl-whole-subtitle");
-    const answer = head ? await this.tab.ask({ way: "task", task: this.view.task, head }) : null;
+    const answer = head ? await this.panel.ask({ way: "task", task: this.view.task, head }) : null;
     const results = answer && answer.results;
     for (const node of [".pl-scatter-box", ".pl-curves"]) this.panel.find(node).parentElement.hidden = !results;
     this.panel.find(".pl-gain").replaceChildren();
@@ -163,74 +175,49 @@ export class WholeTask {
   drawGain(results) {
     const { gain, overlap, correlation } = results.base;
     const list = this.panel.find(".pl-gain");
-    const percent = (value) => `${(100 * value).toFixed(1)} %`;
     const line = (text) => list.append(make("li", "", text));
     line(`From ${percent(gain.first)} to ${percent(gain.second)} on the classes trained on.`);
-    if (gain.remapped_share !== null)
-      line(
-        `Reading the untouched activations with the tuned head reaches ${percent(gain.remapped)}: ${Math.round(100 * gain.remapped_share)} % of the gain.`,
-      );
-    if (gain.existing_share !== null)
-      line(
-        `Keeping only concepts that fired before as well reaches ${percent(gain.existing)}: ${Math.round(100 * gain.existing_share)} % of the gain.`,
-      );
-    line(
-      `Per class, ${overlap.high.toFixed(1)} concepts are frequent in both models, ${overlap.high_to_low.toFixed(2)} only before, ${overlap.low_to_high.toFixed(2)} only after.`,
-    );
+    const part = (way, accuracy, share) => {
+      if (share === null) return;
+      line(`${way} reaches ${percent(accuracy)}: ${Math.round(100 * share)} % of the gain.`);
+    };
+    part("Reading the untouched activations with the tuned head", gain.remapped, gain.remapped_share);
+    part("Keeping only concepts that fired before as well", gain.existing, gain.existing_share);
+    const { high, high_to_low: before, low_to_high: after } = overlap;
+    const only = `${before.toFixed(2)} only before, ${after.toFixed(2)} only after`;
+    line(`Per class, ${high.toFixed(1)} concepts are frequent in both models, ${only}.`);
     line(`Counts over all classes correlate at ${correlation.toFixed(3)}.`);
   }
 
   // Counts on a logarithmic axis; what never fired in one of the models lies on its edge.
   place(count, size) {
-    return (
-      26 +
-      (size - 40) *
-        Math.max(0, Math.log(Math.max(count, 1e-9) / this.scatter.low) / Math.log(this.scatter.top / this.scatter.low))
-    );
+    const { low, top } = this.scatter;
+    const share = Math.log(Math.max(count, 1e-9) / low) / Math.log(top / low);
+    return EDGE + (size - EDGE - 14) * Math.max(0, share);
   }
 
   drawScatter() {
     const { canvas, points } = this.scatter;
     const size = canvas.clientWidth;
     if (!size) return;
-    canvas.width = canvas.height = size * devicePixelRatio;
+    Object.assign(canvas, { width: size * devicePixelRatio, height: size * devicePixelRatio });
     const counts = points.flatMap((point) => [point[2], point[3]]).filter((count) => count > 0);
     this.scatter.top = Math.max(2, ...counts);
     this.scatter.low = Math.min(this.scatter.top / 2, ...counts) / 1.15;
     const context = canvas.getContext("2d");
-    const styles = getComputedStyle(this.panel.root);
-    const soft = styles.getPropertyValue("--pl-soft");
     context.scale(devicePixelRatio, devicePixelRatio);
-    context.strokeStyle = styles.getPropertyValue("--pl-line");
-    context.beginPath();
-    context.moveTo(26, size - 26);
-    context.lineTo(size - 14, 14);
-    context.moveTo(26, 10);
-    context.lineTo(26, size - 26);
-    context.lineTo(size - 10, size - 26);
-    context.stroke();
+    drawAxes(context, size);
+    const [soft, more, less] = ["soft", "second", "first"].map(colour);
     for (const [, , first, second] of points) {
-      const more = second > first;
       const even = Math.abs(second - first) <= 0.25 * Math.max(first, second);
       context.beginPath();
       context.arc(this.place(first, size), size - this.place(second, size), 3, 0, 7);
-      context.fillStyle = even ? soft : more ? "#d55e00" : "#0072b2";
+      context.fillStyle = even ? soft : second > first ? more : less;
       context.globalAlpha = even ? 0.35 : 0.8;
       context.fill();
     }
-    context.globalAlpha = 1;
-    context.fillStyle = soft;
-    context.font = "11px system-ui, sans-serif";
-    context.fillText("count, first (log)", size - 104, size - 10);
-    context.save();
-    context.translate(14, 110);
-    context.rotate(-Math.PI / 2);
-    context.fillText("count, second (log)", 0, 0);
-    context.restore();
-    canvas.setAttribute(
-      "aria-label",
-      `${points.length} concepts by class: how often they fire in the first and the second model`,
-    );
+    const what = "concepts by class: how often they fire in the first and the second model";
+    canvas.setAttribute("aria-label", `${points.length} ${what}`);
   }
 
   scatterPick(event) {
@@ -255,27 +242,8 @@ export class WholeTask {
     box.replaceChildren();
     for (const name of ["zero_shot", head]) {
       const found = masking && masking[name];
-      if (!found) continue;
-      box.append(make("h4", "pl-curve-title", headName(name)), curveOf(found));
+      if (found) box.append(make("h4", "pl-curve-title", headName(name)), curveOf(found));
     }
-    const legend = make("ul", "pl-curve-legend");
-    FAMILIES.forEach(([, text], i) => {
-      const item = make("li");
-      const line = svg("svg", { viewBox: "0 0 26 6", width: 26, height: 6 });
-      line.append(
-        svg("line", {
-          x1: 0,
-          x2: 26,
-          y1: 3,
-          y2: 3,
-          stroke: SHADES[i],
-          "stroke-width": 2.5,
-          "stroke-dasharray": DASHES[i],
-        }),
-      );
-      item.append(line, text);
-      legend.append(item);
-    });
-    box.append(legend);
+    box.append(curveLegend());
   }
 }

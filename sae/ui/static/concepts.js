@@ -6,9 +6,16 @@ import { Composer } from "./concepts_compose.js";
 import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
-import { amountText, make, Panel, plural, setText, shareText, switchGroup } from "./dom.js";
+import { amountText, isTyping, make, Panel, plural, setText, shareText, switchGroup } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { copyLink, namesView, writeConcepts } from "./links.js";
+
+const LINK_WAIT_MS = 5000;
+const NOT_IN_LINK =
+  "The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.";
+const HELP =
+  "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. " +
+  "Drag to choose a region, Shift-drag to take away.";
 
 // What is on screen, in one place. `code` and `value` are replaced whole with every new picture.
 function newState(setup) {
@@ -33,7 +40,7 @@ export class ConceptsTab {
   constructor(component) {
     const { element, props, server, trigger, upload } = component;
     Object.assign(this, { props, server, trigger, upload });
-    this.panel = new Panel(element);
+    this.panel = new Panel(element, server);
     this.heat = new HeatMaps(props.setup.colours);
     this.state = newState(props.setup);
     this.list = new ConceptList(this);
@@ -59,7 +66,6 @@ export class ConceptsTab {
       this.state.scale = value;
       this.render();
     });
-    this.listen();
   }
 
   listen() {
@@ -70,35 +76,17 @@ export class ConceptsTab {
     this.panel.find(".pl-clear").addEventListener("click", () => this.clearView());
     this.panel.find(".pl-copy").addEventListener("click", (event) => {
       copyLink(this.panel, event.currentTarget);
-      if (!this.state.value.source.link)
-        this.panel.notice(
-          "The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.",
-        );
+      if (!this.state.value.source.link) this.panel.notice(NOT_IN_LINK);
     });
     this.panel.find(".pl-more").addEventListener("click", () => {
       this.state.showAll = !this.state.showAll;
-      this.list.renderList();
+      this.list.render();
     });
     this.panel.find(".pl-dense").addEventListener("click", () => {
       this.state.showDense = !this.state.showDense;
-      this.list.renderList();
+      this.list.render();
     });
-    document.addEventListener("keydown", (event) => {
-      if (
-        !this.panel.isVisible() ||
-        bus.card.isOpen() ||
-        event.defaultPrevented ||
-        event.ctrlKey ||
-        event.metaKey ||
-        event.altKey
-      )
-        return;
-      const typing =
-        event.target.closest && event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
-      if (typing || !this.state.code) return;
-      if (event.key === "Escape") this.clearView();
-      if (event.key === "[" || event.key === "]") this.stepConcept(event.key === "]" ? 1 : -1);
-    });
+    document.addEventListener("keydown", (event) => this.keyPressed(event));
     bus.receive("lens", ({ kind, data, patches }) => {
       this.keepConcept = false;
       this.askedPatches = patches || null;
@@ -108,19 +96,24 @@ export class ConceptsTab {
       this.state.concept = concept;
       this.render();
     });
-    setText(
-      this.panel.find(".pl-keys"),
-      "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. Drag to choose a region, Shift-drag to take away.",
-    );
+  }
+
+  // The first picture. A link that names a view is answered by the server's load event; until then
+  // nothing is drawn.
+  open() {
+    setText(this.panel.find(".pl-keys"), HELP);
     this.heat.drawRamp(this.panel.find(".pl-ramp"));
     this.list.listNode.classList.toggle("pl-bare", !this.props.setup.has_index);
     this.sources.layExamples();
-    // A link that names a view is answered by the server's load event; until then nothing is drawn.
     if (!namesView) this.receive(this.props.value);
-    else
-      setTimeout(() => {
-        if (!this.state.code) this.receive(this.props.value);
-      }, 5000);
+    else setTimeout(() => this.state.code || this.receive(this.props.value), LINK_WAIT_MS);
+  }
+
+  keyPressed(event) {
+    if (!this.panel.isVisible() || bus.card.isOpen() || event.defaultPrevented) return;
+    if (!this.state.code || event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
+    if (event.key === "Escape") this.clearView();
+    if (event.key === "[" || event.key === "]") this.stepConcept(event.key === "]" ? 1 : -1);
   }
 
   placesInView() {
@@ -162,7 +155,7 @@ export class ConceptsTab {
     this.renderTip();
     if (!this.state.patches.size || this.state.dragged) {
       this.state.showAll = false;
-      this.list.renderList();
+      this.list.render();
       this.renderSentence();
     }
   }
@@ -212,20 +205,20 @@ export class ConceptsTab {
     const what = !places ? "this picture" : places.length === 1 ? "this patch" : "these patches";
     setText(this.panel.find(".pl-share-text"), `Concepts explain ${shareText(share)} of ${what}`);
     this.panel.find(".pl-meter i").style.transform = `scaleX(${share.toFixed(3)})`;
+    setText(this.panel.find(".pl-sentence"), this.conceptSentence());
+  }
+
+  conceptSentence() {
+    const { code, concept } = this.state;
     const slot = this.slotInView();
-    let sentence = this.pointing
-      ? "Point at a patch, or at a concept in the list. A click keeps it."
-      : "Tap a patch, or a concept in the list.";
-    if (this.state.concept !== null && slot === undefined)
-      sentence = `${this.list.nameOfLatent(this.state.concept)} does not fire in this picture.`;
-    else if (slot !== undefined) {
-      const map = mapOf(code, slot);
-      const n = map.reduce((count, amount) => count + (amount > 0), 0);
-      sentence = n
-        ? `${this.list.nameOf(slot)} fires in ${n} of ${code.patches} patches.`
-        : `${this.list.nameOf(slot)} fires in the summary token only.`;
+    if (slot !== undefined) {
+      const n = mapOf(code, slot).reduce((count, amount) => count + (amount > 0), 0);
+      const where = n ? `in ${n} of ${code.patches} patches` : "in the summary token only";
+      return `${this.list.nameOf(slot)} fires ${where}.`;
     }
-    setText(this.panel.find(".pl-sentence"), sentence);
+    if (concept !== null) return `${this.list.nameOfLatent(concept)} does not fire in this picture.`;
+    if (this.pointing) return "Point at a patch, or at a concept in the list. A click keeps it.";
+    return "Tap a patch, or a concept in the list.";
   }
 
   renderTools() {
@@ -239,17 +232,13 @@ export class ConceptsTab {
     if (!this.state.code) return;
     this.stage.renderMap();
     this.renderTip();
-    this.list.renderList();
+    this.list.render();
     this.renderSentence();
     this.renderTools();
-    this.stage.cells.forEach((cell, patch) =>
-      cell.setAttribute("aria-selected", String(this.state.patches.has(patch))),
-    );
-    if (this.state.patches.size && this.props.setup.has_index)
-      bus.askIcons(
-        this.server,
-        this.list.rows.filter((row) => !row.item.hidden).map((row) => this.state.code.ids[row.slot]),
-      );
+    this.stage.cells.forEach((cell, patch) => {
+      cell.setAttribute("aria-selected", String(this.state.patches.has(patch)));
+    });
+    if (this.state.patches.size) this.list.askIconsShown();
     writeConcepts({ image: this.state.value.source.link, ...this.state }, this.props.setup);
   }
 
@@ -281,27 +270,12 @@ export class ConceptsTab {
 
   // Take what the server sent: a picture, or one sentence about what went wrong.
   receive(value) {
-    if (!value || value.ticket < this.sources.ticketOf.last) return;
+    if (!value || !this.sources.isNewest(value)) return;
     if (value.problem) {
       this.sources.failed(value.ticket, value.problem);
       return;
     }
-    this.sources.ticketOf.last = Math.max(this.sources.ticketOf.last, value.ticket);
-    clearTimeout(this.sources.waitTimer);
-    const before = { concept: this.state.concept, patches: this.state.patches };
-    this.state.value = value;
-    this.state.code = readCode(value);
-    const view = value.view;
-    const known = (patch) => patch < this.state.code.patches;
-    this.state.patches = new Set(
-      (this.keepConcept ? [...before.patches] : this.askedPatches || view.patches).filter(known),
-    );
-    this.askedPatches = null;
-    this.state.concept = this.keepConcept ? before.concept : view.concept;
-    if (value.ticket === 0)
-      Object.assign(this.state, { rank: view.rank || this.state.rank, scale: view.scale || this.state.scale });
-    if (this.state.rank === "cls" && !this.state.code.hasSummary) this.state.rank = "max";
-    Object.assign(this.state, { hover: -1, preview: -1, dragged: null, showAll: false });
+    this.takeView(value);
     const photo = this.panel.find(".pl-photo");
     photo.src = value.picture.src;
     photo.alt = value.picture.alt;
@@ -313,11 +287,29 @@ export class ConceptsTab {
     this.stage.fitCanvas();
     this.sources.markSource();
     this.render();
-    if (value.notes && value.notes.length) this.panel.notice(value.notes, "info");
-    if (Number.isInteger(view.card)) bus.card.open(view.card, this.list.rows[0] && this.list.rows[0].main);
+    if (value.notes && value.notes.length) this.panel.notice(value.notes);
+    if (Number.isInteger(value.view.card)) bus.card.open(value.view.card, this.list.rows[0] && this.list.rows[0].main);
     bus.emit("picture");
     const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
     idle(() => this.list.fetchIcons());
+  }
+
+  // The picture and what is chosen in it: what the server says, or what was chosen before.
+  takeView(value) {
+    const { state, keepConcept } = this;
+    const { view } = value;
+    state.value = value;
+    state.code = readCode(value);
+    const patches = keepConcept ? [...state.patches] : this.askedPatches || view.patches;
+    state.patches = new Set(patches.filter((patch) => patch < state.code.patches));
+    if (!keepConcept) state.concept = view.concept;
+    this.askedPatches = null;
+    if (value.ticket === 0) {
+      state.rank = view.rank || state.rank;
+      state.scale = view.scale || state.scale;
+    }
+    if (state.rank === "cls" && !state.code.hasSummary) state.rank = "max";
+    Object.assign(state, { hover: -1, preview: -1, dragged: null, showAll: false });
   }
 
   stepConcept(step) {
@@ -333,5 +325,7 @@ export class ConceptsTab {
 
 export function start(component) {
   const tab = new ConceptsTab(component);
+  tab.listen();
+  tab.open();
   return () => tab.receive(component.props.value);
 }

@@ -2,13 +2,16 @@
 
 import { make, makeButton, switchGroup } from "./dom.js";
 
+const NO_ART = "The drawing box could not be fetched. Close it and open it again.";
+const ZOOM = 2; // pixels of the drawing surface for one of the scene
+const tiltText = (angle) => (angle > 0 ? `↺${angle}°` : angle < 0 ? `↻${-angle}°` : "0°");
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
+
 function labelled(text, ...nodes) {
   const box = make("div", "pl-field");
   box.append(make("h2", "", text), ...nodes);
   return box;
 }
-
-const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
 export class Composer {
   constructor(tab) {
@@ -25,29 +28,28 @@ export class Composer {
   }
 
   listen() {
-    this.panel.find(".pl-make").addEventListener("click", async () => {
-      const open = this.composer.hidden;
-      this.composer.hidden = !open;
-      this.panel.find(".pl-make").setAttribute("aria-expanded", String(open));
-      if (!open) return;
-      if (!this.art) {
-        this.composer.replaceChildren(make("div", "pl-card-wait"));
-        try {
-          const answer = await this.tab.server.ask({ way: "composer" });
-          if (answer.problem) throw new Error(answer.problem);
-          this.art = answer;
-        } catch {
-          this.composer.replaceChildren(
-            make("p", "pl-empty", "The drawing box could not be fetched. Close it and open it again."),
-          );
-          return;
-        }
-        this.buildComposer();
-      }
-      this.scene = structuredClone((this.state.value && this.state.value.source.scene) || this.art.first);
-      this.chosen = Math.max(0, this.scene.objects.length - 1);
-      this.renderComposer();
-    });
+    this.panel.find(".pl-make").addEventListener("click", () => this.toggle());
+  }
+
+  async toggle() {
+    const open = this.composer.hidden;
+    this.composer.hidden = !open;
+    this.panel.find(".pl-make").setAttribute("aria-expanded", String(open));
+    if (!open || !(await this.fetchArt())) return;
+    const { value } = this.state;
+    this.scene = structuredClone((value && value.source.scene) || this.art.first);
+    this.chosen = Math.max(0, this.scene.objects.length - 1);
+    this.render();
+  }
+
+  // Whether the drawing box is there; it is asked for once.
+  async fetchArt() {
+    if (this.art) return true;
+    this.composer.replaceChildren(make("div", "pl-card-wait"));
+    this.art = await this.panel.ask({ way: "composer" }, NO_ART);
+    if (this.art) this.build();
+    else this.composer.replaceChildren(make("p", "pl-empty", NO_ART));
+    return Boolean(this.art);
   }
 
   spriteStyle(node, kind, style, side) {
@@ -58,10 +60,11 @@ export class Composer {
     node.style.backgroundImage = `url(${this.art.sheet})`;
     node.style.backgroundSize = `${this.art.columns * side}px ${rowsTotal * side}px`;
     node.style.backgroundPosition = `${-column * side}px ${-row * side}px`;
-    node.style.width = node.style.height = `${side}px`;
+    node.style.width = `${side}px`;
+    node.style.height = `${side}px`;
   }
 
-  buildComposer() {
+  build() {
     this.parts = {
       stage: make("div", "pl-mini"),
       objects: make("div", "pl-objects"),
@@ -70,55 +73,59 @@ export class Composer {
       search: make("input", "pl-search"),
       kinds: make("div", "pl-kinds"),
     };
+    const { stage, objects, tune, backgrounds, search, kinds } = this.parts;
     const left = make("div", "pl-mini-side");
     const middle = make("div", "pl-choices");
     const right = make("div", "pl-choices");
-    left.append(this.parts.stage, make("p", "pl-note", "Drag the objects, or use the arrow keys."));
-    this.parts.search.type = "search";
-    this.parts.search.placeholder = `Find an object: ${this.art.kinds
-      .slice(0, 3)
-      .map((kind) => kind.name)
-      .join(", ")} …`;
-    this.parts.search.setAttribute("aria-label", "Find an object");
-    this.parts.search.addEventListener("input", () => this.renderKinds());
-    this.parts.stage.setAttribute("role", "group");
-    this.parts.stage.setAttribute("aria-label", "The scene you compose");
-    for (const background of this.art.backgrounds) {
-      const button = makeButton("pl-swatch", undefined, () =>
-        this.change(() => {
-          this.scene.background = background.name;
-        }),
-      );
-      button.style.backgroundImage = `url(${background.picture})`;
-      button.title = background.name;
-      button.setAttribute("aria-label", `Background: ${background.name}`);
-      button.dataset.name = background.name;
-      this.parts.backgrounds.append(button);
-    }
-    middle.append(
-      labelled("Background", this.parts.backgrounds),
-      labelled("Objects", this.parts.objects, this.parts.tune),
-    );
-    right.append(labelled("Add or change", this.parts.search, this.parts.kinds));
+    left.append(stage, make("p", "pl-note", "Drag the objects, or use the arrow keys."));
+    stage.setAttribute("role", "group");
+    stage.setAttribute("aria-label", "The scene you compose");
+    const first = this.art.kinds.slice(0, 3).map((kind) => kind.name);
+    search.type = "search";
+    search.placeholder = `Find an object: ${first.join(", ")} …`;
+    search.setAttribute("aria-label", "Find an object");
+    search.addEventListener("input", () => this.renderKinds());
+    backgrounds.append(...this.art.backgrounds.map((background) => this.makeSwatch(background)));
+    middle.append(labelled("Background", backgrounds), labelled("Objects", objects, tune));
+    right.append(labelled("Add or change", search, kinds));
     this.composer.replaceChildren(left, middle, right);
+  }
+
+  makeSwatch({ name, picture }) {
+    const button = makeButton("pl-swatch", undefined, () => {
+      this.change(() => {
+        this.scene.background = name;
+      });
+    });
+    button.style.backgroundImage = `url(${picture})`;
+    button.title = name;
+    button.setAttribute("aria-label", `Background: ${name}`);
+    button.dataset.name = name;
+    return button;
   }
 
   change(edit) {
     edit();
-    this.renderComposer();
-    clearTimeout(this.composeTimer);
-    this.composeTimer = setTimeout(() => this.sendScene(), 60);
+    this.render();
+    this.sendSoon();
   }
 
-  sendScene() {
+  sendSoon() {
+    clearTimeout(this.composeTimer);
+    this.composeTimer = setTimeout(() => this.send(), 60);
+  }
+
+  send() {
     this.tab.keepConcept = true;
     this.tab.sources.ask("scene", JSON.stringify(this.scene), "Composing the scene");
   }
 
-  renderComposer() {
-    this.parts.stage.style.backgroundImage = `url(${this.art.backgrounds.find((one) => one.name === this.scene.background).picture})`;
-    for (const button of this.parts.backgrounds.children)
-      button.setAttribute("aria-pressed", String(button.dataset.name === this.scene.background));
+  render() {
+    const { name, picture } = this.art.backgrounds.find((one) => one.name === this.scene.background);
+    this.parts.stage.style.backgroundImage = `url(${picture})`;
+    for (const button of this.parts.backgrounds.children) {
+      button.setAttribute("aria-pressed", String(button.dataset.name === name));
+    }
     this.renderMini();
     this.renderObjects();
     this.renderTune();
@@ -129,10 +136,10 @@ export class Composer {
     while (this.parts.stage.children.length > this.scene.objects.length) this.parts.stage.lastChild.remove();
     this.scene.objects.forEach((object, i) => {
       const node = this.parts.stage.children[i] || this.parts.stage.appendChild(this.makeMiniObject());
-      const side = this.art.sizes[object.size] * 2;
+      const side = this.art.sizes[object.size] * ZOOM;
       this.spriteStyle(node, object.kind, object.style, side);
-      node.style.left = `${object.x * 2 - side / 2}px`;
-      node.style.top = `${object.y * 2 - side / 2}px`;
+      node.style.left = `${object.x * ZOOM - side / 2}px`;
+      node.style.top = `${object.y * ZOOM - side / 2}px`;
       node.style.rotate = `${-object.angle}deg`;
       node.classList.toggle("pl-on", i === this.chosen);
       node.setAttribute("aria-label", `${object.kind}, move it with the arrow keys`);
@@ -147,6 +154,9 @@ export class Composer {
     const node = makeButton("pl-mini-object");
     const number = () => [...this.parts.stage.children].indexOf(node);
     let grip = null;
+    const letGo = () => {
+      grip = null;
+    };
     node.addEventListener("focus", () => {
       this.chosen = number();
       this.renderMini();
@@ -158,45 +168,41 @@ export class Composer {
       node.focus();
       node.setPointerCapture(event.pointerId);
       const { x, y } = this.scene.objects[number()];
-      grip = { dx: event.clientX / 2 - x, dy: event.clientY / 2 - y };
+      grip = { dx: event.clientX / ZOOM - x, dy: event.clientY / ZOOM - y };
     });
     node.addEventListener("pointermove", (event) => {
-      if (!grip) return;
-      const object = this.scene.objects[number()];
-      const x = this.within(event.clientX / 2 - grip.dx);
-      const y = this.within(event.clientY / 2 - grip.dy);
-      if (object.x === x && object.y === y) return;
-      object.x = x;
-      object.y = y;
-      this.renderMini();
-      if (this.panel.root.dataset.state !== "busy") this.sendScene();
-      else {
-        clearTimeout(this.composeTimer);
-        this.composeTimer = setTimeout(() => this.sendScene(), 60);
-      }
+      if (grip) this.drag(number(), event.clientX / ZOOM - grip.dx, event.clientY / ZOOM - grip.dy);
     });
-    node.addEventListener("pointerup", () => {
-      grip = null;
-    });
-    node.addEventListener("pointercancel", () => {
-      grip = null;
-    });
-    node.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: [-4, 0], ArrowRight: [4, 0], ArrowUp: [0, -4], ArrowDown: [0, 4] }[event.key];
-      if (step) {
-        event.preventDefault();
-        this.change(() => {
-          const object = this.scene.objects[number()];
-          object.x = this.within(object.x + step[0]);
-          object.y = this.within(object.y + step[1]);
-        });
-      }
-      if (event.key === "Delete" || event.key === "Backspace") {
-        event.preventDefault();
-        this.removeObject(number());
-      }
-    });
+    node.addEventListener("pointerup", letGo);
+    node.addEventListener("pointercancel", letGo);
+    node.addEventListener("keydown", (event) => this.keyPressed(event, number()));
     return node;
+  }
+
+  drag(number, atX, atY) {
+    const object = this.scene.objects[number];
+    const x = this.within(atX);
+    const y = this.within(atY);
+    if (object.x === x && object.y === y) return;
+    Object.assign(object, { x, y });
+    this.renderMini();
+    if (this.panel.root.dataset.state === "busy") this.sendSoon();
+    else this.send();
+  }
+
+  keyPressed(event, number) {
+    const step = { ArrowLeft: [-4, 0], ArrowRight: [4, 0], ArrowUp: [0, -4], ArrowDown: [0, 4] }[event.key];
+    const away = event.key === "Delete" || event.key === "Backspace";
+    if (!step && !away) return;
+    event.preventDefault();
+    if (away) this.removeObject(number);
+    else {
+      this.change(() => {
+        const object = this.scene.objects[number];
+        object.x = this.within(object.x + step[0]);
+        object.y = this.within(object.y + step[1]);
+      });
+    }
   }
 
   removeObject(number) {
@@ -212,7 +218,7 @@ export class Composer {
       const chip = make("span", "pl-chip");
       const pick = makeButton("pl-chip-pick", undefined, () => {
         this.chosen = i;
-        this.renderComposer();
+        this.render();
       });
       const face = make("i", "pl-chip-face");
       this.spriteStyle(face, object.kind, object.style, 24);
@@ -227,7 +233,7 @@ export class Composer {
     if (this.scene.objects.length < this.art.max_objects) {
       const add = makeButton("pl-chip pl-chip-new", "+ New object", () => {
         this.chosen = this.scene.objects.length;
-        this.renderComposer();
+        this.render();
         this.parts.search.focus();
       });
       add.setAttribute("aria-pressed", String(this.chosen === this.scene.objects.length));
@@ -236,40 +242,36 @@ export class Composer {
   }
 
   renderTune() {
-    const object = this.scene.objects[this.chosen];
     this.parts.tune.replaceChildren();
-    if (!object) {
+    if (!this.scene.objects[this.chosen]) {
       this.parts.tune.append(make("p", "pl-note", "Choose what to add below."));
       return;
     }
-    const choice = (label, values, words, key) => {
-      const group = make("div", "pl-switch");
-      group.setAttribute("role", "radiogroup");
-      group.setAttribute("aria-label", label);
-      values.forEach((value, i) => {
-        const option = makeButton("", words[i]);
-        option.setAttribute("role", "radio");
-        option.dataset.value = String(value);
-        group.append(option);
+    const { sizes, styles, angles } = this.art;
+    this.addChoice("Size", "size", Object.keys(sizes), capital);
+    this.addChoice("Drawing style", "style", styles, capital);
+    this.addChoice("Tilt", "angle", angles, tiltText);
+  }
+
+  addChoice(label, key, values, wordFor) {
+    const object = this.scene.objects[this.chosen];
+    const group = make("div", "pl-switch");
+    group.setAttribute("role", "radiogroup");
+    group.setAttribute("aria-label", label);
+    for (const value of values) {
+      const option = makeButton("", wordFor(value));
+      option.setAttribute("role", "radio");
+      option.dataset.value = String(value);
+      group.append(option);
+    }
+    const show = switchGroup(group, (text) => {
+      this.change(() => {
+        object[key] = values.find((value) => String(value) === text);
       });
-      const byText = new Map(values.map((value) => [String(value), value]));
-      const show = switchGroup(group, (value) => {
-        this.change(() => {
-          object[key] = byText.get(value);
-        });
-        this.refocus(label, value);
-      });
-      show(String(object[key]));
-      this.parts.tune.append(group);
-    };
-    choice("Size", Object.keys(this.art.sizes), Object.keys(this.art.sizes).map(capital), "size");
-    choice("Drawing style", this.art.styles, this.art.styles.map(capital), "style");
-    choice(
-      "Tilt",
-      this.art.angles,
-      this.art.angles.map((angle) => (angle > 0 ? `↺${angle}°` : angle < 0 ? `↻${-angle}°` : "0°")),
-      "angle",
-    );
+      this.refocus(label, text);
+    });
+    show(String(object[key]));
+    this.parts.tune.append(group);
   }
 
   refocus(label, value) {
@@ -286,10 +288,11 @@ export class Composer {
       (kind) => !words || [kind.name, kind.group, kind.realm].some((text) => text.includes(words)),
     );
     this.parts.kinds.replaceChildren();
-    if (!found.length)
+    if (!found.length) {
       this.parts.kinds.append(
         make("p", "pl-note", "No object by that name. Try a wider word, such as animal or food."),
       );
+    }
     for (const kind of found) {
       const tile = makeButton("pl-kind", undefined, () => this.pickKind(kind.name, style));
       const face = make("i");

@@ -5,6 +5,7 @@ import { rankPatches, rankPicture } from "./code.js";
 import { amountText, make, makeButton, plural, setText } from "./dom.js";
 
 const SHOWN = 14;
+const MOST_ICONS = 256;
 
 export class ConceptList {
   constructor(tab) {
@@ -18,7 +19,7 @@ export class ConceptList {
 
   listen() {
     bus.on("icons", () => {
-      if (this.state.code) this.renderList();
+      if (this.state.code) this.render();
     });
   }
 
@@ -69,14 +70,18 @@ export class ConceptList {
     });
     main.addEventListener("blur", () => this.tab.previewConcept(-1));
     item.addEventListener("keydown", (event) => this.rowKey(event, row));
-    main.tabIndex = open.tabIndex = -1;
+    main.tabIndex = -1;
+    open.tabIndex = -1;
     this.listNode.append(item);
     this.rows.push(row);
     return row;
   }
 
   rove(row) {
-    for (const one of this.rows) one.main.tabIndex = one.open.tabIndex = one === row ? 0 : -1;
+    for (const one of this.rows) {
+      one.main.tabIndex = one === row ? 0 : -1;
+      one.open.tabIndex = one.main.tabIndex;
+    }
   }
 
   rowKey(event, row) {
@@ -125,7 +130,7 @@ export class ConceptList {
   }
 
   // Fill the list for the places in view; the always-on concepts are folded with their count.
-  renderList() {
+  render() {
     const { code } = this.state;
     const places = this.tab.placesInView();
     const ranked = places ? rankPatches(code, places, this.state.rank) : rankPicture(code, this.state.rank);
@@ -134,52 +139,52 @@ export class ConceptList {
     const slots = this.state.showDense ? ranked.slots : plain;
     const shown = Math.min(slots.length, this.state.showAll ? slots.length : SHOWN);
     const most = slots.length ? ranked.amounts[slots[0]] : 0;
-    for (let i = 0; i < shown; i++)
+    for (let i = 0; i < shown; i++) {
       this.fillRow(this.rows[i] || this.makeRow(), slots[i], ranked.amounts[slots[i]], most);
+    }
     for (let i = shown; i < this.rows.length; i++) this.rows[i].item.hidden = true;
     if (shown && !this.rows.slice(0, shown).some((row) => row.main.tabIndex === 0)) this.rove(this.rows[0]);
-    this.renderListFoot(slots.length - shown, always, shown);
-    this.renderListHead(places, slots);
+    this.renderFoot(slots.length - shown, always, shown);
+    this.renderHead(places, slots);
     this.state.ranked = { slots, amounts: ranked.amounts };
   }
 
-  renderListFoot(more, always, shown) {
+  renderFoot(more, always, shown) {
+    const { showAll, showDense } = this.state;
     const moreButton = this.panel.find(".pl-more");
     const denseButton = this.panel.find(".pl-dense");
-    const empty = this.panel.find(".pl-empty");
-    moreButton.hidden = more <= 0 && !(this.state.showAll && shown > SHOWN);
+    moreButton.hidden = more <= 0 && !(showAll && shown > SHOWN);
     setText(moreButton, more > 0 ? `Show ${more} more` : "Show fewer");
     denseButton.hidden = always === 0;
-    denseButton.setAttribute("aria-expanded", String(this.state.showDense));
-    setText(
-      denseButton,
-      plural(always, "always-on concept", "always-on concepts") +
-        (this.state.showDense ? " shown · hide" : " hidden · show"),
-    );
+    denseButton.setAttribute("aria-expanded", String(showDense));
+    const way = showDense ? "shown · hide" : "hidden · show";
+    setText(denseButton, `${plural(always, "always-on concept", "always-on concepts")} ${way}`);
+    const empty = this.panel.find(".pl-empty");
     empty.hidden = shown > 0;
-    setText(
-      empty,
-      shown > 0 ? "" : always > 0 ? "Only always-on concepts fire here." : "No concept fires here. Try another patch.",
-    );
+    const why = always > 0 ? "Only always-on concepts fire here." : "No concept fires here. Try another patch.";
+    setText(empty, shown > 0 ? "" : why);
   }
 
-  renderListHead(places, slots) {
-    const { code } = this.state;
-    setText(
-      this.panel.find(".pl-title"),
-      !places ? "Whole picture" : places.length === 1 ? "One patch" : plural(places.length, "patch", "patches"),
-    );
-    const where = !places ? "" : places.length === 1 ? `${this.patchWords(places[0])} · ` : "";
-    const kind =
-      !places && this.state.rank === "cls"
-        ? "concepts in the summary token"
-        : slots.length === 1
-          ? "concept"
-          : "concepts";
-    const cut = places && places.length === 1 && slots.length === this.tab.props.setup.per_place;
-    setText(this.panel.find(".pl-subtitle"), `${where + (cut ? "the strongest " : "") + slots.length} ${kind}`);
-    this.panel.find(".pl-rank [data-value=cls]").hidden = !code.hasSummary || Boolean(places);
-    this.panel.find(".pl-rank").classList.toggle("pl-off", Boolean(places) && places.length === 1);
+  renderHead(places, slots) {
+    const one = places && places.length === 1;
+    const title = one ? "One patch" : places ? plural(places.length, "patch", "patches") : "Whole picture";
+    setText(this.panel.find(".pl-title"), title);
+    const where = one ? `${this.patchWords(places[0])} · ` : "";
+    const cut = one && slots.length === this.tab.props.setup.per_place ? "the strongest " : "";
+    const kind = slots.length === 1 ? "concept" : "concepts";
+    const what = !places && this.state.rank === "cls" ? "concepts in the summary token" : kind;
+    setText(this.panel.find(".pl-subtitle"), `${where}${cut}${slots.length} ${what}`);
+    this.panel.find(".pl-rank [data-value=cls]").hidden = !this.state.code.hasSummary || Boolean(places);
+    this.panel.find(".pl-rank").classList.toggle("pl-off", Boolean(one));
+  }
+
+  askIconsShown() {
+    const shown = this.rows.filter((row) => !row.item.hidden);
+    this.askIcons(shown.map((row) => this.state.code.ids[row.slot]));
+  }
+
+  askIcons(latents) {
+    if (this.tab.props.setup.has_index) bus.askIcons(this.tab.server, latents);
   }
 
   patchWords(patch) {
@@ -194,6 +199,6 @@ export class ConceptList {
     for (let patch = 0; patch < code.patches; patch++) {
       for (const slot of rankPatches(code, [patch], "max").slots.slice(0, 6)) wanted.add(code.ids[slot]);
     }
-    if (this.tab.props.setup.has_index) bus.askIcons(this.tab.server, [...wanted].slice(0, 256));
+    this.askIcons([...wanted].slice(0, MOST_ICONS));
   }
 }

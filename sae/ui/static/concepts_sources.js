@@ -1,7 +1,9 @@
 // Where pictures come from: examples, the composer, a file that is picked, dropped or pasted.
 
-import { make, makeButton } from "./dom.js";
+import { isTyping, make, makeButton } from "./dom.js";
 
+const ANSWER_WAIT_MS = 60000;
+const NO_ANSWER = "The server has not answered for a minute. Try again, or reload the page.";
 const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
 
 export class Sources {
@@ -9,7 +11,7 @@ export class Sources {
     this.tab = tab;
     this.panel = tab.panel;
     this.state = tab.state;
-    this.ticketOf = { last: 0 };
+    this.ticket = 0;
     this.requests = new Map();
     this.waitTimer = 0;
     this.fileInput = this.panel.find(".pl-file");
@@ -46,16 +48,23 @@ export class Sources {
       if (event.dataTransfer.files.length) this.takeFile(event.dataTransfer.files[0]);
     });
     document.addEventListener("paste", (event) => {
-      if (!this.panel.isVisible() || (event.target.closest && event.target.closest("input, textarea, [contenteditable]")))
-        return;
-      const file = [...(event.clipboardData ? event.clipboardData.files : [])].find((one) =>
-        one.type.startsWith("image/"),
-      );
-      if (file) {
-        event.preventDefault();
-        this.takeFile(file);
-      }
+      if (!this.panel.isVisible() || isTyping(event)) return;
+      const files = event.clipboardData ? [...event.clipboardData.files] : [];
+      const file = files.find((one) => one.type.startsWith("image/"));
+      if (!file) return;
+      event.preventDefault();
+      this.takeFile(file);
     });
+  }
+
+  // Whether an answer is not older than the last question; it is then the last word.
+  isNewest(value) {
+    if (value.ticket < this.ticket) return false;
+    if (!value.problem) {
+      this.ticket = value.ticket;
+      clearTimeout(this.waitTimer);
+    }
+    return true;
   }
 
   // How to ask for the picture in view again.
@@ -70,20 +79,17 @@ export class Sources {
 
   // Ask the server for a picture's code; only the newest answer is shown.
   ask(kind, data, words) {
-    const ticket = ++this.ticketOf.last;
+    const ticket = ++this.ticket;
     this.panel.root.dataset.state = "busy";
     this.panel.say(words);
     clearTimeout(this.waitTimer);
-    this.waitTimer = setTimeout(
-      () => this.failed(ticket, "The server has not answered for a minute. Try again, or reload the page."),
-      60000,
-    );
+    this.waitTimer = setTimeout(() => this.failed(ticket, NO_ANSWER), ANSWER_WAIT_MS);
     this.requests.set(ticket, { kind, data });
     this.tab.trigger("open", { ticket, kind, data });
   }
 
   failed(ticket, sentence) {
-    if (ticket !== this.ticketOf.last) return;
+    if (ticket !== this.ticket) return;
     clearTimeout(this.waitTimer);
     this.panel.root.dataset.state = this.state.code ? "ready" : "empty";
     this.panel.notice(sentence, "problem");
@@ -110,7 +116,7 @@ export class Sources {
 
   markSource() {
     const { source } = this.state.value;
-    for (const button of this.panel.root.querySelectorAll(".pl-example")) {
+    for (const button of this.panel.findAll(".pl-example")) {
       const on = source.kind === "example" && button.dataset.name === source.name;
       button.setAttribute("aria-pressed", String(on));
       if (on && this.state.code) button.scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -122,25 +128,20 @@ export class Sources {
   async takeFile(file) {
     this.tab.keepConcept = false;
     this.panel.notice([]);
-    if (file.size > this.tab.props.setup.max_upload_bytes) {
-      this.failed(
-        this.ticketOf.last,
-        `This file is larger than ${this.tab.props.setup.max_upload}. Make the picture smaller and try again.`,
-      );
+    const { max_upload: most, max_upload_bytes: mostBytes } = this.tab.props.setup;
+    if (file.size > mostBytes) {
+      this.failed(this.ticket, `This file is larger than ${most}. Make the picture smaller and try again.`);
       return;
     }
-    const ticket = ++this.ticketOf.last;
+    const ticket = ++this.ticket;
     this.panel.root.dataset.state = "busy";
     this.panel.say("Reading your picture");
     try {
       const sent = await this.tab.upload(file);
-      if (ticket === this.ticketOf.last)
-        this.ask("upload", { path: sent.path, name: file.name }, "Reading your picture");
+      if (ticket === this.ticket) this.ask("upload", { path: sent.path, name: file.name }, "Reading your picture");
     } catch {
-      this.failed(
-        ticket,
-        `The picture could not be sent. It may be larger than ${this.tab.props.setup.max_upload}, or the connection broke; try again.`,
-      );
+      const why = `It may be larger than ${most}, or the connection broke; try again.`;
+      this.failed(ticket, `The picture could not be sent. ${why}`);
     }
   }
 

@@ -41,40 +41,17 @@ export class Stage {
       this.forgetArea();
       this.fitCanvas();
     }).observe(this.frame);
-    for (const kind of ["scroll", "resize"])
+    for (const kind of ["scroll", "resize"]) {
       window.addEventListener(kind, () => this.forgetArea(), { capture: true, passive: true });
-    for (const kind of ["pointerenter", "pointerdown"])
+    }
+    for (const kind of ["pointerenter", "pointerdown"]) {
       this.grid.addEventListener(kind, () => this.forgetArea(), { capture: true });
-    this.grid.addEventListener("pointermove", (event) => {
-      if (!this.state.code) return;
-      const patch = this.patchAt(event);
-      if (this.drag && patch >= 0) {
-        this.dragTo(patch);
-        return;
-      }
-      if (event.pointerType === "touch" || patch === this.state.hover) return;
-      this.state.hover = patch;
-      this.tab.renderHover();
-    });
+    }
+    this.grid.addEventListener("pointermove", (event) => this.pointerMoved(event));
     this.grid.addEventListener("pointerleave", () => {
-      if (this.state.hover >= 0 && !this.drag) {
-        this.state.hover = -1;
-        this.tab.renderHover();
-      }
+      if (this.state.hover >= 0 && !this.drag) this.hover(-1);
     });
-    this.grid.addEventListener("pointerdown", (event) => {
-      if (!this.state.code || event.button !== 0) return;
-      const patch = this.patchAt(event);
-      if (patch < 0) return;
-      this.drag = {
-        from: patch,
-        to: patch,
-        subtract: event.shiftKey,
-        add: event.ctrlKey || event.metaKey,
-        moved: false,
-      };
-      if (event.pointerType !== "touch") this.grid.setPointerCapture(event.pointerId);
-    });
+    this.grid.addEventListener("pointerdown", (event) => this.pointerDown(event));
     this.grid.addEventListener("pointerup", () => {
       const done = this.drag;
       this.drag = null;
@@ -85,58 +62,76 @@ export class Stage {
       this.state.dragged = null;
       this.tab.render();
     });
-    this.grid.addEventListener("focusin", (event) => {
-      const patch = this.cells.indexOf(event.target);
-      if (patch < 0 || !this.state.code || !event.target.matches(":focus-visible")) return;
-      this.state.hover = patch;
-      this.tab.renderHover();
-      this.cells[patch].setAttribute("aria-label", this.tab.patchSentence(patch));
-    });
-    this.grid.addEventListener("focusout", () => {
-      this.state.hover = -1;
-      this.tab.renderHover();
-    });
+    this.grid.addEventListener("focusin", (event) => this.focused(event.target));
+    this.grid.addEventListener("focusout", () => this.hover(-1));
     this.grid.addEventListener("keydown", (event) => {
-      if (!this.state.code) return;
-      const { rows: nRows, columns } = this.state.code;
-      const row = Math.floor(this.focusCell / columns);
-      const column = this.focusCell % columns;
-      const to = {
-        ArrowLeft: [row, column - 1],
-        ArrowRight: [row, column + 1],
-        ArrowUp: [row - 1, column],
-        ArrowDown: [row + 1, column],
-        Home: [row, 0],
-        End: [row, columns - 1],
-        PageUp: [0, column],
-        PageDown: [nRows - 1, column],
-      }[event.key];
-      if (to) {
-        event.preventDefault();
-        if (to[0] < 0 || to[1] < 0 || to[0] >= nRows || to[1] >= columns) return;
-        this.moveFocus(to[0] * columns + to[1], true);
-      } else if (event.key === "Enter") {
-        event.preventDefault();
-        const only = this.state.patches.size === 1 && this.state.patches.has(this.focusCell);
-        this.state.patches = new Set(only ? [] : [this.focusCell]);
-        this.tab.render();
-        this.panel.say(only ? "Whole picture" : this.tab.placeSentence());
-      } else if (event.key === " ") {
-        event.preventDefault();
-        if (!this.state.patches.delete(this.focusCell)) this.state.patches.add(this.focusCell);
-        this.state.patches = new Set(this.state.patches);
-        this.tab.render();
-        this.panel.say(this.tab.placeSentence());
-      }
+      if (this.state.code) this.keyPressed(event);
     });
   }
 
+  hover(patch) {
+    this.state.hover = patch;
+    this.tab.renderHover();
+  }
+
+  pointerMoved(event) {
+    if (!this.state.code) return;
+    const patch = this.patchAt(event);
+    if (this.drag && patch >= 0) this.dragTo(patch);
+    else if (event.pointerType !== "touch" && patch !== this.state.hover) this.hover(patch);
+  }
+
+  pointerDown(event) {
+    if (!this.state.code || event.button !== 0) return;
+    const patch = this.patchAt(event);
+    if (patch < 0) return;
+    const add = event.ctrlKey || event.metaKey;
+    this.drag = { from: patch, to: patch, subtract: event.shiftKey, add, moved: false };
+    if (event.pointerType !== "touch") this.grid.setPointerCapture(event.pointerId);
+  }
+
+  focused(cell) {
+    const patch = this.cells.indexOf(cell);
+    if (patch < 0 || !this.state.code || !cell.matches(":focus-visible")) return;
+    this.hover(patch);
+    cell.setAttribute("aria-label", this.tab.patchSentence(patch));
+  }
+
+  keyPressed(event) {
+    const { rows, columns } = this.state.code;
+    const row = Math.floor(this.focusCell / columns);
+    const column = this.focusCell % columns;
+    const to = {
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      ArrowUp: [row - 1, column],
+      ArrowDown: [row + 1, column],
+      Home: [row, 0],
+      End: [row, columns - 1],
+      PageUp: [0, column],
+      PageDown: [rows - 1, column],
+    }[event.key];
+    if (!to && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (!to) this.choose(event.key === " ");
+    else if (to[0] >= 0 && to[1] >= 0 && to[0] < rows && to[1] < columns) this.moveFocus(to[0] * columns + to[1], true);
+  }
+
+  // The patch that has the focus: alone, or added to the others and taken away again.
+  choose(another) {
+    const chosen = this.state.patches.has(this.focusCell);
+    const only = chosen && this.state.patches.size === 1;
+    const patches = new Set(another ? this.state.patches : []);
+    if (another ? chosen : only) patches.delete(this.focusCell);
+    else patches.add(this.focusCell);
+    this.state.patches = patches;
+    this.tab.render();
+    this.panel.say(this.tab.placeSentence());
+  }
+
   layStage() {
-    const {
-      picture,
-      box,
-      grid: [nRows, nColumns],
-    } = this.state.value;
+    const { picture, box, grid } = this.state.value;
+    const [rows, columns] = grid;
     this.frame.style.setProperty("--ratio", picture.width / picture.height);
     const [left, top, right, bottom] = box.map((edge) => `${(100 * edge).toFixed(3)}%`);
     this.grid.style.left = left;
@@ -144,15 +139,20 @@ export class Stage {
     this.grid.style.right = `calc(100% - ${right})`;
     this.grid.style.bottom = `calc(100% - ${bottom})`;
     this.frame.classList.toggle("pl-cropped", box[0] > 0.004 || box[1] > 0.004 || box[2] < 0.996 || box[3] < 0.996);
-    if (this.cells.length === nRows * nColumns && Number(this.grid.getAttribute("aria-colcount")) === nColumns) return;
+    if (this.cells.length !== rows * columns || Number(this.grid.getAttribute("aria-colcount")) !== columns) {
+      this.layCells(rows, columns);
+    }
+  }
+
+  layCells(rows, columns) {
     this.grid.replaceChildren();
-    this.grid.setAttribute("aria-rowcount", nRows);
-    this.grid.setAttribute("aria-colcount", nColumns);
+    this.grid.setAttribute("aria-rowcount", rows);
+    this.grid.setAttribute("aria-colcount", columns);
     this.cells = [];
-    for (let row = 0; row < nRows; row++) {
+    for (let row = 0; row < rows; row++) {
       const line = make("div", "pl-grid-row");
       line.setAttribute("role", "row");
-      for (let column = 0; column < nColumns; column++) {
+      for (let column = 0; column < columns; column++) {
         const cell = make("div", "pl-cell");
         cell.setAttribute("role", "gridcell");
         cell.setAttribute("aria-label", `row ${row + 1}, column ${column + 1}`);
@@ -171,8 +171,10 @@ export class Stage {
     const height = Math.round(this.frame.clientHeight * devicePixelRatio);
     if (!width || (this.canvasSize[0] === width && this.canvasSize[1] === height)) return;
     this.canvasSize = [width, height];
-    this.mapCanvas.width = this.markCanvas.width = width;
-    this.mapCanvas.height = this.markCanvas.height = height;
+    for (const canvas of [this.mapCanvas, this.markCanvas]) {
+      canvas.width = width;
+      canvas.height = height;
+    }
     this.mapKey = "";
     if (this.state.code) this.renderMap();
   }
@@ -264,7 +266,8 @@ export class Stage {
   }
 
   patchAt(event) {
-    const area = this.gridArea || (this.gridArea = this.grid.getBoundingClientRect());
+    if (!this.gridArea) this.gridArea = this.grid.getBoundingClientRect();
+    const area = this.gridArea;
     const { code } = this.state;
     const column = Math.floor(((event.clientX - area.left) / area.width) * code.columns);
     const row = Math.floor(((event.clientY - area.top) / area.height) * code.rows);
@@ -276,8 +279,9 @@ export class Stage {
     const patches = [];
     const [r0, r1] = [Math.floor(from / columns), Math.floor(to / columns)].sort((a, b) => a - b);
     const [c0, c1] = [from % columns, to % columns].sort((a, b) => a - b);
-    for (let row = r0; row <= r1; row++)
+    for (let row = r0; row <= r1; row++) {
       for (let column = c0; column <= c1; column++) patches.push(row * columns + column);
+    }
     return patches;
   }
 
@@ -314,7 +318,6 @@ export class Stage {
     this.cells[this.focusCell].tabIndex = -1;
     this.focusCell = patch;
     this.cells[patch].tabIndex = 0;
-    if (!really) return;
-    this.cells[patch].focus({ preventScroll: false });
+    if (really) this.cells[patch].focus({ preventScroll: false });
   }
 }

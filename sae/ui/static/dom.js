@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const SPOKEN_EVERY_MS = 400;
+const NO_ANSWER = "The server did not answer. Try again, or reload the page.";
 
 export function make(tag, name, text) {
   const node = document.createElement(tag);
@@ -44,7 +45,8 @@ export function figureText(format, value, exact = false) {
   if (!Number.isFinite(value)) return "–";
   if (format === "activation") return amountText(value);
   if (format === "share" && value >= 0.1) return shareText(value);
-  if (format === "share") return `${exact ? (100 * value).toFixed(2).replace(/0$/, "") : (100 * value).toPrecision(2)} %`;
+  if (format === "share")
+    {return `${exact ? (100 * value).toFixed(2).replace(/0$/, "") : (100 * value).toPrecision(2)} %`;}
   return format === "tiny" && exact && value < 0.01 ? value.toExponential(0) : value.toFixed(2);
 }
 
@@ -52,6 +54,11 @@ export const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 
 // A colour of colours.css as it is now, light or dark, for what is drawn on a canvas.
 export const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--pl-${name}`).trim();
+
+// Whether the key goes into a field.
+export function isTyping({ target }) {
+  return Boolean(target.closest && target.closest("input:not([type=range]), textarea, select, [contenteditable]"));
+}
 
 // A button says that it is at work until the act is done.
 export async function busyWhile(button, act) {
@@ -93,10 +100,11 @@ export function switchGroup(node, choose) {
   };
 }
 
-// What every tab has: its own nodes, a line for messages, and a voice for screen readers.
+// What every tab has: its own nodes, the server, a line for messages, and a voice for screen readers.
 export class Panel {
-  constructor(element) {
+  constructor(element, server) {
     this.root = element.querySelector(".pl");
+    this.server = server;
     this.spokenAt = 0;
     this.speaking = 0;
     const close = this.find(".pl-notice-close");
@@ -109,6 +117,19 @@ export class Panel {
 
   findAll(selector) {
     return [...this.root.querySelectorAll(selector)];
+  }
+
+  // The answer to {way, …}; null where there is none, which is then said.
+  async ask(question, silence = NO_ANSWER) {
+    let answer;
+    try {
+      answer = await this.server.ask(question);
+    } catch {
+      answer = { problem: silence };
+    }
+    if (!answer.problem) return answer;
+    this.notice(answer.problem, "problem");
+    return null;
   }
 
   isVisible() {

@@ -33,7 +33,7 @@ function contour(fine, level) {
   const { field, width, height } = fine;
   const lines = [];
   const cut = (a, b) => (level - a) / (b - a);
-  for (let y = 0; y + 1 < height; y++)
+  for (let y = 0; y + 1 < height; y++) {
     for (let x = 0; x + 1 < width; x++) {
       const i = y * width + x;
       const a = field[i];
@@ -47,6 +47,7 @@ function contour(fine, level) {
       if (a >= level !== d >= level) points.push(x, y + cut(a, d));
       for (let p = 0; p + 3 < points.length; p += 4) lines.push(points.slice(p, p + 4));
     }
+  }
   return lines;
 }
 

@@ -1,18 +1,26 @@
 // The Latents tab: opens the data, searches, and keeps map, table and address bar together.
 
 import { bus } from "./bus.js";
-import { make, Panel, plural, setText } from "./dom.js";
+import { isTyping, make, Panel, plural, setText } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { AllConcepts } from "./latents_data.js";
 import { LatentsMap } from "./latents_map.js";
 import { LatentsTable, STEP } from "./latents_table.js";
 import { readLatents, writeLatents } from "./links.js";
 
+const HELP =
+  "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. " +
+  "/ jumps to the search.";
+const NO_INDEX =
+  "This SAE has no concept index yet, so there is no map. " +
+  "Build one: python training/index.py --sae DIR --data DIR";
+const IDLE_ROUNDS = 4;
+
 export class LatentsTab {
   constructor(component) {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
-    this.panel = new Panel(element);
+    this.panel = new Panel(element, server);
     this.all = new AllConcepts(props.setup.statistics);
     this.heat = new HeatMaps(props.setup.colours);
     this.map = new LatentsMap(this);
@@ -20,52 +28,40 @@ export class LatentsTab {
     this.field = this.panel.find(".pl-search input");
     this.searchTurn = 0;
     this.searchWait = 0;
-    this.listen();
   }
 
   listen() {
-    this.map.showHand(this.map.hand);
-    this.map.plane.dataset.hand = this.map.hand;
     this.field.placeholder = this.props.setup.by_meaning
       ? "Search by name, number or meaning: tiger, striped, #1203 …"
       : "Search by name or number: tiger, #1203 …";
+    setText(this.panel.find(".pl-keys"), HELP);
     this.field.addEventListener("input", () => this.searchText());
-    this.field.addEventListener("keydown", (event) => {
-      if (event.key === "ArrowDown" && this.table.tableRows[0] && !this.table.tableRows[0].row.hidden) {
-        event.preventDefault();
-        this.table.tableRows[0].row.focus();
-      }
-      if (event.key === "Escape") {
-        this.field.value = "";
-        this.searchText();
-      }
-    });
+    this.field.addEventListener("keydown", (event) => this.keyInField(event));
     this.panel.find(".pl-like-picture").addEventListener("click", () => this.searchLike(null));
     this.panel.find(".pl-like-region").addEventListener("click", () => this.searchLike(bus.picture.patches()));
     for (const box of Object.values(this.table.filters)) box.addEventListener("change", () => this.refresh());
     this.panel.find(".pl-light").addEventListener("change", () => this.map.drawDots());
-    setText(
-      this.panel.find(".pl-keys"),
-      "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. / jumps to the search.",
-    );
     bus.on("picture", () => this.refresh());
     document.addEventListener("keydown", (event) => {
-      const typing = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
-      if (
-        event.key !== "/" ||
-        typing ||
-        !this.panel.root.isConnected ||
-        this.panel.root.offsetParent === null ||
-        bus.card.isOpen()
-      )
-        return;
+      if (event.key !== "/" || isTyping(event) || !this.panel.isVisible() || bus.card.isOpen()) return;
       event.preventDefault();
       this.field.focus();
     });
     new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting)) this.offerPicture();
     }).observe(this.panel.root);
-    this.openLatents();
+  }
+
+  keyInField(event) {
+    const [first] = this.table.tableRows;
+    if (event.key === "ArrowDown" && first && !first.row.hidden) {
+      event.preventDefault();
+      first.row.focus();
+    }
+    if (event.key === "Escape") {
+      this.field.value = "";
+      this.searchText();
+    }
   }
 
   writeLink() {
@@ -100,7 +96,7 @@ export class LatentsTab {
     this.showFound(local, null, "by name");
     if (!this.props.setup.by_meaning || /^#?\d+$/.test(text.trim())) return;
     this.searchWait = setTimeout(async () => {
-      const answer = await this.askServer({ text });
+      const answer = await this.panel.ask({ way: "search", text });
       if (turn !== this.searchTurn || !answer) return;
       const scores = new Map(answer.found);
       const names = new Set(local);
@@ -113,26 +109,12 @@ export class LatentsTab {
     }, 150);
   }
 
-  async askServer(wanted) {
-    try {
-      const answer = await this.server.ask({ way: "search", ...wanted });
-      if (answer.problem) {
-        this.panel.notice(answer.problem, "problem");
-        return null;
-      }
-      return answer;
-    } catch {
-      this.panel.notice("The search could not be answered. Try again.", "problem");
-      return null;
-    }
-  }
-
   async searchLike(patches) {
     const turn = ++this.searchTurn;
     this.panel.notice([]);
     this.field.value = "";
     this.panel.root.dataset.state = "busy";
-    const answer = await this.askServer({ picture: bus.picture.request, patches });
+    const answer = await this.panel.ask({ way: "search", picture: bus.picture.request, patches });
     this.panel.root.dataset.state = "ready";
     if (turn !== this.searchTurn || !answer) return;
     this.showFound(
@@ -159,7 +141,8 @@ export class LatentsTab {
       option.value = name;
       choice.append(option);
     }
-    choice.value = this.map.atlas.colour = this.all.figures.entropy ? "entropy" : "";
+    this.map.atlas.colour = this.all.figures.entropy ? "entropy" : "";
+    choice.value = this.map.atlas.colour;
     choice.addEventListener("change", () => {
       this.map.atlas.colour = choice.value;
       this.map.drawDots();
@@ -192,50 +175,49 @@ export class LatentsTab {
     if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
     this.field.value = text;
     if (text) this.searchText();
+    else this.table.fillTable();
   }
 
   // A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
   drawWhileIdle(rounds) {
     const idle = window.requestIdleCallback || ((act) => setTimeout(act, 50));
-    if (rounds)
+    if (rounds) {
       idle(() => {
         this.map.drawDots();
         this.drawWhileIdle(rounds - 1);
       });
+    }
   }
 
-  async openLatents() {
+  async open() {
     if (!this.props.setup.has_index) {
       this.panel.root.dataset.state = "empty";
-      this.panel.notice(
-        "This SAE has no concept index yet, so there is no map. Build one: python training/index.py --sae DIR --data DIR",
-      );
+      this.panel.notice(NO_INDEX);
       this.panel.find(".pl-main").hidden = true;
       this.panel.find(".pl-find").hidden = true;
       return;
     }
-    try {
-      this.all.take(await this.server.ask({ way: "latents" }));
-    } catch {
+    const packed = await this.panel.ask(
+      { way: "latents" },
+      "The map could not be fetched. Reload the page to try again.",
+    );
+    if (!packed) {
       this.panel.root.dataset.state = "empty";
-      this.panel.notice("The map could not be fetched. Reload the page to try again.", "problem");
       return;
     }
+    this.all.take(packed);
     this.panel.root.dataset.state = "ready";
     this.map.placeDots();
     this.table.filterAll();
     this.layColours();
     const alive = this.all.n - this.all.dead.reduce((sum, flag) => sum + flag, 0);
-    this.map.plane.setAttribute(
-      "aria-label",
-      `${alive.toLocaleString("en")} living concepts by how often and how strongly they fire; the table beside it lists them`,
-    );
+    const what = "living concepts by how often and how strongly they fire; the table beside it lists them";
+    this.map.plane.setAttribute("aria-label", `${alive.toLocaleString("en")} ${what}`);
     this.map.fitPlane();
-    this.table.fillTable();
     this.offerPicture();
     this.followLink();
     performance.mark("patchlens-map-ready");
-    this.drawWhileIdle(4);
+    this.drawWhileIdle(IDLE_ROUNDS);
     bus.receive("latents", ({ concept }) => {
       this.field.value = `#${concept}`;
       this.searchText();
@@ -244,5 +226,7 @@ export class LatentsTab {
 }
 
 export function start(component) {
-  new LatentsTab(component);
+  const tab = new LatentsTab(component);
+  tab.listen();
+  tab.open();
 }

@@ -6,8 +6,10 @@ import { setText, switchGroup } from "./dom.js";
 import { UNKNOWN } from "./latents_data.js";
 
 const MARGIN = 26;
-
 const CELL = 12;
+const DRAG_FROM = 5;
+const MOST_CORNERS = 2000;
+const MOST_ZOOM = 60;
 
 const inkOf = (alpha) =>
   document.body.classList.contains("dark") ? `rgba(255,255,255,${alpha})` : `rgba(20,22,30,${alpha})`;
@@ -22,8 +24,6 @@ export class LatentsMap {
     this.litDots = this.panel.find(".pl-lit-dots");
     this.dotTip = this.panel.find(".pl-dot-tip");
     this.atlas = { x: null, y: null, view: null, width: 0, height: 0, hover: -1, fence: null, colour: "" };
-    // Every dot straight into the pixels, and sorted into cells for the pointer: 49,152 of them take a
-    // few milliseconds, because nothing is made anew for a dot.
     this.pixels = null;
     this.cellStart = new Int32Array(1);
     this.cellItems = new Int32Array(0);
@@ -33,12 +33,9 @@ export class LatentsMap {
     this.iconWait = 0;
     this.hand = "lasso";
     this.grip = null;
-    this.showHand = switchGroup(this.panel.find(".pl-hand"), (value) => {
-      this.hand = value;
-      this.showHand(value);
-      this.plane.dataset.hand = value;
-    });
+    this.showHand = switchGroup(this.panel.find(".pl-hand"), (hand) => this.takeHand(hand));
     this.frameAsked = 0;
+    this.takeHand(this.hand);
     this.listen();
   }
 
@@ -54,37 +51,11 @@ export class LatentsMap {
     this.plane.addEventListener("pointermove", (event) => {
       if (!this.all.n) return;
       const [sx, sy] = this.spot(event);
-      if (!this.grip) {
-        this.pointAt(this.pickDot(sx, sy), sx);
-        return;
-      }
-      if (!this.grip.moved && Math.hypot(sx - this.grip.sx, sy - this.grip.sy) < 5) return;
-      if (!this.grip.moved && this.hand === "lasso")
-        this.atlas.fence = [[this.planeX(this.grip.sx), this.planeY(this.grip.sy)]];
-      this.grip.moved = true;
-      this.pointAt(-1);
-      if (this.hand === "lasso") {
-        if (this.atlas.fence.length < 2000) this.atlas.fence.push([this.planeX(sx), this.planeY(sy)]);
-        this.drawLit();
-      } else {
-        const step = 1 / this.atlas.view.scale;
-        this.moveTo(
-          this.grip.view.left - ((sx - this.grip.sx) * step) / (this.atlas.width - 2 * MARGIN),
-          this.grip.view.top - ((sy - this.grip.sy) * step) / (this.atlas.height - 2 * MARGIN),
-          this.atlas.view.scale,
-        );
-      }
+      if (this.grip) this.drag(sx, sy);
+      else this.pointAt(this.pickDot(sx, sy), sx);
     });
     this.plane.addEventListener("pointerup", (event) => {
-      if (!this.grip) return;
-      const { moved } = this.grip;
-      const [sx, sy] = this.spot(event);
-      this.grip = null;
-      if (!moved) {
-        const latent = this.pickDot(sx, sy);
-        if (latent >= 0) bus.card.open(latent, this.plane);
-        else this.tab.table.dropFence();
-      } else if (this.hand === "lasso") this.tab.table.takeFence();
+      if (this.grip) this.letGo(...this.spot(event));
     });
     this.plane.addEventListener("pointercancel", () => {
       this.grip = null;
@@ -92,21 +63,58 @@ export class LatentsMap {
     this.plane.addEventListener("pointerleave", () => {
       if (!this.grip) this.pointAt(-1);
     });
-    this.plane.addEventListener(
-      "wheel",
-      (event) => {
-        if (!this.all.n) return;
-        event.preventDefault();
-        const [sx, sy] = this.spot(event);
-        const x = this.planeX(sx);
-        const y = this.planeY(sy);
-        const scale = Math.min(60, Math.max(1, this.atlas.view.scale * Math.exp(-event.deltaY * 0.0018)));
-        const keep = this.atlas.view.scale / scale;
-        this.moveTo(x - (x - this.atlas.view.left) * keep, y - (y - this.atlas.view.top) * keep, scale);
-      },
-      { passive: false },
-    );
+    this.plane.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
     this.panel.find(".pl-home").addEventListener("click", () => this.moveTo(0, 0, 1));
+  }
+
+  takeHand(hand) {
+    this.hand = hand;
+    this.showHand(hand);
+    this.plane.dataset.hand = hand;
+  }
+
+  // A drag draws a fence around dots, or moves the map.
+  drag(sx, sy) {
+    const { grip, atlas } = this;
+    if (!grip.moved && Math.hypot(sx - grip.sx, sy - grip.sy) < DRAG_FROM) return;
+    if (!grip.moved && this.hand === "lasso") atlas.fence = [[this.planeX(grip.sx), this.planeY(grip.sy)]];
+    grip.moved = true;
+    this.pointAt(-1);
+    if (this.hand === "lasso") {
+      if (atlas.fence.length < MOST_CORNERS) atlas.fence.push([this.planeX(sx), this.planeY(sy)]);
+      this.drawLit();
+      return;
+    }
+    const step = 1 / atlas.view.scale;
+    this.moveTo(
+      grip.view.left - ((sx - grip.sx) * step) / (atlas.width - 2 * MARGIN),
+      grip.view.top - ((sy - grip.sy) * step) / (atlas.height - 2 * MARGIN),
+      atlas.view.scale,
+    );
+  }
+
+  letGo(sx, sy) {
+    const { moved } = this.grip;
+    this.grip = null;
+    if (moved) {
+      if (this.hand === "lasso") this.tab.table.takeFence();
+      return;
+    }
+    const latent = this.pickDot(sx, sy);
+    if (latent >= 0) bus.card.open(latent, this.plane);
+    else this.tab.table.dropFence();
+  }
+
+  zoom(event) {
+    if (!this.all.n) return;
+    event.preventDefault();
+    const { view } = this.atlas;
+    const [sx, sy] = this.spot(event);
+    const x = this.planeX(sx);
+    const y = this.planeY(sy);
+    const scale = Math.min(MOST_ZOOM, Math.max(1, view.scale * Math.exp(-event.deltaY * 0.0018)));
+    const keep = view.scale / scale;
+    this.moveTo(x - (x - view.left) * keep, y - (y - view.top) * keep, scale);
   }
 
   placeDots() {
@@ -159,53 +167,64 @@ export class LatentsMap {
     return 3 * Math.round((figure.codes[latent] / (UNKNOWN - 1)) * 255);
   }
 
+  // Every dot straight into the pixels, and sorted into cells for the pointer: 49,152 of them take a
+  // few milliseconds, because nothing is made anew for a dot.
   drawDots() {
     const started = performance.now();
-    const ratio = devicePixelRatio;
     const { width, height } = this.dots;
     const context = this.dots.getContext("2d");
-    if (!this.pixels || this.pixels.width !== width || this.pixels.height !== height)
+    if (!this.pixels || this.pixels.width !== width || this.pixels.height !== height) {
       this.pixels = context.createImageData(width, height);
-    const out = new Uint32Array(this.pixels.data.buffer);
-    const shades = this.shadesOfDots();
-    out.fill(0);
-    const size = Math.max(
-      2,
-      Math.round((this.all.n > 8000 ? 2 : 3.4) * ratio * Math.min(2.2, Math.sqrt(this.atlas.view.scale))),
-    );
-    const columns = Math.ceil(this.atlas.width / CELL);
-    const nCells = columns * Math.ceil(this.atlas.height / CELL);
-    const { x, y, view } = this.atlas;
-    const kx = view.scale * (this.atlas.width - 2 * MARGIN);
-    const ky = view.scale * (this.atlas.height - 2 * MARGIN);
+    }
     if (this.cellOf.length !== this.all.n) {
       this.cellOf = new Int32Array(this.all.n);
       this.cellItems = new Int32Array(this.all.n);
     }
-    this.cellStart = new Int32Array(nCells + 1);
-    for (let i = 0; i < this.all.n; i++) {
-      const sx = MARGIN + (x[i] - view.left) * kx;
-      const sy = MARGIN + (y[i] - view.top) * ky;
-      this.cellOf[i] = -1;
-      if (!this.tab.table.list.kept[i] || !(sx >= 0 && sy >= 0 && sx < this.atlas.width && sy < this.atlas.height))
-        continue;
-      this.cellOf[i] = Math.floor(sy / CELL) * columns + Math.floor(sx / CELL);
-      this.cellStart[this.cellOf[i] + 1]++;
-      const left = Math.max(0, Math.round(sx * ratio - size / 2));
-      const upper = Math.max(0, Math.round(sy * ratio - size / 2));
-      const right = Math.min(width, left + size);
-      const lower = Math.min(height, upper + size);
-      const shade = shades[i];
-      for (let row = upper; row < lower; row++)
-        for (let at = row * width + left, end = row * width + right; at < end; at++) out[at] = shade;
-    }
-    for (let cell = 0; cell < nCells; cell++) this.cellStart[cell + 1] += this.cellStart[cell];
-    const next = this.cellStart.slice();
-    for (let i = 0; i < this.all.n; i++) if (this.cellOf[i] >= 0) this.cellItems[next[this.cellOf[i]]++] = i;
+    this.fillPixels(new Uint32Array(this.pixels.data.buffer), width, height);
+    this.sortIntoCells();
     context.putImageData(this.pixels, 0, 0);
     performance.clearMeasures("patchlens-dots");
     performance.measure("patchlens-dots", { start: started });
     this.drawLit();
+  }
+
+  // Draw every dot that is kept and in view, and note its cell.
+  fillPixels(out, width, height) {
+    const { cellOf } = this;
+    const { kept } = this.tab.table.list;
+    const { x, y, view, width: across, height: down } = this.atlas;
+    const ratio = devicePixelRatio;
+    const shades = this.shadesOfDots();
+    const zoom = Math.min(2.2, Math.sqrt(view.scale));
+    const size = Math.max(2, Math.round((this.all.n > 8000 ? 2 : 3.4) * ratio * zoom));
+    const columns = Math.ceil(across / CELL);
+    const kx = view.scale * (across - 2 * MARGIN);
+    const ky = view.scale * (down - 2 * MARGIN);
+    out.fill(0);
+    for (let i = 0; i < this.all.n; i++) {
+      const sx = MARGIN + (x[i] - view.left) * kx;
+      const sy = MARGIN + (y[i] - view.top) * ky;
+      cellOf[i] = -1;
+      if (!kept[i] || !(sx >= 0 && sy >= 0 && sx < across && sy < down)) continue;
+      cellOf[i] = Math.floor(sy / CELL) * columns + Math.floor(sx / CELL);
+      const left = Math.max(0, Math.round(sx * ratio - size / 2));
+      const upper = Math.max(0, Math.round(sy * ratio - size / 2));
+      const right = Math.min(width, left + size);
+      const lower = Math.min(height, upper + size);
+      for (let row = upper; row < lower; row++) out.fill(shades[i], row * width + left, row * width + right);
+    }
+  }
+
+  // The dots of cell c are cellItems[cellStart[c]] to cellItems[cellStart[c + 1] - 1].
+  sortIntoCells() {
+    const { cellOf, cellItems } = this;
+    const nCells = Math.ceil(this.atlas.width / CELL) * Math.ceil(this.atlas.height / CELL);
+    const start = new Int32Array(nCells + 1);
+    for (const cell of cellOf) if (cell >= 0) start[cell + 1]++;
+    for (let cell = 0; cell < nCells; cell++) start[cell + 1] += start[cell];
+    const next = start.slice();
+    for (let i = 0; i < cellOf.length; i++) if (cellOf[i] >= 0) cellItems[next[cellOf[i]]++] = i;
+    this.cellStart = start;
   }
 
   shadesOfDots() {
@@ -243,11 +262,12 @@ export class LatentsMap {
     const { code } = bus.picture;
     const { colours } = this.tab.heat;
     let most = 1e-9;
-    for (let slot = 0; slot < code.ids.length; slot++)
+    for (let slot = 0; slot < code.ids.length; slot++) {
       if (!code.dense.has(slot) && code.max[slot] > most) most = code.max[slot];
+    }
     for (let slot = 0; slot < code.ids.length; slot++) {
       const latent = code.ids[slot];
-      if (!this.tab.table.list.kept[latent] || this.atlas.x[latent] !== this.atlas.x[latent]) continue;
+      if (!this.tab.table.list.kept[latent] || Number.isNaN(this.atlas.x[latent])) continue;
       const at = this.shadeOf(latent);
       const radius = 2.5 + 6 * Math.sqrt(Math.min(1, code.max[slot] / most));
       context.beginPath();
@@ -261,7 +281,7 @@ export class LatentsMap {
   }
 
   ring(context, latent, radius, width) {
-    if (this.atlas.x[latent] !== this.atlas.x[latent]) return;
+    if (Number.isNaN(this.atlas.x[latent])) return;
     context.beginPath();
     context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
     context.strokeStyle = inkOf("1");
@@ -271,9 +291,7 @@ export class LatentsMap {
 
   drawFence(context) {
     context.beginPath();
-    this.atlas.fence.forEach(([x, y], i) =>
-      i ? context.lineTo(this.screenX(x), this.screenY(y)) : context.moveTo(this.screenX(x), this.screenY(y)),
-    );
+    for (const [x, y] of this.atlas.fence) context.lineTo(this.screenX(x), this.screenY(y));
     context.closePath();
     context.fillStyle = inkOf(".08");
     context.fill();
@@ -291,7 +309,7 @@ export class LatentsMap {
     const column = Math.floor(sx / CELL);
     let best = -1;
     let nearest = CELL * CELL;
-    for (let r = Math.max(0, row - 1); r <= row + 1; r++)
+    for (let r = Math.max(0, row - 1); r <= row + 1; r++) {
       for (let c = Math.max(0, column - 1); c <= Math.min(columns - 1, column + 1); c++) {
         const cell = r * columns + c;
         for (let k = this.cellStart[cell]; k < this.cellStart[cell + 1]; k++) {
@@ -303,6 +321,7 @@ export class LatentsMap {
           }
         }
       }
+    }
     return best;
   }
 
@@ -320,17 +339,15 @@ export class LatentsMap {
 
   pointAt(latent, sx) {
     if (latent === this.atlas.hover) return;
-    this.atlas.hover = latent;
-    this.drawLit();
+    this.ringAt(latent);
     this.dotTip.hidden = latent < 0;
     this.plane.style.cursor = latent >= 0 ? "pointer" : "";
     bus.card.prefetch(latent >= 0 ? latent : null);
     if (latent < 0) return;
     setText(this.panel.find(".pl-dot-name"), this.all.word(latent));
-    setText(
-      this.panel.find(".pl-dot-facts"),
-      `${this.all.names[latent] ? `#${latent} · ` : ""}fires in ${this.all.text("frequency", this.all.figure("frequency", latent))}`,
-    );
+    const number = this.all.names[latent] ? `#${latent} · ` : "";
+    const often = this.all.text("frequency", this.all.figure("frequency", latent));
+    setText(this.panel.find(".pl-dot-facts"), `${number}fires in ${often}`);
     this.dotTip.style.left = `${Math.min(this.atlas.width - 130, Math.max(130, sx))}px`;
     this.dotTip.style.top = `${this.screenY(this.atlas.y[latent])}px`;
     this.dotTip.classList.toggle("pl-below", this.screenY(this.atlas.y[latent]) < 90);
@@ -344,6 +361,11 @@ export class LatentsMap {
     const picture = bus.icons.get(this.atlas.hover);
     icon.hidden = !picture;
     if (picture) icon.src = picture;
+  }
+
+  ringAt(latent) {
+    this.atlas.hover = latent;
+    this.drawLit();
   }
 
   spot(event) {

@@ -23,9 +23,7 @@ export class LatentsTable {
     };
     this.tableHead = this.panel.find(".pl-table thead tr");
     this.tableBody = this.panel.find(".pl-table tbody");
-    this.filters = Object.fromEntries(
-      [...this.panel.root.querySelectorAll("[data-filter]")].map((box) => [box.dataset.filter, box]),
-    );
+    this.filters = Object.fromEntries(this.panel.findAll("[data-filter]").map((box) => [box.dataset.filter, box]));
     this.tableRows = [];
     this.listen();
   }
@@ -80,11 +78,9 @@ export class LatentsTable {
   fillTable() {
     const pool = this.list.found || (this.list.fenced ? [...this.list.fenced] : null);
     let chosen = [];
-    if (pool)
-      chosen = pool.filter(
-        (latent) => this.list.kept[latent] && (!this.list.found || !this.list.fenced || this.list.fenced.has(latent)),
-      );
-    else for (let i = 0; i < this.all.n; i++) if (this.list.kept[i]) chosen.push(i);
+    const { fenced, kept } = this.list;
+    if (pool) chosen = pool.filter((latent) => kept[latent] && (!fenced || fenced.has(latent)));
+    else for (let i = 0; i < this.all.n; i++) if (kept[i]) chosen.push(i);
     if (this.list.by !== "score" || !this.list.found) this.sortLatents(chosen);
     this.list.order = chosen;
     this.layHead();
@@ -105,14 +101,14 @@ export class LatentsTable {
   sortLatents(chosen) {
     const sign = this.list.down ? -1 : 1;
     const by = this.list.by === "score" ? "frequency" : this.list.by;
-    if (by === "name")
+    if (by === "name") {
       chosen.sort(
         (a, b) =>
           sign * (this.all.names[a] === "") - sign * (this.all.names[b] === "") ||
           sign * this.all.word(a).localeCompare(this.all.word(b)) ||
           a - b,
       );
-    else {
+    } else {
       const values = this.all.figures[by].values;
       const worst = this.list.down ? -Infinity : Infinity;
       const key = (latent) => (Number.isFinite(values[latent]) ? values[latent] : worst);
@@ -139,19 +135,14 @@ export class LatentsTable {
     row.tabIndex = 0;
     row.addEventListener("click", () => bus.card.open(one.latent, row));
     row.addEventListener("pointerenter", () => {
-      this.tab.map.atlas.hover = one.latent;
-      this.tab.map.drawLit();
+      this.tab.map.ringAt(one.latent);
       bus.card.prefetch(one.latent);
     });
     row.addEventListener("pointerleave", () => {
-      this.tab.map.atlas.hover = -1;
-      this.tab.map.drawLit();
+      this.tab.map.ringAt(-1);
       bus.card.prefetch(null);
     });
-    row.addEventListener("focus", () => {
-      this.tab.map.atlas.hover = one.latent;
-      this.tab.map.drawLit();
-    });
+    row.addEventListener("focus", () => this.tab.map.ringAt(one.latent));
     row.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
@@ -203,8 +194,9 @@ export class LatentsTable {
 
   takeFence() {
     const inside = new Set();
-    if (this.tab.map.atlas.fence.length > 3)
+    if (this.tab.map.atlas.fence.length > 3) {
       for (let i = 0; i < this.all.n; i++) if (this.list.kept[i] && this.tab.map.insideFence(i)) inside.add(i);
+    }
     if (!inside.size) {
       this.dropFence();
       return;

@@ -14,7 +14,7 @@ const KEYS = {
   compare: ["task", "heads", "split", "pic", "off"],
 };
 const VERSION = "v";
-const MOST_EDITS = 24;
+export const MOST_EDITS = 24;
 const MOST_OFF = 64;
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;

@@ -1,13 +1,17 @@
 // The Steer tab: joins picture, rack and answers; asks the server; keeps the address bar.
 
 import { bus } from "./bus.js";
-import { busyWhile, make, makeButton, Panel, setText } from "./dom.js";
+import { busyWhile, colour, make, makeButton, Panel, setText } from "./dom.js";
 import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } from "./links.js";
 import { Answers } from "./steer_answers.js";
 import { experimentPng, recipeIn } from "./steer_picture.js";
-import { doseText, Rack } from "./steer_rack.js";
-import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
+import { Rack } from "./steer_rack.js";
+import { Experiment, newRow, ofRegion, PROMPTS, USUAL_LIMIT } from "./steer_state.js";
 
+const DOSE_FROM_CARD = 1.5;
+const MOST_PNG_BYTES = 30e6;
+const NO_RECIPE =
+  "This picture carries no experiment. Drop one that was saved here; open your own pictures in the Concepts tab.";
 const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
 
 // An answer to "describe" begins with "a": what comes after it is the word worth looking at.
@@ -17,7 +21,7 @@ export class SteerTab {
   constructor(component) {
     const { element, props, server, trigger } = component;
     Object.assign(this, { props, server, trigger });
-    this.panel = new Panel(element);
+    this.panel = new Panel(element, server);
     this.experiment = new Experiment(this);
     this.rack = new Rack(this);
     this.answers = new Answers(this);
@@ -28,12 +32,43 @@ export class SteerTab {
     this.nextWait = 0;
     this.writeWait = 0;
     this.asking = false;
-    // The first look at an empty rack opens the first preset, if the picture in view is that preset's.
     this.begun = false;
-    this.listen();
   }
 
   listen() {
+    this.listenToExperiment();
+    this.listenToAnswers();
+    const askWith = (selector, ask) => {
+      this.panel.find(selector).addEventListener("click", (event) => busyWhile(event.currentTarget, ask));
+    };
+    askWith(".pl-ladder-go", () => this.askLadder());
+    askWith(".pl-would-go", () => this.askCandidates());
+    this.panel.find(".pl-target").addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.panel.find(".pl-would-go").click();
+    });
+    document.addEventListener("dragover", (event) => {
+      if (this.panel.isVisible()) event.preventDefault();
+    });
+    document.addEventListener("drop", (event) => {
+      const file = this.panel.isVisible() && event.dataTransfer && event.dataTransfer.files[0];
+      if (!file) return;
+      event.preventDefault();
+      this.openPicture(file);
+    });
+    bus.receive("steer", ({ concept }) => {
+      this.begun = true;
+      this.rack.addConcept(concept, DOSE_FROM_CARD);
+    });
+    bus.on("picture", () => {
+      this.drawSubject();
+      if (!this.begin()) this.changed();
+    });
+    new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting) && !this.begin()) this.changed();
+    }).observe(this.panel.root);
+  }
+
+  listenToExperiment() {
     this.panel.find(".pl-start").addEventListener("change", () => this.askNext());
     this.promptField.addEventListener("change", () => this.setPrompt(this.promptField.value));
     this.promptField.addEventListener("keydown", (event) => {
@@ -45,10 +80,14 @@ export class SteerTab {
       this.changed();
     });
     this.panel.find(".pl-limit").addEventListener("change", (event) => {
-      this.experiment.state.limit = Math.max(1, Math.min(256, Math.round(Number(event.target.value)) || 48));
+      const limit = Math.round(Number(event.target.value)) || USUAL_LIMIT;
+      this.experiment.state.limit = Math.max(1, Math.min(Number(event.target.max), limit));
       event.target.value = this.experiment.state.limit;
       this.changed();
     });
+  }
+
+  listenToAnswers() {
     this.panel.find(".pl-write").addEventListener("click", () => {
       clearTimeout(this.writeWait);
       this.write();
@@ -59,110 +98,83 @@ export class SteerTab {
       setText(this.panel.find(".pl-answers .pl-subtitle"), "Stopped; the text so far is kept.");
     });
     this.panel.find(".pl-copy").addEventListener("click", (event) => copyLink(this.panel, event.currentTarget));
-    this.panel.find(".pl-copy-python").addEventListener("click", async (event) => {
-      try {
-        await navigator.clipboard.writeText(this.panel.find(".pl-python").textContent);
-        setText(event.target, "Copied");
-        setTimeout(() => setText(event.target, "Copy Python"), 1500);
-      } catch {
-        this.panel.notice("Select the code above and copy it.");
-      }
-    });
-    this.panel.find(".pl-ladder-go").addEventListener("click", (event) =>
-      busyWhile(event.currentTarget, async () => {
-        if (!this.experiment.state.rows.some((row) => row.on)) {
-          this.panel.notice("Turn a concept first: the ladder runs the rack at five strengths.");
-          return;
-        }
-        const answer = await this.ask({ way: "ladder", word: this.panel.find(".pl-word").value, ...this.question() });
-        if (answer) this.answers.drawLadder(answer);
-      }),
-    );
-    this.panel.find(".pl-would-go").addEventListener("click", (event) =>
-      busyWhile(event.currentTarget, async () => {
-        const word = this.panel.find(".pl-target").value.trim();
-        if (!word) {
-          this.panel.notice("Type a word first: which one should the model say?");
-          return;
-        }
-        this.panel.find(".pl-word").value = word;
-        const answer = await this.ask({
-          way: "candidates",
-          word,
-          less: this.panel.find(".pl-would-way").value === "less",
-          start: this.panel.find(".pl-start").value,
-          ...this.question(),
-        });
-        if (answer) {
-          this.panel.notice([]);
-          this.answers.drawCandidates(answer);
-        }
-      }),
-    );
-    this.panel.find(".pl-target").addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.panel.find(".pl-would-go").click();
-    });
-    this.panel.find(".pl-png").addEventListener("click", async () => {
-      const recipe = {
-        v: 1,
-        ...pictureInLink(),
-        steer: rackText(this.experiment.state.rows),
-        ask: this.experiment.state.prompt,
-        keep: this.experiment.state.errorTerm ? "1" : "0",
-      };
-      const edits = this.experiment.state.rows
-        .filter((row) => row.on)
-        .map((row) => `${this.rack.nameOfConcept(row.latent)} #${row.latent}  ${doseText(row.strength)} max`);
-      const texts = [
-        ["As it is", this.answers.shown.original],
-        ["Steered", this.answers.shown.steered],
-        ["Control", this.answers.shown.control],
-      ];
-      const png = await experimentPng(recipe, {
-        photo: this.panel.find(".pl-subject-photo"),
-        prompt: this.experiment.state.prompt,
-        edits,
-        texts,
-      });
-      const a = make("a");
-      a.href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
-      a.download = "patchlens-steering.png";
-      a.click();
-      setTimeout(() => URL.revokeObjectURL(a.href), 5000);
-    });
-    document.addEventListener("drop", async (event) => {
-      const file = this.panel.root.offsetParent !== null && event.dataTransfer && event.dataTransfer.files[0];
-      if (!file) return;
-      event.preventDefault();
-      const text = file.size < 30e6 ? recipeIn(new Uint8Array(await file.arrayBuffer())) : null;
-      try {
-        this.openRecipe(JSON.parse(text));
-      } catch {
-        this.panel.notice(
-          "This picture carries no experiment. Drop one that was saved here; open your own pictures in the Concepts tab.",
-        );
-      }
-    });
-    document.addEventListener("dragover", (event) => {
-      if (this.panel.root.offsetParent !== null) event.preventDefault();
-    });
-    bus.receive("steer", ({ concept }) => {
-      this.begun = true;
-      this.rack.addConcept(concept, 1.5);
-    });
+    this.panel.find(".pl-copy-python").addEventListener("click", (event) => this.copyPython(event.target));
+    this.panel.find(".pl-png").addEventListener("click", () => this.savePicture());
+  }
+
+  // The first look: what the link says, or an empty rack.
+  open() {
     this.layPrompts();
     this.layPresets();
     this.applyRecipe(readSteer());
     this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
-    bus.on("picture", () => {
-      this.drawSubject();
-      if (!this.begin()) this.changed();
-    });
-    new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting) && !this.begin()) this.changed();
-    }).observe(this.panel.root);
+  }
+
+  async copyPython(button) {
+    try {
+      await navigator.clipboard.writeText(this.panel.find(".pl-python").textContent);
+      setText(button, "Copied");
+      setTimeout(() => setText(button, "Copy Python"), 1500);
+    } catch {
+      this.panel.notice("Select the code above and copy it.");
+    }
+  }
+
+  async askLadder() {
+    if (!this.experiment.state.rows.some((row) => row.on)) {
+      this.panel.notice("Turn a concept first: the ladder runs the rack at five strengths.");
+      return;
+    }
+    const answer = await this.ask({ way: "ladder", word: this.panel.find(".pl-word").value, ...this.question() });
+    if (answer) this.answers.drawLadder(answer);
+  }
+
+  async askCandidates() {
+    const word = this.panel.find(".pl-target").value.trim();
+    if (!word) {
+      this.panel.notice("Type a word first: which one should the model say?");
+      return;
+    }
+    this.panel.find(".pl-word").value = word;
+    const less = this.panel.find(".pl-would-way").value === "less";
+    const answer = await this.ask({ way: "candidates", word, less, start: this.answerStart(), ...this.question() });
+    if (!answer) return;
+    this.panel.notice([]);
+    this.answers.drawCandidates(answer);
+  }
+
+  async savePicture() {
+    const { rows, prompt, errorTerm } = this.experiment.state;
+    const { original, steered, control } = this.answers.shown;
+    const recipe = { v: 1, ...pictureInLink(), steer: rackText(rows), ask: prompt, keep: errorTerm ? "1" : "0" };
+    const edits = rows.filter((row) => row.on).map((row) => this.rack.editText(row));
+    const texts = [
+      ["As it is", original],
+      ["Steered", steered],
+      ["Control", control],
+    ];
+    const photo = this.panel.find(".pl-subject-photo");
+    const png = await experimentPng(recipe, { photo, prompt, edits, texts });
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
+    link.download = "patchlens-steering.png";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 5000);
+  }
+
+  async openPicture(file) {
+    const text = file.size < MOST_PNG_BYTES ? recipeIn(new Uint8Array(await file.arrayBuffer())) : null;
+    try {
+      this.openRecipe(JSON.parse(text));
+    } catch {
+      this.panel.notice(NO_RECIPE);
+    }
+  }
+
+  answerStart() {
+    return this.panel.find(".pl-start").value;
   }
 
   question() {
@@ -175,25 +187,17 @@ export class SteerTab {
     this.drawPrompts();
     this.drawMarks();
     this.experiment.writeLink();
-    if (!bus.picture || !bus.picture.request || this.panel.root.offsetParent === null) return;
+    if (!bus.picture || !bus.picture.request || !this.panel.isVisible()) return;
     clearTimeout(this.nextWait);
     clearTimeout(this.writeWait);
     this.nextWait = setTimeout(() => this.askNext(), 60);
     this.writeWait = setTimeout(() => this.write(), 380);
   }
 
-  async ask(wanted) {
-    if (!bus.picture) {
-      this.panel.notice("The picture is still on its way. Try again in a moment.");
-      return null;
-    }
-    try {
-      const answer = await this.server.ask(wanted);
-      if (!answer.problem) return answer;
-      this.panel.notice(answer.problem, "problem");
-    } catch {
-      this.panel.notice("The server did not answer. Try again, or reload the page.", "problem");
-    }
+  // Like `panel.ask`; there is a moment before the first picture is there.
+  async ask(question) {
+    if (bus.picture) return this.panel.ask(question);
+    this.panel.notice("The picture is still on its way. Try again in a moment.");
     return null;
   }
 
@@ -201,7 +205,7 @@ export class SteerTab {
     const turn = ++this.nextTurn;
     if (this.asking) return;
     this.asking = true;
-    const answer = await this.ask({ way: "next", start: this.panel.find(".pl-start").value, ...this.question() });
+    const answer = await this.ask({ way: "next", start: this.answerStart(), ...this.question() });
     this.asking = false;
     if (turn !== this.nextTurn) {
       this.askNext();
@@ -252,8 +256,9 @@ export class SteerTab {
 
   drawPrompts() {
     if (document.activeElement !== this.promptField) this.promptField.value = this.experiment.state.prompt;
-    for (const chip of this.panel.root.querySelectorAll(".pl-prompt-chip"))
+    for (const chip of this.panel.findAll(".pl-prompt-chip")) {
       chip.setAttribute("aria-pressed", String(chip.dataset.prompt === this.experiment.state.prompt));
+    }
     this.panel.find(".pl-error-term").checked = this.experiment.state.errorTerm;
   }
 
@@ -271,11 +276,12 @@ export class SteerTab {
     const photo = this.panel.find(".pl-subject-photo");
     photo.src = picture.value.picture.src;
     photo.alt = picture.value.picture.alt;
-    for (const button of this.panel.root.querySelectorAll(".pl-subject-example"))
+    for (const button of this.panel.findAll(".pl-subject-example")) {
       button.setAttribute(
         "aria-pressed",
         String(picture.source.kind === "example" && button.dataset.name === picture.source.name),
       );
+    }
     photo.decode().then(
       () => this.drawMarks(),
       () => {},
@@ -296,9 +302,9 @@ export class SteerTab {
     const [l, t, r, b] = value.box;
     const w = ((r - l) * canvas.width) / code.columns;
     const h = ((b - t) * canvas.height) / code.rows;
-    context.strokeStyle = "#fff";
+    context.strokeStyle = colour("on-picture");
     context.lineWidth = 1.5 * devicePixelRatio;
-    context.fillStyle = "rgba(242,197,0,.35)";
+    context.fillStyle = colour("marked");
     for (const patch of patches) {
       const x = l * canvas.width + (patch % code.columns) * w;
       const y = t * canvas.height + Math.floor(patch / code.columns) * h;
@@ -332,11 +338,11 @@ export class SteerTab {
   layPresets() {
     const box = this.panel.find(".pl-presets");
     box.hidden = !this.props.setup.presets.length;
-    this.props.setup.presets.forEach((preset) => {
+    for (const preset of this.props.setup.presets) {
       const chip = makeButton("pl-chip", preset.title, () => this.tryPreset(preset));
       chip.append(make("small", "pl-recorded", "recorded"));
       box.append(chip);
-    });
+    }
   }
 
   // A preset shows its recorded answer at once, then the live one.
@@ -362,7 +368,9 @@ export class SteerTab {
   applyRecipe(recipe) {
     const rack = readRack(recipe.steer, { latents: this.props.setup.d_sae, strength: this.experiment.doseMost });
     this.experiment.state.rows = rack;
-    if (typeof recipe.ask === "string" && recipe.ask.trim()) this.experiment.state.prompt = recipe.ask.slice(0, 2000);
+    if (typeof recipe.ask === "string" && recipe.ask.trim()) {
+      this.experiment.state.prompt = recipe.ask.slice(0, this.promptField.maxLength);
+    }
     this.experiment.state.errorTerm = recipe.keep !== "0";
     this.experiment.kept = this.experiment.snapshot();
     this.rack.learn(rack.map((row) => row.latent));
@@ -377,16 +385,13 @@ export class SteerTab {
     else this.changed();
   }
 
+  // The first look at an empty rack opens the first preset, if the picture in view is that preset's.
   begin() {
     const [preset] = this.props.setup.presets;
-    if (this.begun || !bus.picture || this.panel.root.offsetParent === null) return false;
+    if (this.begun || !bus.picture || !this.panel.isVisible()) return false;
     this.begun = true;
-    if (
-      !preset ||
-      bus.picture.source.name !== preset.example ||
-      preset.edits.some((edit) => (edit.scope || {}).patches)
-    )
-      return false;
+    const fits = preset && bus.picture.source.name === preset.example;
+    if (!fits || preset.edits.some((edit) => (edit.scope || {}).patches)) return false;
     this.tryPreset(preset);
     return true;
   }
@@ -394,5 +399,7 @@ export class SteerTab {
 
 export function start(component) {
   const tab = new SteerTab(component);
+  tab.listen();
+  tab.open();
   return () => tab.take(component.props.value);
 }

@@ -3,38 +3,73 @@
 import { make, makeButton, setText, shareText, svg } from "./dom.js";
 import { doseText } from "./steer_rack.js";
 
+const WIDTH = 420;
+const HEIGHT = 120;
+const PAD = 26;
+const STRONG = 0.6; // an edit of more than this share of the activations is far from what the model knows
+const CANDIDATE_COLUMNS = [
+  ["Concept", ""],
+  ["Edit", ""],
+  ["Guessed", "change of the word's logit by its gradient"],
+  ["Truly", "change of the word's logit when run"],
+  ["Probability", ""],
+];
+
 function ladderPlot(doses, word) {
-  const width = 420;
-  const height = 120;
-  const pad = 26;
-  const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "pl-curve", role: "img" });
+  const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "pl-curve", role: "img" });
   const low = Math.min(...doses.map((one) => one.dose));
   const high = Math.max(...doses.map((one) => one.dose));
-  const x = (dose) => pad + ((dose - low) / (high - low || 1)) * (width - 2 * pad);
-  const y = (p) => height - pad - p * (height - 2 * pad + 8);
-  plot.setAttribute(
-    "aria-label",
-    `Probability of “${word}” by dose: ${doses.map((one) => `${doseText(one.dose)} ${shareText(one.p_word)}`).join(", ")}`,
-  );
-  plot.append(svg("line", { x1: pad, x2: width - pad, y1: y(0), y2: y(0), class: "pl-curve-axis" }));
-  const line = (key, name) =>
-    plot.append(
-      svg("polyline", { points: doses.map((one) => `${x(one.dose)},${y(one[key])}`).join(" "), class: name }),
-    );
+  const x = (dose) => PAD + ((dose - low) / (high - low || 1)) * (WIDTH - 2 * PAD);
+  const y = (p) => HEIGHT - PAD - p * (HEIGHT - 2 * PAD + 8);
+  const spoken = doses.map((one) => `${doseText(one.dose)} ${shareText(one.p_word)}`).join(", ");
+  plot.setAttribute("aria-label", `Probability of “${word}” by dose: ${spoken}`);
+  plot.append(svg("line", { x1: PAD, x2: WIDTH - PAD, y1: y(0), y2: y(0), class: "pl-curve-axis" }));
+  const line = (key, name) => {
+    const points = doses.map((one) => `${x(one.dose)},${y(one[key])}`).join(" ");
+    plot.append(svg("polyline", { points, class: name }));
+  };
   line("fluency", "pl-curve-fluency");
   line("p_word", "pl-curve-line");
   for (const one of doses) {
     const dot = svg("circle", { cx: x(one.dose), cy: y(one.p_word), r: 4.5, class: "pl-curve-dot" });
-    const label = svg("text", { x: x(one.dose), y: height - 8, "text-anchor": "middle" });
+    const label = svg("text", { x: x(one.dose), y: HEIGHT - 8, "text-anchor": "middle" });
+    const title = svg("title", {});
     label.textContent = doseText(one.dose);
-    dot.append(svg("title", {}));
-    dot.firstChild.textContent = shareText(one.p_word);
+    title.textContent = shareText(one.p_word);
+    dot.append(title);
     plot.append(dot, label);
   }
-  const legend = svg("text", { x: pad, y: 12 });
+  const legend = svg("text", { x: PAD, y: 12 });
   legend.textContent = `— probability of “${word}”   ┄ fluency`;
   plot.append(legend);
   return plot;
+}
+
+// A text with the words marked that are not in `other`.
+function marked(text, other) {
+  return changedWords(text, other).flatMap(([word, isNew], i) => {
+    const node = isNew ? make("mark", "pl-changed", word) : word;
+    return i ? [" ", node] : [node];
+  });
+}
+
+const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
+
+function changeSentence(shown, { writing, recorded }) {
+  if (writing) return "writing …";
+  if (!shown.control) return "No concept is turned, so there is one text.";
+  if (recorded) return "a recorded answer; the live one is being written";
+  if (shown.steered === shown.original) return "The text is the same.";
+  return shown.control === shown.original ? "Changed; the control did not change it." : "Changed.";
+}
+
+function flipSentence({ flip, word, monotonic }) {
+  const which = word ? ` to or from “${word}”` : "";
+  const flips =
+    flip === null ? `No dose of these flips the text${which}.` : `The text flips at ${doseText(flip)} of the rack.`;
+  if (typeof monotonic !== "boolean") return flips;
+  const grows = monotonic ? "never falls with the dose" : "does not simply grow with the dose";
+  return `${flips} The word's probability ${grows}.`;
 }
 
 // Words of `text` that are not in `other` in this order: [[word, changed], …] (longest common part).
@@ -42,10 +77,11 @@ function changedWords(text, other) {
   const a = text.split(/\s+/).filter(Boolean);
   const b = other.split(/\s+/).filter(Boolean);
   const best = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
-  for (let i = a.length - 1; i >= 0; i--)
+  for (let i = a.length - 1; i >= 0; i--) {
     for (let j = b.length - 1; j >= 0; j--) {
       best[i][j] = a[i] === b[j] ? best[i + 1][j + 1] + 1 : Math.max(best[i + 1][j], best[i][j + 1]);
     }
+  }
   const out = [];
   for (let i = 0, j = 0; i < a.length; i++) {
     while (j < b.length && a[i] !== b[j] && best[i][j + 1] >= best[i + 1][j]) j++;
@@ -60,65 +96,29 @@ export class Answers {
   constructor(tab) {
     this.tab = tab;
     this.panel = tab.panel;
-    this.texts = Object.fromEntries(
-      [...this.panel.root.querySelectorAll(".pl-text")].map((node) => [node.dataset.row, node]),
-    );
-    this.shown = { original: "", steered: "", control: "", recorded: false };
+    this.texts = Object.fromEntries(this.panel.findAll(".pl-text").map((node) => [node.dataset.row, node]));
+    this.experiment = tab.experiment;
+    this.shown = { original: "", steered: "", control: "" };
   }
 
-  drawText(row, text, against) {
-    const node = this.texts[row];
-    node.replaceChildren();
-    if (against === undefined) {
-      node.textContent = text;
-      return;
-    }
-    changedWords(text, against).forEach(([word, isNew], i) => {
-      if (i) node.append(" ");
-      node.append(isNew ? make("mark", "pl-changed", word) : word);
-    });
-  }
-
-  drawAnswers(found, { writing = false, recorded = false } = {}) {
-    Object.assign(this.shown, {
-      original: found.original,
-      steered: found.steered,
-      control: found.control || "",
-      recorded,
-    });
-    this.drawText("original", this.shown.original);
-    this.drawText("steered", this.shown.steered, this.shown.original);
-    this.drawText("control", this.shown.control, this.shown.original);
-    this.panel.find(".pl-answers").classList.toggle("pl-writing", writing);
-    const same = this.shown.steered === this.shown.original;
-    let words = writing
-      ? "writing …"
-      : recorded
-        ? "a recorded answer; the live one is being written"
-        : same
-          ? "The text is the same."
-          : this.shown.control === this.shown.original
-            ? "Changed; the control did not change it."
-            : "Changed.";
-    if (!found.control && !writing) words = "No concept is turned, so there is one text.";
-    setText(this.panel.find(".pl-answers .pl-subtitle"), words);
-    setText(
-      this.panel.find(".pl-control-title"),
-      found.control_latent === null || found.control_latent === undefined
-        ? "Control"
-        : `Control: ${this.tab.rack.nameOfConcept(found.control_latent)}`,
-    );
+  drawAnswers(found, how = {}) {
+    this.shown = { original: found.original, steered: found.steered, control: found.control || "" };
+    const { original, steered, control } = this.shown;
+    this.texts.original.textContent = original;
+    this.texts.steered.replaceChildren(...marked(steered, original));
+    this.texts.control.replaceChildren(...marked(control, original));
+    this.panel.find(".pl-answers").classList.toggle("pl-writing", Boolean(how.writing));
+    setText(this.panel.find(".pl-answers .pl-subtitle"), changeSentence(this.shown, how));
+    const random = found.control_latent;
+    const title = Number.isInteger(random) ? `Control: ${this.tab.rack.nameOfConcept(random)}` : "Control";
+    setText(this.panel.find(".pl-control-title"), title);
   }
 
   drawGauge(share) {
-    const text = this.panel.find(".pl-gauge-text");
-    const strong = share > 0.6;
-    setText(
-      text,
-      share > 0
-        ? `The edit changes the activations by ${Math.round(100 * share)} % of their size${strong ? ": far from anything the model has seen" : ""}`
-        : "Nothing is changed",
-    );
+    const strong = share > STRONG;
+    const far = strong ? ": far from anything the model has seen" : "";
+    const changes = `The edit changes the activations by ${Math.round(100 * share)} % of their size${far}`;
+    setText(this.panel.find(".pl-gauge-text"), share > 0 ? changes : "Nothing is changed");
     this.panel.find(".pl-gauge").classList.toggle("pl-strong", strong);
     this.panel.find(".pl-gauge .pl-meter i").style.transform = `scaleX(${Math.min(1, share).toFixed(3)})`;
   }
@@ -157,109 +157,67 @@ export class Answers {
   }
 
   drawLadder(found) {
-    const box = this.panel.find(".pl-ladder");
-    box.replaceChildren();
-    const doses = found.doses;
-    const withWord = doses.some((one) => one.p_word !== null);
-    if (withWord) box.append(ladderPlot(doses, found.word));
     const list = make("ol", "pl-rungs");
-    for (const one of doses) {
-      const item = make("li");
-      const go = makeButton("pl-rung", "", () => this.scaleRack(one.dose));
-      go.title = "Take this strength";
-      go.append(
-        make("b", "", doseText(one.dose)),
-        make("span", "pl-rung-text"),
-        make(
-          "small",
-          "",
-          `fluency ${one.fluency.toFixed(2)}${one.similarity === null ? "" : ` · like the word ${one.similarity.toFixed(2)}`}`,
-        ),
-      );
-      changedWords(one.caption, found.original).forEach(([word, isNew], i) => {
-        if (i) go.children[1].append(" ");
-        go.children[1].append(isNew ? make("mark", "pl-changed", word) : word);
-      });
-      if (one.caption === found.original) go.children[1].classList.add("pl-soft");
-      item.append(go);
-      list.append(item);
-    }
-    box.append(list);
-    const flip =
-      found.flip === null
-        ? `No dose of these flips the text${found.word ? ` to or from “${found.word}”` : ""}.`
-        : `The text flips at ${doseText(found.flip)} of the rack.`;
-    box.append(
-      make(
-        "p",
-        "pl-note",
-        flip +
-          (found.monotonic === null || found.monotonic === undefined
-            ? ""
-            : found.monotonic
-              ? " The word's probability never falls with the dose."
-              : " The word's probability does not simply grow with the dose."),
-      ),
-    );
+    list.append(...found.doses.map((one) => this.rung(one, found.original)));
+    const withWord = found.doses.some((one) => one.p_word !== null);
+    const plot = withWord ? [ladderPlot(found.doses, found.word)] : [];
+    this.panel.find(".pl-ladder").replaceChildren(...plot, list, make("p", "pl-note", flipSentence(found)));
+  }
+
+  // A dose with what the model writes at it; a click takes it.
+  rung(one, original) {
+    const item = make("li");
+    const go = makeButton("pl-rung", "", () => this.scaleRack(one.dose));
+    const text = make("span", one.caption === original ? "pl-rung-text pl-soft" : "pl-rung-text");
+    const like = one.similarity === null ? "" : ` · like the word ${one.similarity.toFixed(2)}`;
+    text.append(...marked(one.caption, original));
+    go.title = "Take this strength";
+    go.append(make("b", "", doseText(one.dose)), text, make("small", "", `fluency ${one.fluency.toFixed(2)}${like}`));
+    item.append(go);
+    return item;
   }
 
   scaleRack(dose) {
-    this.tab.rack.changeRack((rows) =>
-      rows.map((row) => ({
-        ...row,
-        strength: Math.max(
-          -this.tab.experiment.doseMost,
-          Math.min(this.tab.experiment.doseMost, Number((row.strength * dose).toFixed(3))),
-        ),
-      })),
-    );
+    const most = this.experiment.doseMost;
+    const scaled = (strength) => Math.max(-most, Math.min(most, Number((strength * dose).toFixed(3))));
+    this.tab.rack.changeRack((rows) => rows.map((row) => ({ ...row, strength: scaled(row.strength) })));
   }
 
-  drawCandidates(answer) {
+  drawCandidates({ found }) {
     const box = this.panel.find(".pl-would-list");
-    box.replaceChildren();
-    if (!answer.found.length) {
-      box.append(make("p", "pl-note", "No concept moves that word here."));
+    if (!found.length) {
+      box.replaceChildren(make("p", "pl-note", "No concept moves that word here."));
       return;
     }
     const table = make("table", "pl-table");
     const head = make("tr");
-    for (const word of ["Concept", "Edit", "Guessed", "Truly", "Probability"]) {
+    for (const [word, help] of CANDIDATE_COLUMNS) {
       const cell = make("th", "", word);
       cell.scope = "col";
+      if (help) cell.title = help;
       head.append(cell);
     }
-    head.children[2].title = "change of the word's logit by its gradient";
-    head.children[3].title = "change of the word's logit when run";
-    table.append(head);
-    for (const one of answer.found) {
-      this.tab.experiment.known.set(one.latent, {
-        latent: one.latent,
-        name: one.name,
-        maximum: one.maximum,
-        icon: one.icon,
-      });
-      const row = make("tr");
-      const cell = make("th");
-      const icon = make("img", "pl-mini");
-      const take = makeButton("pl-rack-name", this.tab.rack.nameOfConcept(one.latent), () =>
-        this.tab.rack.addConcept(one.latent, one.edit.mode === "ablate" ? 0 : one.edit.strength),
-      );
-      cell.scope = "row";
-      icon.alt = "";
-      if (one.icon) icon.src = one.icon;
-      take.title = "Put it into the rack";
-      cell.append(icon, take);
-      const sign = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
-      row.append(
-        cell,
-        make("td", "", one.edit.mode === "ablate" ? "off" : doseText(one.edit.strength)),
-        make("td", "", sign(one.predicted)),
-        make("td", "", sign(one.actual)),
-        make("td", "", `${shareText(one.before)} → ${shareText(one.after)}`),
-      );
-      table.append(row);
-    }
-    box.append(table);
+    table.append(head, ...found.map((one) => this.candidate(one)));
+    box.replaceChildren(table);
+  }
+
+  candidate({ latent, name, maximum, icon, edit, predicted, actual, before, after }) {
+    this.experiment.known.set(latent, { latent, name, maximum, icon });
+    const off = edit.mode === "ablate";
+    const row = make("tr");
+    const cell = make("th");
+    const image = make("img", "pl-mini");
+    const take = makeButton("pl-rack-name", this.tab.rack.nameOfConcept(latent), () =>
+      this.tab.rack.addConcept(latent, off ? 0 : edit.strength),
+    );
+    cell.scope = "row";
+    image.alt = "";
+    if (icon) image.src = icon;
+    take.title = "Put it into the rack";
+    cell.append(image, take);
+    const change = `${shareText(before)} → ${shareText(after)}`;
+    const figures = [off ? "off" : doseText(edit.strength), signed(predicted), signed(actual), change];
+    row.append(cell, ...figures.map((text) => make("td", "", text)));
+    return row;
   }
 }

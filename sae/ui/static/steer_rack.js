@@ -2,15 +2,23 @@
 
 import { bus } from "./bus.js";
 import { make, makeButton, setText } from "./dom.js";
+import { MOST_EDITS } from "./links.js";
 import { newRow } from "./steer_state.js";
 
-export const doseText = (dose) =>
-  `${
-    (dose > 0 ? "+" : dose < 0 ? "−" : "") +
-    Math.abs(dose)
-      .toFixed(2)
-      .replace(/\.?0+$/, "")
-  } ×`;
+const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
+const PLACES = [
+  ["all", "everywhere"],
+  ["region", "chosen patches"],
+  ["only", "chosen patches, nothing else there"],
+  ["patches", "all patches"],
+  ["cls", "summary token"],
+];
+
+export function doseText(dose) {
+  const sign = dose > 0 ? "+" : dose < 0 ? "−" : "";
+  const digits = Math.abs(dose).toFixed(2);
+  return `${sign}${digits.replace(/\.?0+$/, "")} ×`;
+}
 
 function strongestHere(n) {
   if (!bus.picture) return [];
@@ -26,6 +34,7 @@ export class Rack {
   constructor(tab) {
     this.tab = tab;
     this.panel = tab.panel;
+    this.experiment = tab.experiment;
     this.rackNode = this.panel.find(".pl-rack");
     this.rackRows = new Map();
     // Adding: what fires in the picture when the field is empty, matches while one types.
@@ -39,11 +48,11 @@ export class Rack {
 
   listen() {
     this.panel.find(".pl-undo").addEventListener("click", () => {
-      this.tab.experiment.travel(this.tab.experiment.past, this.tab.experiment.future);
+      this.experiment.travel(this.experiment.past, this.experiment.future);
       this.tab.changed();
     });
     this.panel.find(".pl-redo").addEventListener("click", () => {
-      this.tab.experiment.travel(this.tab.experiment.future, this.tab.experiment.past);
+      this.experiment.travel(this.experiment.future, this.experiment.past);
       this.tab.changed();
     });
     this.adder.placeholder = "Add a concept: name or number, or take one from the picture";
@@ -58,8 +67,9 @@ export class Rack {
         this.marked = (this.marked + step + items.length) % items.length;
         items.forEach((item, i) => item.setAttribute("aria-selected", String(i === this.marked)));
       }
-      if (event.key === "Enter" && items.length)
+      if (event.key === "Enter" && items.length) {
         this.takeSuggestion(Number(items[Math.max(0, this.marked)].dataset.latent));
+      }
       if (event.key === "Escape") {
         this.adder.value = "";
         this.adder.blur();
@@ -68,15 +78,15 @@ export class Rack {
   }
 
   nameOfConcept(latent) {
-    return (this.tab.experiment.known.get(latent) || {}).name || `Concept ${latent}`;
+    return (this.experiment.known.get(latent) || {}).name || `Concept ${latent}`;
   }
 
   async learn(latents) {
-    const missing = [...new Set(latents)].filter((latent) => !this.tab.experiment.known.has(latent));
+    const missing = [...new Set(latents)].filter((latent) => !this.experiment.known.has(latent));
     if (!missing.length) return;
     try {
       const answer = await this.tab.server.ask({ way: "suggest", latents: missing });
-      for (const about of answer.found || []) this.tab.experiment.known.set(about.latent, about);
+      for (const about of answer.found || []) this.experiment.known.set(about.latent, about);
     } catch {
       return;
     }
@@ -84,26 +94,27 @@ export class Rack {
   }
 
   drawRack() {
-    const wanted = new Set(this.tab.experiment.state.rows.map((row) => row.latent));
-    for (const [latent, made] of this.rackRows)
+    const wanted = new Set(this.experiment.state.rows.map((row) => row.latent));
+    for (const [latent, made] of this.rackRows) {
       if (!wanted.has(latent)) {
         made.item.remove();
         this.rackRows.delete(latent);
       }
-    for (const row of this.tab.experiment.state.rows) {
+    }
+    for (const row of this.experiment.state.rows) {
       const made = this.rackRows.get(row.latent) || this.makeRackRow(row.latent);
       this.fillRackRow(made, row);
       this.rackNode.append(made.item);
     }
     const empty = this.panel.find(".pl-rack-empty");
-    empty.hidden = this.tab.experiment.state.rows.length > 0;
+    empty.hidden = this.experiment.state.rows.length > 0;
     setText(empty, "Nothing is turned yet. Take a concept from the list below, or search for one.");
-    this.panel.find(".pl-undo").disabled = !this.tab.experiment.past.length;
-    this.panel.find(".pl-redo").disabled = !this.tab.experiment.future.length;
+    this.panel.find(".pl-undo").disabled = !this.experiment.past.length;
+    this.panel.find(".pl-redo").disabled = !this.experiment.future.length;
   }
 
   rowOf(latent) {
-    return this.tab.experiment.state.rows.find((row) => row.latent === latent);
+    return this.experiment.state.rows.find((row) => row.latent === latent);
   }
 
   makeRackRow(latent) {
@@ -111,49 +122,16 @@ export class Rack {
     const on = make("input");
     const icon = make("img", "pl-mini");
     const name = makeButton("pl-rack-name", "", () => bus.card.open(latent, name));
-    const slider = make("input", "pl-dose");
-    const number = make("input", "pl-dose-number pl-input");
     const raw = make("small", "pl-raw");
-    const where = make("select", "pl-where pl-input");
+    const where = this.placeChoice(latent);
+    const slider = this.doseSlider(latent);
+    const number = this.doseField(latent);
     const away = makeButton("pl-quiet pl-remove", "×", () =>
       this.changeRack((rows) => rows.filter((row) => row.latent !== latent)),
     );
     on.type = "checkbox";
-    slider.type = "range";
-    slider.min = -this.tab.experiment.sliderMost;
-    slider.max = this.tab.experiment.sliderMost;
-    slider.step = this.tab.experiment.sliderMost / 60;
-    number.type = "number";
-    number.min = -this.tab.experiment.doseMost;
-    number.max = this.tab.experiment.doseMost;
-    number.step = this.tab.experiment.sliderMost / 30;
-    icon.alt = "";
-    for (const [value, word] of [
-      ["all", "everywhere"],
-      ["region", "chosen patches"],
-      ["only", "chosen patches, nothing else there"],
-      ["patches", "all patches"],
-      ["cls", "summary token"],
-    ]) {
-      if (value === "cls" && !this.tab.props.setup.has_summary) continue;
-      const option = make("option", "", word);
-      option.value = value;
-      where.append(option);
-    }
     on.addEventListener("change", () => this.changeRow(latent, { on: on.checked }));
-    slider.addEventListener("input", () =>
-      this.changeRow(latent, {
-        strength: Math.abs(slider.value) < this.tab.experiment.sliderMost / 38 ? 0 : Number(slider.value),
-      }),
-    );
-    number.addEventListener("change", () => {
-      const dose = Math.max(
-        -this.tab.experiment.doseMost,
-        Math.min(this.tab.experiment.doseMost, Number(number.value) || 0),
-      );
-      this.changeRow(latent, { strength: dose });
-    });
-    where.addEventListener("change", () => this.changeRow(latent, { where: where.value }));
+    icon.alt = "";
     const top = make("div", "pl-rack-top");
     const bottom = make("div", "pl-rack-bottom");
     const switchBox = make("label", "pl-check");
@@ -166,8 +144,47 @@ export class Rack {
     return made;
   }
 
+  placeChoice(latent) {
+    const where = make("select", "pl-where pl-input");
+    for (const [value, word] of PLACES) {
+      if (value === "cls" && !this.tab.props.setup.has_summary) continue;
+      const option = make("option", "", word);
+      option.value = value;
+      where.append(option);
+    }
+    where.addEventListener("change", () => this.changeRow(latent, { where: where.value }));
+    return where;
+  }
+
+  // The slider snaps to nothing near its middle.
+  doseSlider(latent) {
+    const most = this.experiment.sliderMost;
+    const slider = make("input", "pl-dose");
+    Object.assign(slider, { type: "range", min: -most, max: most, step: most / 60 });
+    slider.addEventListener("input", () => {
+      const strength = Number(slider.value);
+      this.changeRow(latent, { strength: Math.abs(strength) < most / 38 ? 0 : strength });
+    });
+    return slider;
+  }
+
+  doseField(latent) {
+    const most = this.experiment.doseMost;
+    const number = make("input", "pl-dose-number pl-input");
+    Object.assign(number, { type: "number", min: -most, max: most, step: this.experiment.sliderMost / 30 });
+    number.addEventListener("change", () => {
+      this.changeRow(latent, { strength: Math.max(-most, Math.min(most, Number(number.value) || 0)) });
+    });
+    return number;
+  }
+
+  // A row in words, as on a saved picture.
+  editText({ latent, strength }) {
+    return `${this.nameOfConcept(latent)} #${latent}  ${doseText(strength)} max`;
+  }
+
   fillRackRow(made, row) {
-    const about = this.tab.experiment.known.get(row.latent) || {};
+    const about = this.experiment.known.get(row.latent) || {};
     const label = this.nameOfConcept(row.latent);
     made.item.classList.toggle("pl-off", !row.on);
     made.on.checked = row.on;
@@ -176,18 +193,13 @@ export class Rack {
     made.name.title = `Open the card of concept ${row.latent}`;
     made.slider.setAttribute("aria-label", `Dose of ${label}, in multiples of its maximum`);
     made.slider.setAttribute("aria-valuetext", doseText(row.strength));
-    if (document.activeElement !== made.slider || Number(made.slider.value) !== row.strength)
+    if (document.activeElement !== made.slider || Number(made.slider.value) !== row.strength) {
       made.slider.value = row.strength;
+    }
     if (document.activeElement !== made.number) made.number.value = row.strength;
     made.number.setAttribute("aria-label", `Dose of ${label} as a number`);
-    setText(
-      made.raw,
-      about.maximum
-        ? `× max = ${(row.strength * about.maximum).toFixed(2)}`
-        : this.tab.props.setup.has_index
-          ? "× max"
-          : "raw",
-    );
+    const unit = this.tab.props.setup.has_index ? "× max" : "raw";
+    setText(made.raw, about.maximum ? `× max = ${(row.strength * about.maximum).toFixed(2)}` : unit);
     made.where.value = row.where;
     made.where.setAttribute("aria-label", `Where ${label} is changed`);
     made.away.setAttribute("aria-label", `Remove ${label}`);
@@ -199,13 +211,13 @@ export class Rack {
     const row = this.rowOf(latent);
     if (!row) return;
     Object.assign(row, change);
-    this.tab.experiment.keep(latent);
+    this.experiment.keep(latent);
     this.tab.changed();
   }
 
   changeRack(act) {
-    this.tab.experiment.state.rows = act(this.tab.experiment.state.rows);
-    this.tab.experiment.keep();
+    this.experiment.state.rows = act(this.experiment.state.rows);
+    this.experiment.keep();
     this.tab.changed();
   }
 
@@ -215,8 +227,8 @@ export class Rack {
       if (made) made.slider.focus();
       return;
     }
-    if (this.tab.experiment.state.rows.length >= 24) {
-      this.panel.notice("The rack holds 24 concepts; remove one first.");
+    if (this.experiment.state.rows.length >= MOST_EDITS) {
+      this.panel.notice(`The rack holds ${MOST_EDITS} concepts; remove one first.`);
       return;
     }
     this.learn([latent]);
@@ -229,7 +241,7 @@ export class Rack {
     this.marked = -1;
     if (lead) this.suggestions.append(make("li", "pl-suggestion-lead", lead));
     for (const about of found) {
-      this.tab.experiment.known.set(about.latent, { ...this.tab.experiment.known.get(about.latent), ...about });
+      this.experiment.known.set(about.latent, { ...this.experiment.known.get(about.latent), ...about });
       const item = make("li", "pl-suggestion");
       const icon = make("img", "pl-mini");
       item.setAttribute("role", "option");
@@ -261,27 +273,19 @@ export class Rack {
     clearTimeout(this.suggestWait);
     const text = this.adder.value.trim();
     const turn = ++this.suggestTurn;
-    this.suggestWait = setTimeout(
-      async () => {
-        const asked = text ? { way: "suggest", text } : { way: "suggest", latents: strongestHere(10) };
-        let answer;
-        try {
-          answer = await this.tab.server.ask(asked);
-        } catch {
-          return;
-        }
-        if (turn !== this.suggestTurn || document.activeElement !== this.adder) return;
-        const found = answer.found || [];
-        this.showSuggestions(
-          found,
-          found.length
-            ? text
-              ? ""
-              : "Strongest in this picture"
-            : "No concept is called that. Try its number, or look in the Latents tab.",
-        );
-      },
-      text ? 90 : 0,
-    );
+    this.suggestWait = setTimeout(() => this.askSuggestions(text, turn), text ? 90 : 0);
+  }
+
+  async askSuggestions(text, turn) {
+    let answer;
+    try {
+      answer = await this.tab.server.ask({ way: "suggest", ...(text ? { text } : { latents: strongestHere(10) }) });
+    } catch {
+      return;
+    }
+    if (turn !== this.suggestTurn || document.activeElement !== this.adder) return;
+    const found = answer.found || [];
+    const lead = text ? "" : "Strongest in this picture";
+    this.showSuggestions(found, found.length ? lead : NOTHING_CALLED_THAT);
   }
 }

@@ -2,6 +2,7 @@
 
 import { writeSteer } from "./links.js";
 
+export const USUAL_LIMIT = 48;
 export const PROMPTS = [
   "describe the image",
   "what is shown, in one word",
@@ -28,7 +29,7 @@ export class Experiment {
     // Doses are multiples of a concept's own maximum; without an index they are plain activations.
     this.sliderMost = this.tab.props.setup.has_index ? 3 : 100;
     this.doseMost = this.tab.props.setup.has_index ? 20 : 10000;
-    this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: 48 };
+    this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: USUAL_LIMIT };
     this.known = new Map();
     this.past = [];
     this.future = [];
