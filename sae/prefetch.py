@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ def prefetch(
     threads: int = 1,
     depth: int = DEPTH,
     pin: bool = False,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """`load(request)` for each request, in order, computed before it is asked for.
 
     workers 0: in `threads` threads of this process, `depth` requests ahead. Else in that many
@@ -51,7 +51,7 @@ def prefetch(
 
 def _by_threads(
     load: Callable[[Any], Any], requests: Iterable[Any], threads: int, depth: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     left = iter(requests)
     waiting: deque[Future[Any]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
@@ -87,7 +87,7 @@ class _Failed(NamedTuple):
 
 def _by_processes(
     load: Callable[[Any], Any], requests: Iterable[Any], workers: int, depth: int, pin: bool
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     loader = DataLoader(
         _Loaded(load),

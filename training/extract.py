@@ -114,7 +114,7 @@ def plan_of(
         data=options.data,
         seed=options.seed,
         n_images=n_images,
-        n_held_out=len(held_out.numbers),
+        n_held_out=len(held_out.all),
     )
 
 

@@ -30,7 +30,7 @@ from training.loop.options import members, parse_config
 from training.loop.results import Results
 from training.loop.run import Run
 
-OURS = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
+OURS: tuple[str, ...] = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
 OURS += (LOG, CURVES, "exemplars.webp")
 """What a run writes into its folder, beside weights."""
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
 @contextlib.contextmanager
 def open_processes(config: TrainConfig) -> Iterator[Accelerator]:
     """The processes of this run, their trackers and threads; ValueError if a tracker is missing."""
-    options = {"log_with": trackers(config) or None, "project_dir": config.out}
+    options: dict[str, Any] = {"log_with": trackers(config) or None, "project_dir": config.out}
     with processes(threads=config.threads, **options) as accelerator:
         if accelerator.device.type != "cpu":
             torch.set_float32_matmul_precision("highest" if config.precision == "fp32" else "high")

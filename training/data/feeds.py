@@ -6,7 +6,7 @@ stands in for an image that cannot be read. Rounds and shuffling are `training.d
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -50,7 +50,8 @@ class Opening:
     group, if it is streamed), so that every group is whole; with `substitutes` False it is left out.
     """
 
-    source: ImageSource | StreamedSource
+    source: ImageSource | None
+    """None where all contents are given."""
     backbone: Backbone
     seed: int
     n_random: int | None
@@ -85,12 +86,12 @@ class Opening:
         """The image, and the seeds of its random tokens."""
         if content is not None:
             return open_content(content, self.backbone.needed_size), (self.seed, place)
+        source = self.source
+        assert source is not None, "a request without content needs a source"
         number = (
-            self.source.substitute(place, self.seed, attempt)
-            if attempt
-            else self.source.at(place, self.seed)
+            source.substitute(place, self.seed, attempt) if attempt else source.at(place, self.seed)
         )
-        return self.source.load(number), (self.seed, self.source.times_before(place), number)
+        return source.load(number), (self.seed, source.times_before(place), number)
 
 
 class ImageFeed:
@@ -115,10 +116,11 @@ class ImageFeed:
         self.backbone, self.workers = backbone, workers
         self.rank, self.world, self.group = rank, world, image_batch
         self.source = source
-        if isinstance(source, ImageSource):
-            source = source.for_size(backbone.needed_size)
+        numbered = (
+            source.for_size(backbone.needed_size) if isinstance(source, ImageSource) else None
+        )
         self._opening = Opening(
-            source,
+            numbered,
             backbone.without_model(),
             seed,
             self.view.n_drawn,
@@ -126,7 +128,7 @@ class ImageFeed:
             substitutes,
         )
         self._states: dict[int, Any] = {}
-        self._opened: Iterator[Opened] | None = None
+        self._opened: Generator[Opened, None, None] | None = None
 
     @property
     def rows_per_place(self) -> int:
@@ -150,8 +152,11 @@ class ImageFeed:
 
     def read(self, groups: Iterator[Group], state: Any = None) -> Iterator[Rows]:
         """Activations of the groups' images, after `layer`; later layers are not run."""
-        streamed = isinstance(self.source, StreamedSource)
-        requests = self._in_order(groups, state) if streamed else map(_by_number, groups)
+        source = self.source
+        if isinstance(source, StreamedSource):
+            requests = self._in_order(source, groups, state)
+        else:
+            requests = map(_by_number, groups)
         cuda = self.device.type == "cuda"
         self._opened = prefetch(self._opening, requests, workers=self.workers, pin=cuda)
         return map(self._rows, self._opened)
@@ -186,10 +191,10 @@ class ImageFeed:
         return Rows(x.flatten(0, 1).float(), opened.n_unreadable, opened.reason)
 
     def _in_order(
-        self, groups: Iterator[Group], state: Any
+        self, source: StreamedSource, groups: Iterator[Group], state: Any
     ) -> Iterator[list[tuple[int, bytes | None]]]:
         """Requests for a streamed source; a thread reads the rows of the next groups meanwhile."""
-        reader = self.source.reader(self.rank, self.world, state)
+        reader = source.reader(self.rank, self.world, state)
         together = (list(found) for _, found in groupby(groups, key=lambda g: (g.round, g.span)))
         for requests, number, standing in prefetch(partial(_take, reader), together):
             self._states[number + 1] = standing
@@ -224,7 +229,7 @@ def held_out_activations(
         yield from (x.to(backbone.device) for x in held_out.batches(image_batch))
         return
     view = TokenView(backbone, tokens)
-    numbers = [int(number) for number in held_out.numbers]
+    numbers = held_out.all
     for start in range(0, len(numbers), image_batch):
         images = []
         for number in numbers[start : start + image_batch]:

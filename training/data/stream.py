@@ -48,13 +48,19 @@ class Rows(NamedTuple):
 class Feed(Protocol):
     """Rows of activations for groups of places."""
 
-    rows_per_place: int
-    group: int
-    """Most places of a group."""
-    d: int
-    device: torch.device
-    cls_first: bool
-    """Whether the first row of every place is a CLS token, and no other row is."""
+    @property
+    def rows_per_place(self) -> int: ...
+    @property
+    def group(self) -> int:
+        """Most places of a group."""
+
+    @property
+    def d(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def cls_first(self) -> bool:
+        """Whether the first row of every place is a CLS token, and no other row is."""
 
     def read(self, groups: Iterator[Group], state: Any) -> Iterator[Rows]:
         """The groups' rows, one after the other; reading ahead is welcome."""
@@ -158,16 +164,17 @@ class Stream:
 
     def __iter__(self) -> Iterator[Tensor]:
         while self._n_rounds is None or self._round < self._n_rounds:
-            pool, order = self._current().pool.flatten(0, 1), self._deal()
+            now = self._current()
+            pool, order = now.pool.flatten(0, 1), self._deal()
             while self._batch < self.buffer:
                 self._dealt = order[self._batch]
                 self._batch += 1
                 yield pool[self._dealt]
                 self._fill_ahead(self._batch / self.buffer)
-            self._bad_before += self._now.n_bad
+            self._bad_before += now.n_bad
             self._round, self._batch = self._round + 1, 0
             self._state = self.feed.state(self._round)
-            self._spare, self._now, self._next = self._now.pool, self._next, None
+            self._spare, self._now, self._next = now.pool, self._next, None
 
     def close(self) -> None:
         """Let go of buffers and workers; iterating begins again at `position`."""
@@ -176,8 +183,6 @@ class Stream:
 
     def _current(self) -> "_Filling":
         """The round at hand, whole."""
-        if self._rows is None:
-            self._rows = self.feed.read(self._groups(), self._state)
         if self._now is None:
             self._now = self._new()
         self._fill(self._now, self._now.n_groups)
@@ -196,6 +201,8 @@ class Stream:
         self._fill(self._next, round(share * self._next.n_groups))
 
     def _fill(self, filling: "_Filling", until: int) -> None:
+        if self._rows is None:
+            self._rows = self.feed.read(self._groups(), self._state)
         while filling.n_done < until:
             if self.should_stop():
                 raise Stopped

@@ -126,7 +126,7 @@ class _WeightedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, W_enc = ctx.saved_tensors
-        sums = None
+        sums: Any = None
         for part, weight in ctx.parts:
             sums = part.add_gradients(sums, -2 * weight * grad, x)
         main, weight = ctx.parts[0]

@@ -17,10 +17,14 @@ SCALES, LOSSES = ("spread", "norm", "none"), ("plain", "patchsae")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-AT_LEAST_1 = ("d_sae", "expansion", "k", "steps", "batch_size", "images", "eval_images")
-AT_LEAST_1 += ("image_batch", "buffer", "shards", "log_every", "keep_checkpoints")
-NOT_NEGATIVE = ("warmup", "dead_after", "dead_steps", "checkpoint_every", "aux", "l1", "threads")
-NOT_NEGATIVE += ("mse_cls", "clip", "threshold_start", "workers", "max_unreadable")
+AT_LEAST_1 = (
+    *("d_sae", "expansion", "k", "steps", "batch_size", "images", "eval_images", "image_batch"),
+    *("buffer", "shards", "log_every", "keep_checkpoints"),
+)
+NOT_NEGATIVE = (
+    *("warmup", "dead_after", "dead_steps", "checkpoint_every", "aux", "l1", "threads", "mse_cls"),
+    *("clip", "threshold_start", "workers", "max_unreadable"),
+)
 
 
 def _option(default: Any, text: str, **extra: Any) -> Any:

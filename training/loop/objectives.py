@@ -294,12 +294,12 @@ class _Step(torch.autograd.Function):
     """1 where h > threshold; d/dthreshold = -K((h - threshold) / width) / width, K a rectangle."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, threshold: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, threshold: Tensor) -> Tensor:
         ctx.save_for_backward(h, threshold)
         return (h > threshold).to(h.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         h, threshold = ctx.saved_tensors
         near = (h - threshold).abs() < BANDWIDTH / 2
         return None, -(near * grad).sum(0) / BANDWIDTH
@@ -309,12 +309,12 @@ class _JumpReLU(torch.autograd.Function):
     """h where h > threshold; d/dthreshold = -threshold K((h - threshold) / width) / width."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, threshold: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, threshold: Tensor) -> Tensor:
         ctx.save_for_backward(h, threshold)
         return torch.where(h > threshold, h, h.new_zeros(()))
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         h, threshold = ctx.saved_tensors
         near = (h - threshold).abs() < BANDWIDTH / 2
         return (h > threshold) * grad, -(near * grad).sum(0) * threshold / BANDWIDTH

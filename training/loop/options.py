@@ -35,9 +35,11 @@ DESCRIPTION = """Train a sparse autoencoder on the activations of a vision trans
 
 The run's folder is an artifact that SparseAutoencoder.from_pretrained opens, from the first
 checkpoint on. Ctrl-C saves a checkpoint; the same command with --resume goes on from it."""
-SWEEPABLE = ("arch", "d_sae", "expansion", "k", "groups", "l1", "loss", "mse_cls", "ghost", "init")
-SWEEPABLE += ("b_dec", "scale", "lr", "warmup", "decay", "aux", "dead_after", "dead_steps", "clip")
-SWEEPABLE += ("threshold_start", "threshold_decay", "seed")
+SWEEPABLE = (
+    *("arch", "d_sae", "expansion", "k", "groups", "l1", "loss", "mse_cls", "ghost", "init"),
+    *("b_dec", "scale", "lr", "warmup", "decay", "aux", "dead_after", "dead_steps", "clip"),
+    *("threshold_start", "threshold_decay", "seed"),
+)
 """Options that belong to an SAE alone; all others belong to the stream that the SAEs share."""
 MOST = 64
 """SAEs of a sweep at most."""
@@ -122,7 +124,7 @@ def _argument(option: dataclasses.Field) -> dict[str, Any]:
         return {**arguments, "type": float, "metavar": "SHARE"}
     if option.default is not None:
         arguments["help"] += f" (default: {option.default})"
-    kinds = {int: int, int | None: int, float: float, float | None: float}
+    kinds: dict[Any, type] = {int: int, int | None: int, float: float, float | None: float}
     arguments["type"] = kinds.get(option.type, str)
     if "choices" not in arguments:
         arguments["metavar"] = {int: "N", float: "X"}.get(arguments["type"], "NAME")
@@ -222,7 +224,8 @@ def _whole(changes: Mapping[str, Any]) -> dict[str, Any]:
                 f"--sweep: {name!r} cannot differ between SAEs of one stream; these can: "
                 f"{', '.join(SWEEPABLE)}."
             )
-        kinds = {int: (int,), int | None: (int,), bool: (bool,), str: (str,)}
+        kinds: dict[Any, tuple[type, ...]] = {int: (int,), bool: (bool,), str: (str,)}
+        kinds[int | None] = (int,)
         wanted = kinds.get(fields[name], (int, float))
         if fields[name] == tuple[float, ...]:
             value, wanted = tuple(value) if isinstance(value, list) else value, (tuple,)
@@ -237,7 +240,7 @@ def _member(config: TrainConfig, changes: dict[str, Any], d_model: int) -> Train
         config = dataclasses.replace(config, expansion=None)
     name = "_".join(f"{key}-{_word(value)}" for key, value in changes.items())
     push_to = f"{config.push_to}-{name}" if config.push_to else None
-    own = {"out": str(Path(config.out) / name), "push_to": push_to, "sweep": None}
+    own: dict[str, Any] = {"out": str(Path(config.out) / name), "push_to": push_to, "sweep": None}
     return dataclasses.replace(config, **changes, **own).for_width(d_model)
 
 

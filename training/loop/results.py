@@ -55,7 +55,7 @@ class Results:
             with writing(trainer.out):
                 self._training_json(trainer)
                 write_card(trainer.out, trainer.config.push_to)
-            if self._run.config.push_every:
+            if self._run.config.push_every and trainer.config.push_to:
                 self._uploads.start(trainer.out, trainer.config.push_to, trainer.config.private)
 
     def finish(self) -> None:

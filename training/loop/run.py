@@ -49,7 +49,7 @@ class Run:
         self.n_processes, self.device = accelerator.num_processes, accelerator.device
         self.layer = backbone.resolve_layer(config.layer)
         self.view = TokenView(backbone, config.tokens)
-        where = (self.view.policy, backbone.revision, backbone.family)
+        where: list[Any] = [self.view.policy, backbone.revision, backbone.family]
         self.where = BackboneRef(backbone.id, self.layer, *where)
         self.stream = open_stream(
             config,

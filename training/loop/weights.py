@@ -73,7 +73,7 @@ class TrainableSAE(nn.Module):
         sae.b_enc.copy_(self.b_enc * scale)
         sae.b_dec.copy_(self.b_dec * scale)
         if architecture(cfg.architecture).threshold == "latent":
-            sae.threshold.copy_(self.log_threshold.exp() * scale)
+            sae.get_parameter("threshold").copy_(self.log_threshold.exp() * scale)
         return sae.eval()
 
 
@@ -120,8 +120,9 @@ class Update:
 
     def _by_rows(self, lr: float) -> None:
         w, compiled = self.weights, kernels.chosen(self.weights.W_dec)
-        parameters = [p for p in w.parameters() if p.grad is not None]
-        rows = [(_rows(p, p), _rows(p.grad, p)) for p in parameters]
+        given = [(p, p.grad) for p in w.parameters() if p.grad is not None]
+        parameters = [p for p, _ in given]
+        rows = [(_rows(p, p), _rows(grad, p)) for p, grad in given]
         parts = [
             compiled.square_norms(p, g, remove=parameter is w.W_dec)
             for parameter, (p, g) in zip(parameters, rows, strict=True)

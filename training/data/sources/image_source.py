@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sae.images import open_image
-from sae.world.scenes import compose
+from sae.world.scenes import Scene, compose
 from training.world.generator import HELD_OUT_SEED, sample_scene
 
 Enough = Callable[[tuple[int, int]], tuple[int, int]]
@@ -46,6 +46,13 @@ class ImageSource:
     numbers: np.ndarray | None = None
     label: Callable[[int], str] = no_label
     can_shrink: bool = False
+
+    @property
+    def all(self) -> list[int]:
+        """The numbers of all images; ValueError if there is no end to them."""
+        if self.numbers is None:
+            raise ValueError(f"{self.name} has no end; say how many of its images to take.")
+        return self.numbers.tolist()
 
     def at(self, place: int, seed: int) -> int:
         """The image at a place of an endless walk that reshuffles after every full round."""
@@ -147,7 +154,7 @@ class Scenes:
         """The kind of scene `number`'s first object."""
         return self._scene(number).objects[0].kind
 
-    def _scene(self, number: int):
+    def _scene(self, number: int) -> Scene:
         return sample_scene(np.random.default_rng((self.seed, number)))
 
 

@@ -120,12 +120,13 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, str]]:
     try:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
-                shard.members = []  # tarfile would keep every header
+                shard.members = []  # type: ignore[attr-defined]  # or tarfile keeps every header
                 if not member.isreg():
                     continue
                 text = ""
-                if member.name.endswith(".cls") and member.size <= MAX_LABEL_BYTES:
-                    text = shard.extractfile(member).read().decode("utf-8", "replace").strip()
+                small = member.name.endswith(".cls") and member.size <= MAX_LABEL_BYTES
+                if small and (file := shard.extractfile(member)):
+                    text = file.read().decode("utf-8", "replace").strip()
                 yield member, text
     except (tarfile.TarError, OSError) as error:
         raise ValueError(

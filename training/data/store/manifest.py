@@ -29,7 +29,12 @@ FORMAT = 1
 DTYPES = ("float16", "int8")
 SPLITS = ("train", "held_out")
 _COLOURS = {"black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-_TYPES = {int: (int,), str: (str,), dict[str, Any]: (dict,), str | None: (str, type(None))}
+_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    str: (str,),
+    dict[str, Any]: (dict,),
+    str | None: (str, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def read_plan(folder: Path) -> Plan:
 
 def read_shard(path: Path) -> Shard:
     """A shard's description, strictly."""
-    types = {f.name: (f.type,) for f in dataclasses.fields(Shard)}
+    types: dict[str, tuple[Any, ...]] = {f.name: (f.type,) for f in dataclasses.fields(Shard)}
     return Shard(**typed_fields(path, read_json(path), types, ""))
 
 
@@ -274,7 +279,9 @@ def preprocessing_of(backbone: Backbone) -> dict[str, Any]:
     Equal descriptions mean equal inputs, whichever class of image processor is behind them.
     """
     framing = dataclasses.asdict(backbone._framing)
-    shown = {name: list(v) if isinstance(v, tuple) else v for name, v in framing.items()}
+    shown: dict[str, Any] = {
+        name: list(v) if isinstance(v, tuple) else v for name, v in framing.items()
+    }
     height, width = backbone._framing.crop
     for name, colour in _COLOURS.items():
         pixels = backbone.preprocess([Image.new("RGB", (width, height), colour)])["pixel_values"]

@@ -7,7 +7,7 @@ chunks from anywhere in the store) are shuffled anew. Rows of one chunk meet in 
 every epoch, rarely in the same batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -148,13 +148,13 @@ class StoreFeed:
         self._n_rows = int(self._ends[-1]) if len(self._ends) else 0
         if not self._n_rows:
             raise ValueError(f"--data {rows.folder}: the store holds no rows; write it again.")
-        self._reading: Iterator[Rows] | None = None
+        self._reading: Generator[Tensor, None, None] | None = None
 
     def read(self, groups: Iterator[Group], state: Any = None) -> Iterator[Rows]:
         """The rows of the groups' chunks, read by a thread ahead of their use."""
         del state
         self._reading = prefetch(self._group, groups)
-        return (Rows(found.to(self.device)) for found in self._reading)
+        return (Rows(rows.to(self.device)) for rows in self._reading)
 
     def n_images(self, n_places: int) -> int:
         """Images of the store that were seen, at most all."""
