@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sae import artifact, hub
 from sae.architectures import Architecture, architecture
-from sae.config import BackboneRef, SAEConfig
+from sae.config import BackboneRef, SAEConfig, TokenPolicy
 from sae.sparse import SparseLatents, decode_sparse, tokens_per_chunk
 
 __all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
@@ -171,7 +171,7 @@ class SparseAutoencoder(nn.Module):
         format: str | None = None,
         backbone: str | None = None,
         layer: int | None = None,
-        tokens: str | None = None,
+        tokens: TokenPolicy | None = None,
         k: int | None = None,
     ) -> Self:
         """Load an SAE that another library wrote, from its folder or file (`sae.interop.READERS`).

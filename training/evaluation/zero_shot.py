@@ -3,7 +3,7 @@
 Knows class prompts and the backbone's edits. Knows nothing of training.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def zero_shot(
     """
     if not backbone.has_text:
         raise ValueError(f"{backbone.id} has no text tower")
-    labels = {int(n): held_out.label(int(n)) for n in held_out.numbers}
+    labels = {n: held_out.label(n) for n in held_out.all_numbers()}
     world = held_out.name.startswith("emoji world")
     classes = kind_names() if world else _labels(labels.values(), others)
     if len(classes) < 2:
@@ -68,11 +68,13 @@ def zero_shot(
 
 
 def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
-    numbers = () if others is None or others.numbers is None else others.numbers[:MOST_LABELS]
-    return sorted({*known, *(others.label(int(n)) for n in numbers)} - {""})
+    known = set(known)
+    if others is not None and others.numbers is not None:
+        known |= {others.label(int(n)) for n in others.numbers[:MOST_LABELS]}
+    return sorted(known - {""})
 
 
-def class_features(backbone: Backbone, classes: list[str], *, world: bool = False) -> Tensor:
+def class_features(backbone: Backbone, classes: Sequence[str], *, world: bool = False) -> Tensor:
     """Unit text features `(classes, d_proj)`, the mean over prompts."""
     if world:
         from training.world import words
@@ -98,9 +100,7 @@ def _versions(
     for by, reconstruct in {"sae": sae, **baselines}.items():
         for view in views:
 
-            def replaced(
-                h: Tensor, view: TokenView = view, new: Reconstruct = reconstruct
-            ) -> Tensor:
+            def replaced(h: Tensor, view: TokenView = view, new: Any = reconstruct) -> Tensor:
                 return view.put(h, new(view.read(h)))
 
             with torch.no_grad(), backbone.edit(where.layer, replaced):

@@ -99,7 +99,7 @@ class Pass:
         accelerator.wait_for_everyone()
         if not parts_in(self.partial):
             return fresh, seen
-        before = load_parts(self.partial, self.settings, self.about)
+        before = load_parts(self.partial, self.settings, self.about) or fresh
         seen = before.counts["seen"].copy()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

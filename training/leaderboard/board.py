@@ -110,7 +110,7 @@ class Board:
         rows: dict[str, list[Row]] = {}
         for name, sae in zip(self.args.saes, self.saes, strict=True):
             label = f"{Path(name).name}: {sae.cfg.architecture} {sae.cfg.d_sae}"
-            row = self.kept.row(f"{name} {label}", lambda sae=sae: self._of_sae(sae))
+            row = self.kept.row(f"{name} {label}", partial(self._of_sae, sae))
             rows.setdefault(label, []).append(row)
         return rows
 
@@ -123,7 +123,7 @@ class Board:
         }
         rows = {}
         for name, make in makers.items():
-            row = self.kept.row(name, lambda make=make: self._of_linear(make))
+            row = self.kept.row(name, partial(self._of_linear, make))
             rows[name if row["converged"] else f"{name} (stopped before it converged)"] = [row]
         return rows
 
@@ -137,7 +137,7 @@ class Board:
                 make = partial(self._train, name, d_sae=size, k=k, seed=seed)
                 try:
                     sae = self.kept.sae(one, make)
-                    row = self.kept.row(one, lambda sae=sae: self._of_sae(sae))
+                    row = self.kept.row(one, partial(self._of_sae, sae))
                 except OutOfTime:
                     self.complete = False
                     return rows, saes

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -89,7 +90,7 @@ class Kept:
         path.parent.mkdir(exist_ok=True)
         return path
 
-    def _timed(self, make: Callable[[], object]) -> object:
+    def _timed(self, make: Callable[[], Any]) -> Any:
         before = time.monotonic()
         if self._limit is not None and before - self._began + self._longest > self._limit:
             raise OutOfTime

@@ -122,9 +122,10 @@ def factors_of(
             rows = np.flatnonzero(share >= COVERED) + place * n_patches
             in_patch.append((rows, np.full(len(rows), factor)))
     rows, columns = (np.concatenate(part) for part in zip(*in_patch, strict=True))
+    image, factor_of = np.array(in_image).T
     return Factors(
         names,
-        _labels(*np.array(in_image).T, (len(scenes), len(names))),
+        _labels(image, factor_of, (len(scenes), len(names))),
         _labels(rows, columns, (len(scenes) * n_patches, len(names))),
         instances,
     )
@@ -175,10 +176,11 @@ def two_halves(
     view = TokenView(backbone, "all")
     x = x[:, view.image]
     middle = n_scenes // 2
-    return tuple(
+    first, second = (
         Half(x[part], factors_of(chosen[part], SIZE // rows), view)
         for part in (slice(0, middle), slice(middle, n_scenes))
     )
+    return first, second
 
 
 def patch_sample(n_scenes: int, n_patches: int, share: float, seed: int) -> np.ndarray:

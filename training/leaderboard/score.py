@@ -4,14 +4,13 @@ Units are SAE latents (sparse) or linear units (dense, of two signs). Knows valu
 Units, signs and thresholds are chosen on the first half of the scenes; every figure is of the second half.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
 
+from sae.metrics.baselines import LinearUnits
 from sae.metrics.exemplars import top_images
 from sae.metrics.hierarchy import chance_depth, depth_by_group, lca_depth
 from sae.metrics.localization import localize
@@ -77,9 +76,9 @@ class Latents:
         n_tokens, parts = x.shape[1], []
         for start in range(0, len(x), SCENES_AT_ONCE):
             code = self.sae.encode_sparse(x[start : start + SCENES_AT_ONCE])
-            scene, token, place = (code.values != 0).nonzero(as_tuple=True)
-            found = code.values[scene, token, place], code.indices[scene, token, place]
-            parts.append([part.numpy() for part in (scene + start, token, *found)])
+            where = (code.values != 0).nonzero(as_tuple=True)
+            found = (where[0] + start, where[1], code.values[where], code.indices[where])
+            parts.append([part.numpy() for part in found])
         scene, token, value, latent = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = (len(x), self.sae.cfg.d_sae)
         on_patch = token >= skip
@@ -109,7 +108,7 @@ class Linear:
 
     signed = True
 
-    def __init__(self, make: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, make: LinearUnits) -> None:
         self._make = make
 
     @torch.inference_mode()
@@ -155,7 +154,7 @@ def _at_patches(values: list[Values], halves: tuple[Half, Half], signed: bool) -
     sides = []
     for number, (value, half) in enumerate(zip(values, halves, strict=True)):
         rows = patch_sample(len(half.x), half.tokens.n_patches, PATCH_SHARE, number)
-        units = value.patch
+        units: Any = value.patch
         chosen = units.tocsr()[rows].tocsc() if sparse.issparse(units) else units[rows]
         sides.append((chosen, half.factors.patch[rows]))
     return score_factors(*sides, signed=signed)
@@ -170,7 +169,7 @@ def _at_images(
 
 def _summary(level: str, found: FactorScores, factors: Factors) -> dict[str, float]:
     """Means over factors of a family, and over families, so that 120 kinds do not drown 2 sizes."""
-    figures = {}
+    figures: dict[str, float] = {}
     for name in ("auroc", "f1"):
         by_family = {}
         for family in FAMILIES:

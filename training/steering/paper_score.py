@@ -17,7 +17,7 @@ from torch import Tensor
 from sae.images import open_image
 from sae.steering import Edit, Prepared, Steerer
 from sae.world.scenes import SIZE, kind_names
-from training.steering.protocol import captions
+from training.steering.protocol import captions, parts_of
 from training.world.generator import HELD_OUT_SEED, images
 
 PROMPT = "what is shown in this image ? use exactly one word"
@@ -53,7 +53,8 @@ def paper_scores(
 ) -> dict[str, Score]:
     """Steered and unsteered scores on a white picture and on scenes, and both references."""
     rng = np.random.default_rng(0)
-    alive = np.flatnonzero(steerer.max_activation.numpy() > 0)
+    index, _ = parts_of(steerer)
+    alive = np.flatnonzero(index.max_activation > 0)
     chosen = np.sort(rng.choice(alive, min(n_latents, len(alive)), replace=False)).tolist()
     concept = exemplar_features(steerer, chosen)
     white = steerer.prepare(Image.new("RGB", (SIZE, SIZE), "white"), PROMPT)
@@ -74,7 +75,7 @@ def paper_scores(
             text = text_features(steerer, words)
             cosines = (text * torch.stack([concept[latent] for _, latent in pairs])).sum(-1)
             how = f"{name}, {'steered' if steered else 'unsteered'}"
-            of_objects = torch.tensor([steerer.index.names[latent] in kinds for _, latent in pairs])
+            of_objects = torch.tensor([index.names[latent] in kinds for _, latent in pairs])
             found[how] = Score.of(cosines)
             if of_objects.any():
                 found[f"{how}, object concepts"] = Score.of(cosines[of_objects])
@@ -83,13 +84,12 @@ def paper_scores(
 
 def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:
     """Mean image features (d_proj) of each latent's strongest exemplars, unit length."""
-    ids, _ = steerer.index.exemplar_table("top")
+    index, backbone = parts_of(steerer)
+    ids, _ = index.exemplar_table("top")
     wanted = sorted({int(n) for n in ids[latents].flatten() if n >= 0})
     rows = torch.cat(
         [
-            steerer.backbone.image_features(
-                [open_image(steerer.index.thumbnail(n)) for n in wanted[i : i + 64]]
-            )
+            backbone.image_features([open_image(index.thumbnail(n)) for n in wanted[i : i + 64]])
             for i in range(0, len(wanted), 64)
         ]
     )
@@ -111,7 +111,7 @@ def references(steerer: Steerer, n: int) -> dict[str, Score]:
     for name, chosen in numbers.items():
         if chosen:
             batch = [Image.fromarray(pictures[number]) for number in chosen[:n]]
-            mean = steerer.backbone.image_features(batch).mean(0)
+            mean = parts_of(steerer)[1].image_features(batch).mean(0)
             rows[name] = mean / mean.norm()
     table = text_features(steerer, list(rows)) @ torch.stack(list(rows.values())).T
     others = table.flatten()[~torch.eye(len(table), dtype=torch.bool).flatten()]
@@ -121,7 +121,7 @@ def references(steerer: Steerer, n: int) -> dict[str, Score]:
 def text_features(steerer: Steerer, words: list[str]) -> Tensor:
     """Unit text features, each different word encoded once."""
     different = sorted(set(words))
-    rows = steerer.backbone.text_features(different)
+    rows = parts_of(steerer)[1].text_features(different)
     return rows[[different.index(word) for word in words]]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.backbones.vlm_generate import write
+from sae.concepts.index import ConceptIndex
 from sae.metrics.auroc import auroc
 from sae.steering import Edit, Prepared, Scope, Steerer, SteerRequest
 from sae.steering.candidates import Candidate, candidates
@@ -55,10 +56,19 @@ class KindLatents:
     """(d): the mean token."""
 
 
+def parts_of(steerer: Steerer) -> tuple[ConceptIndex, Backbone]:
+    """The index and the backbone that measuring reads; ValueError for a steerer without them."""
+    if steerer.index is None or steerer.backbone is None:
+        raise ValueError(
+            "steering is measured with an SAE's index and the CLIP of its vision tower"
+        )
+    return steerer.index, steerer.backbone
+
+
 @torch.no_grad()
 def choose_latents(steerer: Steerer, n_scenes: int, *, n_latents: int = 8) -> KindLatents:
     """Score every latent (mean over tokens, PatchSAE's image-level activation) for every kind."""
-    backbone, names = steerer.backbone, kind_names()
+    backbone, names = parts_of(steerer)[1], kind_names()
     pictures, scenes = images(SELECTION_SEED, n_scenes)
     labels = np.array([[name in {o.kind for o in s.objects} for name in names] for s in scenes])
     scores, means, covered, mean = _read(backbone, steerer, pictures, scenes)
@@ -147,11 +157,12 @@ def insertion_pairs(steerer: Steerer, per_kind: int, *, size: int = 5, seed: int
     pictures, scenes = images(seed, 200, n_objects=1)
     prepared = _prepared(steerer, pictures)
     pairs = []
+    grid = parts_of(steerer)[1].patch_grid
     for kind, name in enumerate(kind_names()):
         others = [n for n, scene in enumerate(scenes) if scene.objects[0].kind != name]
         for number in rng.choice(others, per_kind, replace=False):
             scene = scenes[number]
-            region = free_region(scene, steerer.backbone.patch_grid, size, rng)
+            region = free_region(scene, grid, size, rng)
             pairs.append(Pair(prepared[number], kind, scene.objects[0].kind, region))
     return pairs
 
@@ -346,4 +357,4 @@ def _mean(ladders: Sequence[DoseResponse], place: int, name: str) -> float:
 
 def _rank_correlation(rows: Sequence[Candidate]) -> float:
     ranks = [np.argsort(np.argsort([getattr(r, n) for r in rows])) for n in ("predicted", "actual")]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.atleast_2d(np.corrcoef(np.array(ranks)))[0, 1])

@@ -220,7 +220,7 @@ def masking(
             hits = (predicted == labels).sum(-1).cpu()
             right[name] = right.get(name, torch.zeros_like(hits)) + hits
         total += len(labels)
-    curves_found = {name: (hits / total).tolist() for name, hits in right.items()}
+    curves_found: dict[str, Any] = {name: (hits / total).tolist() for name, hits in right.items()}
     plain = curves_found.pop("plain")
     rounded = {name: [round(v, 4) for v in values] for name, values in curves_found.items()}
     return {
@@ -313,7 +313,7 @@ def compare(
         if split == "base":
             part["scatter"] = {
                 "class_names": list(names),
-                "points": scatter_points(*counts, names),
+                "points": scatter_points(counts[0], counts[1], names),
             }
             result["masking"], result["faithfulness"] = {}, {}
             for model, classifier, own in zip((first, second), pair, counts, strict=True):

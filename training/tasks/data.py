@@ -67,10 +67,12 @@ class WorldTask(TaskData):
         self.start, self.lead, self.tail = source.start, source.lead, ""
 
     def few_shot(self, split: str, shots: int, seed: int) -> Labelled:
-        return Labelled(*self.source.few_shot(split, shots, seed))
+        pictures = self.source.few_shot(split, shots, seed)
+        return Labelled(list(pictures.images), pictures.labels)
 
     def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:  # noqa: ARG002
-        return Labelled(*self.source.test(split, n))
+        pictures = self.source.test(split, n)
+        return Labelled(list(pictures.images), pictures.labels)
 
 
 class FolderTask(TaskData):

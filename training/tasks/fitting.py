@@ -102,9 +102,8 @@ def fit(
     """
     prompted = head.vision_prompts() is not None
     inputs = Inputs(parts, data, features=not prompted)
-    fixed = head.class_weights(parts, head.class_names)
-    if fixed.requires_grad:
-        fixed = None
+    weights = head.class_weights(parts, head.class_names)
+    fixed = None if weights.requires_grad else weights
     head.to(parts.backbone.device).train()
     decay = options.weight_decay * (0.1 if isinstance(head, LinearHead) else 1.0)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=decay)

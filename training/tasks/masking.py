@@ -132,7 +132,8 @@ def sweep(
         sums = nested_sums(lens, reading, ranks, ks)
         total = sums[:, :, -1]
         for error in errors:
-            on, off = [], []
+            on: list[Tensor] = []
+            off: list[Tensor] = []
             for number in range(len(ks)):
                 kept = sums[:, :, number]
                 for out, part in ((on, kept), (off, total - kept)):

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -38,7 +39,7 @@ COVERED, EMPTY = 0.4, 0.1
 """A patch is an object's above the first share of covered pixels, background's below the second."""
 
 
-def make_model(width: int = 128, layers: int = 5, seed: int = 0) -> nn.Module:
+def make_model(width: int = 128, layers: int = 5, seed: int = 0) -> Any:
     """A fresh small CLIPModel for the world. Heads of 64 and eager attention: 2.2 × faster on a CPU."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -73,7 +74,7 @@ def make_model(width: int = 128, layers: int = 5, seed: int = 0) -> nn.Module:
     return CLIPModel._from_config(config, attn_implementation="eager")
 
 
-def make_image_processor() -> object:
+def make_image_processor() -> Any:
     """Resize the shorter side to the scene size, crop the centre, scale to about [-2, 2]."""
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -94,9 +95,9 @@ def pixels_of(pictures: np.ndarray) -> Tensor:
 class DenselySupervised(nn.Module):
     """The CLIP and the throw-away dense head of its hooked layer."""
 
-    def __init__(self, clip: nn.Module) -> None:
+    def __init__(self, clip: Any) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip: Any = clip
         width = clip.config.vision_config.hidden_size
         self.dense = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, len(kind_names()) + len(BACKGROUNDS))
@@ -219,7 +220,7 @@ def export(model: DenselySupervised, folder: Path) -> None:
 
 
 @torch.no_grad()
-def evaluate_clip(clip: nn.Module, seed: int, n: int = 1000) -> dict[str, float]:
+def evaluate_clip(clip: Any, seed: int, n: int = 1000) -> dict[str, float]:
     """Zero-shot top-1 and top-5 over all kinds (one-object scenes of each training style, and of the
     held-out style) and top-1 over backgrounds, on `n` scenes each from stream `seed`."""
     backbone = Backbone.from_model(clip, make_image_processor(), make_tokenizer())

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def fit(
 
 
 def _save(
-    weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int, out: Path
+    weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, step: int, out: Path
 ) -> None:
     """Write the checkpoint whole or not at all."""
     tensors = {f"weight.{name}": p.detach().contiguous() for name, p in weights.items()}
@@ -127,7 +127,7 @@ def _save(
     os.replace(out / "checkpoint.tmp", out / "checkpoint.safetensors")
 
 
-def _resume(weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, out: Path) -> int:
+def _resume(weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, out: Path) -> int:
     """Load the newest checkpoint into `weights` and `optimizer`; the step to go on from."""
     if not (out / "checkpoint.safetensors").exists():
         return 0

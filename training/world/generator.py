@@ -1,6 +1,7 @@
 """Samples scenes of the emoji world. Knows the composer; knows nothing of captions' words or models."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def sample_scene(
     sizes = [str(rng.choice(list(OBJECT_SIZES))) for _ in range(n)]
     if n == MAX_OBJECTS:
         sizes = ["small" if i else size for i, size in enumerate(sizes)]
-    objects, centres = [], []
+    objects: list[SceneObject] = []
+    centres: list[tuple[int, int, int]] = []
     for number, size in zip(chosen, sizes, strict=True):
         half = OBJECT_SIZES[size] // 2
         x, y = _free_place(rng, centres, half)
@@ -66,14 +68,14 @@ def _free_place(
     return min(best[0], SIZE - 1), min(best[1], SIZE - 1)
 
 
-def scenes(seed: int, **options: object) -> Iterator[Scene]:
+def scenes(seed: int, **options: Any) -> Iterator[Scene]:
     """An endless stream of scenes; the same seed and options give the same stream."""
     rng = np.random.Generator(np.random.PCG64(seed))
     while True:
         yield sample_scene(rng, **options)
 
 
-def images(seed: int, n: int, **options: object) -> tuple[np.ndarray, list[Scene]]:
+def images(seed: int, n: int, **options: Any) -> tuple[np.ndarray, list[Scene]]:
     """The first `n` scenes of stream `seed`, drawn: uint8 (n, SIZE, SIZE, 3), and their descriptions."""
     stream = scenes(seed, **options)
     chosen = [next(stream) for _ in range(n)]

@@ -10,13 +10,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sae.world.scenes import SIZE, compose
@@ -27,7 +28,7 @@ from training.world.generator import HELD_OUT_SEED, images, sample_scene
 from training.world.words import PROMPT, description, main_object, make_tokenizer, questions
 
 
-def make_model(clip: nn.Module, width: int = 128, layers: int = 4, seed: int = 0) -> nn.Module:
+def make_model(clip: Any, width: int = 128, layers: int = 4, seed: int = 0) -> Any:
     """A fresh LlavaForConditionalGeneration around a frozen copy of `clip`'s vision tower."""
     from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -81,7 +82,10 @@ class Batches:
         self, pairs: list[tuple[str, str]]
     ) -> tuple[list[int], list[int], list[int], list[int]]:
         """Tokens, next-token targets, segment numbers and positions within the segment."""
-        tokens, targets, segments, places = [], [], [], []
+        tokens: list[int] = []
+        targets: list[int] = []
+        segments: list[int] = []
+        places: list[int] = []
         for number, (question, answer) in enumerate(pairs):
             asked = self._words(PROMPT.split("<image>")[1].format(question))
             told = [*self._words(answer), self.end]
@@ -113,7 +117,7 @@ class Batches:
         return batch
 
 
-def packed_logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def packed_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """Logits (B, text tokens, vocabulary) of packed questions after the shared image prefix."""
     inner = model.model
     prefix_ids = make_tokenizer(closes=False)(PROMPT.split("<image>")[0])["input_ids"]
@@ -140,7 +144,7 @@ def packed_logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return model.lm_head(out.last_hidden_state[:, n_prefix:])
 
 
-def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def answer_loss(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Cross-entropy of the answers, and the share of words predicted first.
 
     Every answer counts alike, however long: else "yes" would hardly matter beside a description.
@@ -159,7 +163,7 @@ def answer_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 @torch.no_grad()
-def answers(model: nn.Module, pictures: np.ndarray, question: str, batch: int = 100) -> list[str]:
+def answers(model: Any, pictures: np.ndarray, question: str, batch: int = 100) -> list[str]:
     """The model's greedy answers to `question` for uint8 pictures (n, H, W, 3)."""
     processor, tokenizer = make_processor(), make_tokenizer(closes=False)
     told = []
@@ -174,7 +178,7 @@ def answers(model: nn.Module, pictures: np.ndarray, question: str, batch: int = 
     return told
 
 
-def evaluate(model: nn.Module, n: int = 500, seed: int = HELD_OUT_SEED + 100) -> dict[str, float]:
+def evaluate(model: Any, n: int = 500, seed: int = HELD_OUT_SEED + 100) -> dict[str, float]:
     """Held-out shares: captions that name the object(s), and exact answers to the other questions."""
     figures: dict[str, float] = {"n": n, "seed": seed}
     for count in (1, 2, 3):
@@ -189,27 +193,22 @@ def evaluate(model: nn.Module, n: int = 500, seed: int = HELD_OUT_SEED + 100) ->
         figures[f"caption_exact_{count}"] = round(float(np.mean(exact)), 4)
     pictures, scenes = images(seed, n)
     rng = np.random.Generator(np.random.PCG64(seed))
-    exact = {"what is shown , in one word ?": [main_object(s) for s in scenes]}
-    for number, name in ((2, "background"), (3, "count")):
-        asked = (
-            questions(scenes[0], rng)[number][0]
-            if name == ""
-            else {"background": "what is the background ?", "count": "how many objects ?"}[name]
-        )
-        exact[asked] = [questions(s, rng)[number][1] for s in scenes]
-    for question, truth in exact.items():
+    truths = {"what is shown , in one word ?": [main_object(s) for s in scenes]}
+    for number, asked in ((2, "what is the background ?"), (3, "how many objects ?")):
+        truths[asked] = [questions(s, rng)[number][1] for s in scenes]
+    for question, truth in truths.items():
         told = answers(model, pictures, question)
         key = question.replace(" ?", "").replace(" ,", "").replace(" ", "_")
         figures[key] = round(float(np.mean([a == b for a, b in zip(told, truth, strict=True)])), 4)
     hits = []
     for number, scene in enumerate(scenes[:200]):
-        question, truth = questions(scene, rng)[4]
-        hits.append(answers(model, pictures[number : number + 1], question)[0] == truth)
+        question, answer = questions(scene, rng)[4]
+        hits.append(answers(model, pictures[number : number + 1], question)[0] == answer)
     figures["is_there_a"] = round(float(np.mean(hits)), 4)
     return figures
 
 
-def make_processor() -> object:
+def make_processor() -> Any:
     """The LlavaProcessor that the bundled model ships with."""
     from transformers import LlavaProcessor
 
@@ -229,7 +228,7 @@ def make_processor() -> object:
     )
 
 
-def export(model: nn.Module, folder: Path) -> None:
+def export(model: Any, folder: Path) -> None:
     """Write an ordinary fp16 Llava directory with its processor."""
     model.half().save_pretrained(folder)
     make_processor().save_pretrained(folder)

@@ -6,6 +6,7 @@ questions and answers use.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -172,7 +173,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=2)
-def make_tokenizer(*, closes: bool = True) -> object:
+def make_tokenizer(*, closes: bool = True) -> Any:
     """A lower-casing word-level tokenizer that writes `<s> … </s>`, or `<s> …` when not `closes`:
     a prompt that a language model goes on with stays open."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

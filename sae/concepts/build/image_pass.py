@@ -36,7 +36,9 @@ class Data(Protocol):
     """What an index is built over: a name, all class names, a length, and images by number."""
 
     name: str
-    classes: Sequence[str]
+
+    @property
+    def classes(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 

@@ -71,6 +71,12 @@ class ImageSource:
         """How often the walk has been through all images when it comes to `place`."""
         return 0 if self.numbers is None else place // len(self.numbers)
 
+    def all_numbers(self) -> list[int]:
+        """The numbers of all images; ValueError where there is no end of them."""
+        if self.numbers is None:
+            raise ValueError(f"{self.name} has no end; choose a number of images with first(n).")
+        return self.numbers.tolist()
+
     def first(self, n: int | None) -> "ImageSource":
         """The same source with at most `n` different images."""
         if n is None:
