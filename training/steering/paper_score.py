@@ -17,7 +17,7 @@ from torch import Tensor
 from sae.images import open_image
 from sae.steering import Edit, Prepared, Steerer
 from sae.world.scenes import SIZE, kind_names
-from training.steering.protocol import captions, parts_of
+from training.steering.protocol import backbone_of, captions, index_of
 from training.world.generator import HELD_OUT_SEED, images
 
 PROMPT = "what is shown in this image ? use exactly one word"
@@ -53,7 +53,7 @@ def paper_scores(
 ) -> dict[str, Score]:
     """Steered and unsteered scores on a white picture and on scenes, and both references."""
     rng = np.random.default_rng(0)
-    index, _ = parts_of(steerer)
+    index = index_of(steerer)
     alive = np.flatnonzero(index.max_activation > 0)
     chosen = np.sort(rng.choice(alive, min(n_latents, len(alive)), replace=False)).tolist()
     concept = exemplar_features(steerer, chosen)
@@ -84,7 +84,7 @@ def paper_scores(
 
 def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:
     """Mean image features (d_proj) of each latent's strongest exemplars, unit length."""
-    index, backbone = parts_of(steerer)
+    index, backbone = index_of(steerer), backbone_of(steerer)
     ids, _ = index.exemplar_table("top")
     wanted = sorted({int(n) for n in ids[latents].flatten() if n >= 0})
     rows = torch.cat(
@@ -111,7 +111,7 @@ def references(steerer: Steerer, n: int) -> dict[str, Score]:
     for name, chosen in numbers.items():
         if chosen:
             batch = [Image.fromarray(pictures[number]) for number in chosen[:n]]
-            mean = parts_of(steerer)[1].image_features(batch).mean(0)
+            mean = backbone_of(steerer).image_features(batch).mean(0)
             rows[name] = mean / mean.norm()
     table = text_features(steerer, list(rows)) @ torch.stack(list(rows.values())).T
     others = table.flatten()[~torch.eye(len(table), dtype=torch.bool).flatten()]
@@ -121,7 +121,7 @@ def references(steerer: Steerer, n: int) -> dict[str, Score]:
 def text_features(steerer: Steerer, words: list[str]) -> Tensor:
     """Unit text features, each different word encoded once."""
     different = sorted(set(words))
-    rows = parts_of(steerer)[1].text_features(different)
+    rows = backbone_of(steerer).text_features(different)
     return rows[[different.index(word) for word in words]]
 
 

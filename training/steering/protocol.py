@@ -68,7 +68,7 @@ def parts_of(steerer: Steerer) -> tuple[ConceptIndex, Backbone]:
 @torch.no_grad()
 def choose_latents(steerer: Steerer, n_scenes: int, *, n_latents: int = 8) -> KindLatents:
     """Score every latent (mean over tokens, PatchSAE's image-level activation) for every kind."""
-    backbone, names = parts_of(steerer)[1], kind_names()
+    backbone, names = backbone_of(steerer), kind_names()
     pictures, scenes = images(SELECTION_SEED, n_scenes)
     labels = np.array([[name in {o.kind for o in s.objects} for name in names] for s in scenes])
     scores, means, covered, mean = _read(backbone, steerer, pictures, scenes)
@@ -157,7 +157,7 @@ def insertion_pairs(steerer: Steerer, per_kind: int, *, size: int = 5, seed: int
     pictures, scenes = images(seed, 200, n_objects=1)
     prepared = _prepared(steerer, pictures)
     pairs = []
-    grid = parts_of(steerer)[1].patch_grid
+    grid = backbone_of(steerer).patch_grid
     for kind, name in enumerate(kind_names()):
         others = [n for n, scene in enumerate(scenes) if scene.objects[0].kind != name]
         for number in rng.choice(others, per_kind, replace=False):
