@@ -28,7 +28,7 @@ from sae.steering.edits import EVERYWHERE
 from sae.storage import write_json
 from sae.ui.examples import EXAMPLES, picture_of
 from training.launch import command
-from training.steering.protocol import parts_of
+from training.steering.protocol import index_of
 
 BUNDLED = Path(__file__).resolve().parents[2] / "sae" / "bundled"
 DESCRIBE = "describe the image"
@@ -138,7 +138,7 @@ EXPERIMENTS = (
 
 def strongest(prepared: Prepared, name: str) -> list[int]:
     """Concepts of that name that fire, by their sum over the picture's tokens; ValueError if none."""
-    code, names = prepared.activations.code, parts_of(prepared.steerer)[0].names
+    code, names = prepared.activations.code, index_of(prepared.steerer).names
     total = torch.zeros(len(names)).index_add(0, code.indices.flatten(), code.values.flatten())
     order = total.argsort(descending=True).tolist()
     found = [latent for latent in order if names[latent] == name and total[latent] > 0]

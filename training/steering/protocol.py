@@ -56,13 +56,20 @@ class KindLatents:
     """(d): the mean token."""
 
 
-def parts_of(steerer: Steerer) -> tuple[ConceptIndex, Backbone]:
-    """The index and the backbone that measuring reads; ValueError for a steerer without them."""
-    if steerer.index is None or steerer.backbone is None:
+def index_of(steerer: Steerer) -> ConceptIndex:
+    """The index that measuring reads; ValueError for a steerer without one."""
+    if steerer.index is None:
         raise ValueError(
-            "steering is measured with an SAE's index and the CLIP of its vision tower"
+            "steering is measured with the index of an SAE; build one: patchlens index"
         )
-    return steerer.index, steerer.backbone
+    return steerer.index
+
+
+def backbone_of(steerer: Steerer) -> Backbone:
+    """The backbone that measuring reads; ValueError for a steerer without one."""
+    if steerer.backbone is None:
+        raise ValueError("steering is measured with the CLIP of the model's vision tower")
+    return steerer.backbone
 
 
 @torch.no_grad()
