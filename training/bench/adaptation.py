@@ -6,7 +6,6 @@ of the process, and a sweep of 20 masks against the naive way (the whole model o
 against the full forward, in ratios of this process's CPU time, which other programs do not disturb.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -15,9 +14,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import numpy as np
 import torch
-from PIL import Image
 
 from sae.adaptation.classifier import Classifier
 from sae.adaptation.compare import Comparison
@@ -27,6 +24,7 @@ from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from training.bench.gauges import VIT_B_16, give_directions, peak_gib, picture, seconds, verdict
 from training.launch import command
 from training.tasks.masking import Masks, ranks_of, sweep
 
@@ -34,6 +32,7 @@ D_SAE, N_CLASSES = 49_152, 100
 LIMIT_S, LIMIT_GIB, LIMIT_PASSES = 6.0, 6.0, 3.0
 KS = (1, 2, 5, 10, 50, 100, 500, 1000, 2000, D_SAE)
 N_PICTURES = 4
+SIZE = 640, 480
 
 
 def backbone() -> Backbone:
@@ -52,10 +51,8 @@ def backbone() -> Backbone:
         pad_token="<pad>",
         unk_token="<pad>",
     )
-    vision = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
-    vision |= {"num_attention_heads": 12, "image_size": 224, "patch_size": 16}
     text = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=512)
+    config = CLIPConfig(vision_config=VIT_B_16, text_config=text, projection_dim=512)
     return Backbone.from_model(CLIPModel(config), tokenizer=tokenizer, id="random ViT-B/16")
 
 
@@ -65,33 +62,11 @@ def random_sae(vit: Backbone, architecture: str) -> SparseAutoencoder:
     ref = BackboneRef(vit.id, -2, family=vit.family)
     sae = SparseAutoencoder(SAEConfig(architecture, vit.d_model, D_SAE, ref, **keep))
     with torch.no_grad():
-        directions = torch.nn.functional.normalize(torch.randn(vit.d_model, D_SAE), dim=0)
-        sae.W_enc.copy_(directions)
-        sae.W_dec.copy_(directions.T)
-        x = vit.activations([picture(99)], -2)[0]
+        directions = give_directions(sae)
+        x = vit.activations([picture(99, SIZE)], -2)[0]
         sae.b_dec.copy_(x.mean(0))
         sae.b_enc.fill_(-float(((x - sae.b_dec) @ directions).topk(150).values[:, -1].median()))
     return sae.eval().requires_grad_(False)
-
-
-def picture(seed: int) -> Image.Image:
-    """A smooth random picture of 640 x 480."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC)
-
-
-def seconds(fn: Any) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    fn()
-    return time.perf_counter() - start
-
-
-def cpu_seconds(fn: Any) -> float:
-    """CPU time of one call, over all threads."""
-    start = time.process_time()
-    fn()
-    return time.process_time() - start
 
 
 def explain(parts: ClipParts, sae: SparseAutoencoder, pair: tuple[Classifier, Classifier]) -> float:
@@ -99,17 +74,17 @@ def explain(parts: ClipParts, sae: SparseAutoencoder, pair: tuple[Classifier, Cl
     comparison = Comparison(parts.backbone, sae)
     times = []
     for seed in range(3):
-        work = lambda s=seed: comparison.explain_with(picture(s), pair).to_json(64)  # noqa: E731
+        work = lambda s=seed: comparison.explain_with(picture(s, SIZE), pair).to_json(64)  # noqa: E731
         times.append(seconds(work))
-    cpu = cpu_seconds(work)
-    found = comparison.explain_with(picture(0), pair)
+    cpu = seconds(work, time.process_time)
+    found = comparison.explain_with(picture(0, SIZE), pair)
     toggled = seconds(lambda: comparison.switched_off(found, [found.concepts[0].latent]))
     answer = found.to_json()["heads"][1]
     total = sum(row["share"] for row in answer["contributions"]) + answer["residual"]
     worst = max(times[1:])
     print(
         f"{sae.cfg.architecture:<5} two heads on one picture {worst:.2f} s (first {times[0]:.2f}), "
-        f"limit {LIMIT_S} s {'ok' if worst <= LIMIT_S else 'OVER'}; {cpu:.2f} CPU s; "
+        f"limit {LIMIT_S} s {verdict(worst, LIMIT_S)}; {cpu:.2f} CPU s; "
         f"a concept off {toggled:.2f} s; "
         f"{len(found.concepts)} concepts, shares + residual - margin = {total - answer['margin']:.1e}, "
         f"gap {answer['residual_parts']['gap']:.2g} of a margin of {answer['margin']:.2g}"
@@ -119,7 +94,7 @@ def explain(parts: ClipParts, sae: SparseAutoencoder, pair: tuple[Classifier, Cl
 
 def masks(lens: ConceptLens, classifier: Classifier) -> None:
     """20 masks (10 k, on and off) of N_PICTURES pictures: full passes that they cost."""
-    inputs = lens.parts.backbone.preprocess([picture(s) for s in range(N_PICTURES)])
+    inputs = lens.parts.backbone.preprocess([picture(s, SIZE) for s in range(N_PICTURES)])
     ranks = Masks("dataset", ranks_of(torch.rand(1, D_SAE)))
     labels = torch.zeros(N_PICTURES, dtype=torch.long)
 
@@ -141,12 +116,12 @@ def masks(lens: ConceptLens, classifier: Classifier) -> None:
             classifier.logits(lens.parts.image_features(inputs, classifier.prompts))
 
     whole_pass()
-    one = min(cpu_seconds(whole_pass) for _ in range(2))
-    own = min(cpu_seconds(ours) for _ in range(2))
-    naive = 20 * cpu_seconds(naive_mask)
+    one = min(seconds(whole_pass, time.process_time) for _ in range(2))
+    own = min(seconds(ours, time.process_time) for _ in range(2))
+    naive = 20 * seconds(naive_mask, time.process_time)
     print(
         f"20 masks of {N_PICTURES} pictures: {own:.1f} CPU s = {own / one:.2f} full passes of {one:.2f}, "
-        f"limit {LIMIT_PASSES} {'ok' if own <= LIMIT_PASSES * one else 'OVER'}; the naive way "
+        f"limit {LIMIT_PASSES} {verdict(own, LIMIT_PASSES * one)}; the naive way "
         f"{naive:.0f} s (20 times one mask), {naive / own:.0f} times as long"
     )
 
@@ -170,10 +145,8 @@ def main(_argv: list[str]) -> None:
         sae = random_sae(parts.backbone, architecture)
         explain(parts, sae, (plain, prompted))
     masks(ConceptLens(parts, sae), prompted)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak /= 2 ** (30 if sys.platform == "darwin" else 20)
-    verdict = "ok" if peak <= LIMIT_GIB else "OVER"
-    print(f"peak memory {peak:.2f} GiB, limit {LIMIT_GIB} GiB {verdict}")
+    peak = peak_gib()
+    print(f"peak memory {peak:.2f} GiB, limit {LIMIT_GIB} GiB {verdict(peak, LIMIT_GIB)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ A random CLIP ViT-B/16 (224 px) and random SAEs of 49,152 latents, built from th
 Times the whole path that an upload takes, after one warm-up, and the peak memory of the process.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ if not __package__:
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from sae.backbones import Backbone
@@ -23,6 +21,7 @@ from sae.model import SparseAutoencoder
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
+from training.bench.gauges import VIT_B_16, give_directions, peak_gib, picture, verdict
 from training.launch import command
 
 D_SAE = 49_152
@@ -31,14 +30,7 @@ LIMIT_S, LIMIT_GIB = 2.5, 4.0
 
 def backbone() -> Backbone:
     """CLIP ViT-B/16 with random weights."""
-    config = CLIPVisionConfig(
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        image_size=224,
-        patch_size=16,
-    )
+    config = CLIPVisionConfig(**VIT_B_16)
     return Backbone.from_model(CLIPVisionModelWithProjection(config), id="random ViT-B/16")
 
 
@@ -49,17 +41,8 @@ def random_sae(vit: Backbone, architecture: str) -> SparseAutoencoder:
         architecture, vit.d_model, D_SAE, BackboneRef(vit.id, -2, family=vit.family), **keep
     )
     sae = SparseAutoencoder(cfg)
-    with torch.no_grad():
-        directions = torch.nn.functional.normalize(torch.randn(vit.d_model, D_SAE), dim=0)
-        sae.W_enc.copy_(directions)
-        sae.W_dec.copy_(directions.T)
+    give_directions(sae)
     return sae.eval()
-
-
-def picture(seed: int) -> Image.Image:
-    """A smooth random picture of 1280 x 960."""
-    pixels = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).resize((1280, 960), Image.Resampling.BICUBIC)
 
 
 @command
@@ -73,21 +56,16 @@ def main(_argv: list[str]) -> None:
         times: list[float] = []
         for seed in range(4):
             start = time.perf_counter()
-            answer = desk.open_image(picture(seed))
+            answer = desk.open_image(picture(seed, (1280, 960)))
             times.append(time.perf_counter() - start)
         size = sum(len(str(part)) for part in answer["code"].values()) / 1e3
-        verdict = "ok" if max(times[1:]) <= LIMIT_S else "OVER"
         print(
             f"{architecture:<11} new picture to answer {np.median(times[1:]):.2f} s, "
             f"worst {max(times[1:]):.2f} s (first {times[0]:.2f}), "
-            f"limit {LIMIT_S} s {verdict}; code {size:.0f} kB"
+            f"limit {LIMIT_S} s {verdict(max(times[1:]), LIMIT_S)}; code {size:.0f} kB"
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (
-        30 if sys.platform == "darwin" else 20
-    )
-    print(
-        f"peak memory {peak:.2f} GiB, limit {LIMIT_GIB} GiB {'ok' if peak <= LIMIT_GIB else 'OVER'}"
-    )
+    peak = peak_gib()
+    print(f"peak memory {peak:.2f} GiB, limit {LIMIT_GIB} GiB {verdict(peak, LIMIT_GIB)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Knows the passes and the searcher; needs no model and no images. Latents are sim
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -37,6 +36,7 @@ from sae.concepts.build.summary import (
 )
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
+from training.bench.gauges import peak_gib, seconds
 from training.launch import command
 
 TOKENS, GRID, K, POOL, CLASSES = 197, (14, 14), 16, 256, 1000
@@ -136,7 +136,7 @@ def build(options: argparse.Namespace) -> dict[str, object]:
     """Memory and time of a full-size pass, and of what follows it."""
     simulation = Simulation(options.n_images, options.d_sae, options.d_embedding)
     found, figures = gather(simulation, options.batch)
-    after_pass = _peak_gib()
+    after_pass = round(peak_gib(), 2)
     before = time.perf_counter()
     decoder = torch.randn(options.d_sae, 768, generator=torch.Generator().manual_seed(0))
     index = ConceptIndex(content_of(found, decoder, "simulated"))
@@ -148,7 +148,7 @@ def build(options: argparse.Namespace) -> dict[str, object]:
         "images_per_s_in_pass": round(options.n_images / figures["pass_s"], 1),
         "summary_s": round(time.perf_counter() - before, 1),
         "peak_gib_after_pass": after_pass,
-        "peak_gib": _peak_gib(),
+        "peak_gib": round(peak_gib(), 2),
         "dead": int(index.dead.sum()),
         "dense_array_would_be_gib": round(options.n_images * options.d_sae * 4 / 2**30, 1),
     }
@@ -189,32 +189,16 @@ def search(options: argparse.Namespace) -> dict[str, object]:
         "statistic": lambda: finder.by_statistic("entropy", 50, where=wide),
         "concept": lambda: index.concept(7),
     }
-    started = time.perf_counter()
-    finder.prepare()
-    prepare_ms = 1000 * (time.perf_counter() - started)
+    prepare_ms = 1000 * seconds(finder.prepare)
     figures: dict[str, object] = {"d_sae": options.d_sae, "prepare_once_ms": round(prepare_ms, 2)}
     for name, call in kinds.items():
-        before = time.perf_counter()
-        call()
-        first = time.perf_counter() - before
-        spent = [_timed(call) for _ in range(30)]
+        first, *spent = (seconds(call) for _ in range(31))
         figures[f"{name}_ms"] = {
             "first": round(1000 * first, 2),
             "median": round(1000 * statistics.median(spent), 2),
             "slowest": round(1000 * max(spent), 2),
         }
     return figures
-
-
-def _timed(call: Callable[[], object]) -> float:
-    before = time.perf_counter()
-    call()
-    return time.perf_counter() - before
-
-
-def _peak_gib() -> float:
-    """Largest resident memory of this process so far."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 @command

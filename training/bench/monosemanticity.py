@@ -11,10 +11,8 @@ summed by matrix products. Then 50,000 images × 49,152 simulated sparse latents
 import argparse
 import json
 import math
-import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:
@@ -25,6 +23,7 @@ import torch
 from scipy import sparse
 
 from sae.metrics.monosemanticity import MonosemanticityMeter, monosemanticity
+from training.bench.gauges import peak_gib, seconds
 from training.launch import command
 
 BLOCK = 128
@@ -43,13 +42,6 @@ def simulated(
     rows = sparse.csr_array((values, latents.ravel(), starts), shape=(n_images, n_latents))
     rows.sum_duplicates()
     return rows
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def pair_by_pair(latents: torch.Tensor, units: torch.Tensor, n_blocks: int) -> None:
@@ -120,7 +112,6 @@ def wide_stream(n_images: int, n_latents: int, d: int, batch: int) -> dict[str, 
     start = time.perf_counter()
     found = meter.summary()
     spent += time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "n_images": n_images,
         "n_latents": n_latents,
@@ -128,13 +119,10 @@ def wide_stream(n_images: int, n_latents: int, d: int, batch: int) -> dict[str, 
         "entries": n_entries,
         "seconds": round(spent, 1),
         "images_per_second": round(n_images / spent),
-        "peak_memory_of_this_process_gib": round(peak * _RSS_UNIT / 2**30, 2),
+        "peak_memory_of_this_process_gib": round(peak_gib(), 2),
         "dead": found.n_dead,
         "mean": round(found.unfiltered.mean, 4),
     }
-
-
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @command

@@ -12,7 +12,6 @@ one that serves it best on pictures of its own. Counting is by words, greedily d
 
 import argparse
 import copy
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from sae.steering import Edit, Steerer, SteerRequest
 from sae.steering.doses import dose_response
 from sae.steering.edits import INSERT_DOSE, SUPPRESS_DOSE
 from sae.world.scenes import kind_names
+from training.bench.gauges import peak_gib, seconds, verdict
 from training.launch import command
 from training.steering import protocol
 from training.steering.paper_score import paper_scores
@@ -58,7 +58,7 @@ LIMITS = {"next tokens, new picture": 0.150, "captions with control, new picture
 D_SAE, SIZE = 65_536, 336
 
 
-def verdict(outcome: protocol.Outcome, task: str) -> str:
+def targets(outcome: protocol.Outcome, task: str) -> str:
     """Whether the targets hold."""
     done, kinds, kept = TARGETS[task]
     good = outcome.done >= done and outcome.kinds >= kinds and outcome.kept >= kept
@@ -112,7 +112,7 @@ def insertion(steerer: Steerer, selection: KindLatents, per_kind: int, *, remedi
     told = measure(steerer, pairs, masks, insert=True)
     print(f"DiffMean told the objects' masks (region, +2): {told.line('inserted')}")
     print(
-        f"-> {verdict(latent, 'insertion')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
+        f"-> {targets(latent, 'insertion')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
     )
     if remedies:
         for where, dose, n in [
@@ -138,7 +138,7 @@ def suppression(steerer: Steerer, selection: KindLatents, n_scenes: int, *, reme
     diff = measure(steerer, pairs, change, insert=False)
     print(f"DiffMean ({name}): {diff.line('removed')}")
     print(
-        f"-> {verdict(latent, 'suppression')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
+        f"-> {targets(latent, 'suppression')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
     )
     if remedies:
         for dose, n in [(-0.5, 1), (-2, 1), (0, 3), (-0.25, 3), (-0.5, 3), (0, 8), (-0.25, 8)]:
@@ -178,18 +178,12 @@ def full_size(steerer: Steerer) -> None:
     print("\nRandom CLIP ViT-L/14-336, SAE of 65,536 latents")
     for line in full_size_speed(steerer):
         print(line)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of this process                 {peak:.1f} GiB")
+    print(f"peak memory of this process                 {peak_gib():.1f} GiB")
 
 
-def seconds(call: Callable[[], object], n: int, *, warm_up: int = 1) -> tuple[float, float]:
-    """Median and worst of `n` calls, after some that are not counted."""
-    times = []
-    for number in range(n + warm_up):
-        start = time.perf_counter()
-        call()
-        if number >= warm_up:
-            times.append(time.perf_counter() - start)
+def timed(call: Callable[[], object], n: int, *, warm_up: int = 1) -> tuple[float, float]:
+    """Median and worst seconds of `n` calls, after some that are not counted."""
+    times = [seconds(call) for _ in range(warm_up + n)][warm_up:]
     return float(np.median(times)), max(times)
 
 
@@ -212,11 +206,10 @@ def bundled_speed(steerer: Steerer, latent: int, n: int = 20) -> Iterator[str]:
         "ladder of five doses": lambda: dose_response(steerer, prepared, request, word="cat"),
     }
     for name, call in calls.items():
-        median, worst = seconds(call, n)
+        median, worst = timed(call, n)
         limit = LIMITS.get(name)
-        verdict = "" if limit is None else f", limit {limit * 1e3:.0f} ms "
-        verdict += "" if limit is None else "ok" if worst <= limit else "OVER"
-        yield f"{name:<38} {median * 1e3:6.1f} ms, worst {worst * 1e3:6.1f} ms{verdict}"
+        kept = "" if limit is None else f", limit {limit * 1e3:.0f} ms {verdict(worst, limit)}"
+        yield f"{name:<38} {median * 1e3:6.1f} ms, worst {worst * 1e3:6.1f} ms{kept}"
 
 
 @torch.no_grad()
@@ -225,7 +218,7 @@ def full_size_speed(bundled: Steerer) -> Iterator[str]:
     steerer, prompt = _full_size(bundled), "user : <image> describe the image assistant :"
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8))
     inputs = steerer.vlm.inputs(image, prompt)
-    tower, _ = seconds(lambda: steerer.vlm.tower(inputs["pixel_values"]), 2)
+    tower, _ = timed(lambda: steerer.vlm.tower(inputs["pixel_values"]), 2)
     yield f"vision tower alone, 24 layers            {tower * 1e3:7.0f} ms"
     prepared = steerer.prepare(image, prompt)
     fresh = prepared.activations
@@ -234,16 +227,16 @@ def full_size_speed(bundled: Steerer) -> Iterator[str]:
         "edit sixteen latents": tuple(Edit(n, "set", 9.0, "raw") for n in range(16)),
     }
     for name, edits in cases.items():
-        took, _ = seconds(lambda edits=edits: fresh.edited(edits), 5)
+        took, _ = timed(lambda edits=edits: fresh.edited(edits), 5)
         yield f"{name:<40} {took * 1e3:7.1f} ms = {took / tower:.2%} of the tower"
-    took, _ = seconds(lambda: steerer.sae.encode_sparse(fresh.x), 1, warm_up=0)
+    took, _ = timed(lambda: steerer.sae.encode_sparse(fresh.x), 1, warm_up=0)
     yield (
         f"encode all latents (only, replacement)   {took * 1e3:7.0f} ms = {took / tower:.1%} of the "
         "tower, once a picture"
     )
     hidden = fresh.edited(cases["edit one latent"])
-    rerun, _ = seconds(lambda: steerer.run(prepared, hidden), 3)
-    plain, _ = seconds(lambda: steerer.run(prepared, prepared.kept.hidden), 3)
+    rerun, _ = timed(lambda: steerer.run(prepared, hidden), 3)
+    plain, _ = timed(lambda: steerer.run(prepared, prepared.kept.hidden), 3)
     yield (
         f"next token after an edit, replayed       {rerun * 1e3:7.0f} ms (unedited {plain * 1e3:.0f} "
         f"ms); running the tower again would add {tower * 1e3:.0f} ms"
