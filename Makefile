@@ -39,6 +39,7 @@ test-fast: $(VENV)/.dev  ## run the tests that take no time, while working: unde
 
 lint: $(VENV)/.dev  ## check style, names and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(VENV)/bin/oxlint sae/ui/static && $(VENV)/bin/oxfmt --check sae/ui/static
 
 bench: $(VENV)/.dev  ## measure: app latency, full-size path, scenes per second, concepts against the truth
 	@for file in training/bench/*.py; do echo "[bench] $$file"; $(PY) $$file || exit 1; done

@@ -11,7 +11,6 @@ import gradio as gr
 from sae.ui.dispatch import QuestionError, fields_of
 from sae.ui.links import KEYS
 from sae.ui.page import (
-    MAX_UPLOAD,
     MODEL,
     QUIET,
     Page,
@@ -20,7 +19,6 @@ from sae.ui.page import (
     example_pictures,
     sent_picture,
 )
-from sae.views.code import MAX_PER_PLACE
 
 
 def build(page: Page) -> None:
@@ -33,11 +31,6 @@ def build(page: Page) -> None:
         "open",
         value=desk.start(),
         colours=colours(),
-        has_index=page.index is not None,
-        rank=desk.limits.rank,
-        per_place=MAX_PER_PLACE,
-        max_upload=f"{MAX_UPLOAD} MB",
-        max_upload_bytes=MAX_UPLOAD * 1024 * 1024,
         examples=example_pictures(),
     )
 

@@ -23,7 +23,6 @@ def build(page: Page) -> None:
         colours=colours(),
         statistics=page.catalogue.statistics(),
         axes=axes(),
-        has_index=desk is not None,
         by_meaning=desk is not None and desk.by_meaning,
         by_picture=desk is not None and desk.by_meaning,
     )

@@ -23,9 +23,6 @@ def build(page: Page) -> None:
         "steer.js",
         "write",
         "halt",
-        has_index=page.index is not None,
-        d_sae=page.catalogue.d_sae,
-        has_summary=page.concepts.limits.has_summary,
         presets=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
     )

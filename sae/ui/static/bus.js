@@ -1,7 +1,6 @@
 // What the page's components share: the picture in view, concept icons, the concept card, messages
 // between tabs. A module is loaded once a page, so there is one bus. Knows nothing of what is on screen.
 
-const ICONS_AT_ONCE = 48;
 const listeners = new Map();
 const waiting = new Map();
 const receivers = new Map();
@@ -12,11 +11,11 @@ export const bus = {
   card: { open() {}, isOpen: () => false, prefetch() {} },
 
   // Pictures of concepts, asked for once for all tabs; every part that comes is told as "icons".
-  async askIcons(server, latents) {
+  async askIcons({ server, limits }, latents) {
     const missing = latents.filter((latent) => latent >= 0 && !this.icons.has(latent));
     for (const latent of missing) this.icons.set(latent, "");
-    for (let from = 0; from < missing.length; from += ICONS_AT_ONCE) {
-      await this.askSomeIcons(server, missing.slice(from, from + ICONS_AT_ONCE));
+    for (let from = 0; from < missing.length; from += limits.icons) {
+      await this.askSomeIcons(server, missing.slice(from, from + limits.icons));
       this.emit("icons");
     }
   },

@@ -2,13 +2,11 @@
 
 import { bus } from "./bus.js";
 import { fromBase64 } from "./code.js";
-import { Explanation, headName, LINES } from "./compare_explain.js";
+import { Explanation, LINES } from "./compare_explain.js";
 import { WholeTask } from "./compare_task.js";
 import { busyWhile, make, Panel, setText, switchGroup } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { readCompare, writeCompare } from "./links.js";
-
-const SAMPLES = 400;
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -46,6 +44,7 @@ export class CompareTab {
   constructor(component) {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
+    this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
     this.heat = new HeatMaps(props.setup.colours);
     this.view = newView();
@@ -127,7 +126,7 @@ export class CompareTab {
   }
 
   numberAfter(step) {
-    return (this.view.number + step + SAMPLES) % SAMPLES;
+    return (this.view.number + step + this.limits.samples) % this.limits.samples;
   }
 
   // The first look: what the link names, or else a picture on which the heads disagree.
@@ -135,6 +134,7 @@ export class CompareTab {
     const named = this.followLink();
     this.showSplit(this.view.split);
     this.showUsed(this.view.used);
+    this.wordsBox.maxLength = this.limits.words_letters;
     this.layTask();
     if (named) this.openSample();
     else this.openDiffering(0, true);
@@ -153,6 +153,10 @@ export class CompareTab {
 
   taskNow() {
     return this.props.setup.tasks.find((one) => one.name === this.view.task);
+  }
+
+  headName(name) {
+    return this.taskNow().heads.find((head) => head.name === name).label;
   }
 
   question() {
@@ -175,7 +179,7 @@ export class CompareTab {
     this.boxes.forEach((box, side) =>
       fillBox(
         box,
-        names.map((name) => [name, headName(name)]),
+        names.map((name) => [name, this.headName(name)]),
         this.view.heads[side],
       ),
     );
@@ -222,7 +226,7 @@ export class CompareTab {
     else if (answer) this.panel.say("They agree on the pictures that were tried.");
     await this.openSample();
     if (answer && answer.number === null && !right) {
-      this.panel.notice("The two say the same of the next 48 pictures of this task.");
+      this.panel.notice(`The two say the same of the next ${this.limits.tried} pictures of this task.`);
     }
   }
 
@@ -249,7 +253,7 @@ export class CompareTab {
     this.view.shown = LINES;
     if (this.view.locked < 0) this.view.locked = answer.concepts.findIndex((one) => Math.max(...one.activations) > 0);
     for (const figure of this.panel.findAll(".pl-one")) {
-      setText(figure.querySelector("figcaption span"), headName(this.view.heads[Number(figure.dataset.side)]));
+      setText(figure.querySelector("figcaption span"), this.headName(this.view.heads[Number(figure.dataset.side)]));
     }
     this.drawAll();
     this.writeLink();
@@ -280,7 +284,9 @@ export class CompareTab {
       this.view.after = answer;
       this.explanation.drawGuesses();
       this.explanation.drawFall();
-      const said = answer.predictions.map(([best], side) => `${headName(this.view.heads[side])} says ${best.class}`);
+      const said = answer.predictions.map(
+        ([best], side) => `${this.headName(this.view.heads[side])} says ${best.class}`,
+      );
       this.panel.say(`With these concepts off: ${said.join(", ")}`);
     }, 60);
   }
@@ -297,7 +303,7 @@ export class CompareTab {
     if (link.split) this.view.split = link.split;
     const names = this.taskNow().heads.map((one) => one.name);
     if (link.heads.length === 2 && link.heads.every((name) => names.includes(name))) this.view.heads = link.heads;
-    if (link.number !== null) this.view.number = Math.min(SAMPLES - 1, link.number);
+    if (link.number !== null) this.view.number = Math.min(this.limits.samples - 1, link.number);
     for (const latent of link.off) this.view.off.add(latent);
     return link.number !== null;
   }

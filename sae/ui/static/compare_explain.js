@@ -9,15 +9,6 @@ const POINT_AT = "Point at a concept to see where it fires, in both.";
 const EXACT = "Shares are exact: from this layer on the path to the score is linear.";
 const INTEGRATED =
   "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.";
-const HEADS = {
-  zero_shot: "Zero-shot (as it is)",
-  coop: "CoOp (learned words)",
-  vpt: "VPT (learned patches)",
-  maple: "MaPLe (both, coupled)",
-  linear: "Linear probe",
-};
-
-export const headName = (name) => HEADS[name] || name;
 
 const signed = (value) => {
   const text = Math.abs(value).toFixed(2);
@@ -224,7 +215,7 @@ export class Explanation {
   fallHead() {
     const line = make("div", "pl-fall-line pl-fall-head");
     line.setAttribute("role", "row");
-    for (const text of ["", "Concept", headName(this.view.heads[0]), headName(this.view.heads[1])]) {
+    for (const text of ["", "Concept", this.tab.headName(this.view.heads[0]), this.tab.headName(this.view.heads[1])]) {
       const cell = make("span", "", text);
       cell.setAttribute("role", "columnheader");
       line.append(cell);

@@ -1,7 +1,6 @@
 // The whole task: accuracies, where the gain comes from, the scatter of counts, masking curves.
 
 import { bus } from "./bus.js";
-import { headName } from "./compare_explain.js";
 import { colour, make, setText, shareText, svg } from "./dom.js";
 
 // Curves of masking: key, words, dashes, class of the colour.
@@ -132,7 +131,7 @@ export class WholeTask {
     table.append(head);
     for (const one of task.heads) {
       const row = make("tr", this.view.heads.includes(one.name) ? "pl-chosen" : "");
-      const name = make("th", "", headName(one.name));
+      const name = make("th", "", this.tab.headName(one.name));
       const accuracy = one.accuracy || {};
       name.scope = "row";
       row.append(name);
@@ -163,7 +162,7 @@ export class WholeTask {
       this.scatter.points = [];
       return;
     }
-    setText(whole, `Zero-shot against ${headName(head)}, over ${results.base.gain.n_images} test pictures`);
+    setText(whole, `Zero-shot against ${this.tab.headName(head)}, over ${results.base.gain.n_images} test pictures`);
     this.drawGain(results);
     this.scatter.names = answer.names;
     this.scatter.classes = results.base.scatter.class_names;
@@ -242,7 +241,7 @@ export class WholeTask {
     box.replaceChildren();
     for (const name of ["zero_shot", head]) {
       const found = masking && masking[name];
-      if (found) box.append(make("h4", "pl-curve-title", headName(name)), curveOf(found));
+      if (found) box.append(make("h4", "pl-curve-title", this.tab.headName(name)), curveOf(found));
     }
     box.append(curveLegend());
   }

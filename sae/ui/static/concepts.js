@@ -18,7 +18,7 @@ const HELP =
   "Drag to choose a region, Shift-drag to take away.";
 
 // What is on screen, in one place. `code` and `value` are replaced whole with every new picture.
-function newState(setup) {
+function newState(limits) {
   return {
     value: null,
     code: null,
@@ -27,7 +27,7 @@ function newState(setup) {
     dragged: null,
     concept: null,
     preview: -1,
-    rank: setup.rank,
+    rank: limits.rank,
     scale: "dataset",
     opacity: 0.8,
     showAll: false,
@@ -40,9 +40,10 @@ export class ConceptsTab {
   constructor(component) {
     const { element, props, server, trigger, upload } = component;
     Object.assign(this, { props, server, trigger, upload });
+    this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
     this.heat = new HeatMaps(props.setup.colours);
-    this.state = newState(props.setup);
+    this.state = newState(this.limits);
     this.list = new ConceptList(this);
     this.stage = new Stage(this);
     this.sources = new Sources(this);
@@ -103,7 +104,7 @@ export class ConceptsTab {
   open() {
     setText(this.panel.find(".pl-keys"), HELP);
     this.heat.drawRamp(this.panel.find(".pl-ramp"));
-    this.list.listNode.classList.toggle("pl-bare", !this.props.setup.has_index);
+    this.list.listNode.classList.toggle("pl-bare", !this.limits.has_index);
     this.sources.layExamples();
     if (!namesView) this.receive(this.props.value);
     else setTimeout(() => this.state.code || this.receive(this.props.value), LINK_WAIT_MS);
@@ -239,7 +240,7 @@ export class ConceptsTab {
       cell.setAttribute("aria-selected", String(this.state.patches.has(patch)));
     });
     if (this.state.patches.size) this.list.askIconsShown();
-    writeConcepts({ image: this.state.value.source.link, ...this.state }, this.props.setup);
+    writeConcepts({ image: this.state.value.source.link, ...this.state }, this.limits);
   }
 
   clearView() {

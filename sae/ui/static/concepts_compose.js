@@ -230,7 +230,7 @@ export class Composer {
       chip.classList.toggle("pl-on", i === this.chosen);
       this.parts.objects.append(chip);
     });
-    if (this.scene.objects.length < this.art.max_objects) {
+    if (this.scene.objects.length < this.tab.limits.objects) {
       const add = makeButton("pl-chip pl-chip-new", "+ New object", () => {
         this.chosen = this.scene.objects.length;
         this.render();

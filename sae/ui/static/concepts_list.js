@@ -170,7 +170,7 @@ export class ConceptList {
     const title = one ? "One patch" : places ? plural(places.length, "patch", "patches") : "Whole picture";
     setText(this.panel.find(".pl-title"), title);
     const where = one ? `${this.patchWords(places[0])} · ` : "";
-    const cut = one && slots.length === this.tab.props.setup.per_place ? "the strongest " : "";
+    const cut = one && slots.length === this.tab.limits.per_place ? "the strongest " : "";
     const kind = slots.length === 1 ? "concept" : "concepts";
     const what = !places && this.state.rank === "cls" ? "concepts in the summary token" : kind;
     setText(this.panel.find(".pl-subtitle"), `${where}${cut}${slots.length} ${what}`);
@@ -184,7 +184,7 @@ export class ConceptList {
   }
 
   askIcons(latents) {
-    if (this.tab.props.setup.has_index) bus.askIcons(this.tab.server, latents);
+    if (this.tab.limits.has_index) bus.askIcons(this.tab, latents);
   }
 
   patchWords(patch) {

@@ -128,8 +128,8 @@ export class Sources {
   async takeFile(file) {
     this.tab.keepConcept = false;
     this.panel.notice([]);
-    const { max_upload: most, max_upload_bytes: mostBytes } = this.tab.props.setup;
-    if (file.size > mostBytes) {
+    const most = `${this.tab.limits.upload_mb} MB`;
+    if (file.size > this.tab.limits.upload_bytes) {
       this.failed(this.ticket, `This file is larger than ${most}. Make the picture smaller and try again.`);
       return;
     }

@@ -45,8 +45,9 @@ export function figureText(format, value, exact = false) {
   if (!Number.isFinite(value)) return "–";
   if (format === "activation") return amountText(value);
   if (format === "share" && value >= 0.1) return shareText(value);
-  if (format === "share")
-    {return `${exact ? (100 * value).toFixed(2).replace(/0$/, "") : (100 * value).toPrecision(2)} %`;}
+  if (format === "share") {
+    return `${exact ? (100 * value).toFixed(2).replace(/0$/, "") : (100 * value).toPrecision(2)} %`;
+  }
   return format === "tiny" && exact && value < 0.01 ? value.toExponential(0) : value.toFixed(2);
 }
 

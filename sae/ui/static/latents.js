@@ -20,6 +20,7 @@ export class LatentsTab {
   constructor(component) {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
+    this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
     this.all = new AllConcepts(props.setup.statistics);
     this.heat = new HeatMaps(props.setup.colours);
@@ -35,6 +36,7 @@ export class LatentsTab {
       ? "Search by name, number or meaning: tiger, striped, #1203 …"
       : "Search by name or number: tiger, #1203 …";
     setText(this.panel.find(".pl-keys"), HELP);
+    this.field.maxLength = this.limits.search_letters;
     this.field.addEventListener("input", () => this.searchText());
     this.field.addEventListener("keydown", (event) => this.keyInField(event));
     this.panel.find(".pl-like-picture").addEventListener("click", () => this.searchLike(null));
@@ -170,7 +172,7 @@ export class LatentsTab {
 
   // What the link does not know of these figures is left out.
   followLink() {
-    const { text, by, down } = readLatents();
+    const { text, by, down } = readLatents(this.limits.search_letters);
     const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
     if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
     this.field.value = text;
@@ -190,7 +192,7 @@ export class LatentsTab {
   }
 
   async open() {
-    if (!this.props.setup.has_index) {
+    if (!this.limits.has_index) {
       this.panel.root.dataset.state = "empty";
       this.panel.notice(NO_INDEX);
       this.panel.find(".pl-main").hidden = true;

@@ -353,7 +353,7 @@ export class LatentsMap {
     this.dotTip.classList.toggle("pl-below", this.screenY(this.atlas.y[latent]) < 90);
     this.showDotIcon();
     clearTimeout(this.iconWait);
-    this.iconWait = setTimeout(() => bus.askIcons(this.tab.server, [latent]), 60);
+    this.iconWait = setTimeout(() => bus.askIcons(this.tab, [latent]), 60);
   }
 
   showDotIcon() {

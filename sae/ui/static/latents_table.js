@@ -94,7 +94,7 @@ export class LatentsTable {
     empty.hidden = n > 0;
     setText(empty, n ? "" : "No concept fits. Take away a filter, or search for something else.");
     this.sayWhat(chosen.length);
-    bus.askIcons(this.tab.server, chosen.slice(0, n));
+    bus.askIcons(this.tab, chosen.slice(0, n));
     this.showRowIcons();
   }
 

@@ -14,7 +14,6 @@ const KEYS = {
   compare: ["task", "heads", "split", "pic", "off"],
 };
 const VERSION = "v";
-export const MOST_EDITS = 24;
 const MOST_OFF = 64;
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;
@@ -55,9 +54,9 @@ export function exampleOf(img) {
   return match ? match[1] : "";
 }
 
-export function readLatents() {
+export function readLatents(letters) {
   const [by, way] = (opened.get("sort") || "").split("~");
-  return { text: (opened.get("q") || "").slice(0, 200), by, down: way !== "up" };
+  return { text: (opened.get("q") || "").slice(0, letters), by, down: way !== "up" };
 }
 
 export function writeLatents({ text, by, down }) {
@@ -82,18 +81,18 @@ function editText({ latent, strength, where, mode, on }) {
   return `${latent}*${strength}${WHERE_LETTERS[where]}${mode === "add" ? "a" : ""}${on ? "" : "x"}`;
 }
 
-// The rows of a rackText that are within `limits`: { latents, strength }.
+// The rows of a rackText that are within the server's limits.
 export function readRack(text, limits) {
   const rows = [];
   for (const part of String(text || "")
     .slice(0, 600)
     .split(",")
-    .slice(0, MOST_EDITS)) {
+    .slice(0, limits.edits)) {
     const match = EDIT.exec(part);
     if (!match) continue;
     const latent = Number(match[1]);
     const strength = Number(match[2]);
-    if (latent >= limits.latents || Math.abs(strength) > limits.strength) continue;
+    if (latent >= limits.d_sae || Math.abs(strength) > limits.strength_most) continue;
     const where = Object.keys(WHERE_LETTERS).find((key) => WHERE_LETTERS[key] === match[3]);
     rows.push({ latent, strength, on: !match[5], where, mode: match[4] ? "add" : "set" });
   }

@@ -21,6 +21,7 @@ export class SteerTab {
   constructor(component) {
     const { element, props, server, trigger } = component;
     Object.assign(this, { props, server, trigger });
+    this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
     this.experiment = new Experiment(this);
     this.rack = new Rack(this);
@@ -81,7 +82,7 @@ export class SteerTab {
     });
     this.panel.find(".pl-limit").addEventListener("change", (event) => {
       const limit = Math.round(Number(event.target.value)) || USUAL_LIMIT;
-      this.experiment.state.limit = Math.max(1, Math.min(Number(event.target.max), limit));
+      this.experiment.state.limit = Math.max(1, Math.min(this.limits.new_tokens, limit));
       event.target.value = this.experiment.state.limit;
       this.changed();
     });
@@ -104,12 +105,21 @@ export class SteerTab {
 
   // The first look: what the link says, or an empty rack.
   open() {
+    this.boundFields();
     this.layPrompts();
     this.layPresets();
     this.applyRecipe(readSteer());
     this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
+  }
+
+  boundFields() {
+    const { prompt_letters: prompt, start_letters: begin, word_letters: word } = this.limits;
+    this.promptField.maxLength = prompt;
+    this.panel.find(".pl-start").maxLength = begin;
+    for (const field of this.panel.findAll(".pl-word, .pl-target, .pl-add")) field.maxLength = word;
+    this.panel.find(".pl-limit").max = this.limits.new_tokens;
   }
 
   async copyPython(button) {
@@ -366,10 +376,10 @@ export class SteerTab {
   }
 
   applyRecipe(recipe) {
-    const rack = readRack(recipe.steer, { latents: this.props.setup.d_sae, strength: this.experiment.doseMost });
+    const rack = readRack(recipe.steer, this.limits);
     this.experiment.state.rows = rack;
     if (typeof recipe.ask === "string" && recipe.ask.trim()) {
-      this.experiment.state.prompt = recipe.ask.slice(0, this.promptField.maxLength);
+      this.experiment.state.prompt = recipe.ask.slice(0, this.limits.prompt_letters);
     }
     this.experiment.state.errorTerm = recipe.keep !== "0";
     this.experiment.kept = this.experiment.snapshot();

@@ -2,7 +2,6 @@
 
 import { bus } from "./bus.js";
 import { make, makeButton, setText } from "./dom.js";
-import { MOST_EDITS } from "./links.js";
 import { newRow } from "./steer_state.js";
 
 const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
@@ -147,7 +146,7 @@ export class Rack {
   placeChoice(latent) {
     const where = make("select", "pl-where pl-input");
     for (const [value, word] of PLACES) {
-      if (value === "cls" && !this.tab.props.setup.has_summary) continue;
+      if (value === "cls" && !this.tab.limits.has_summary) continue;
       const option = make("option", "", word);
       option.value = value;
       where.append(option);
@@ -198,7 +197,7 @@ export class Rack {
     }
     if (document.activeElement !== made.number) made.number.value = row.strength;
     made.number.setAttribute("aria-label", `Dose of ${label} as a number`);
-    const unit = this.tab.props.setup.has_index ? "× max" : "raw";
+    const unit = this.tab.limits.has_index ? "× max" : "raw";
     setText(made.raw, about.maximum ? `× max = ${(row.strength * about.maximum).toFixed(2)}` : unit);
     made.where.value = row.where;
     made.where.setAttribute("aria-label", `Where ${label} is changed`);
@@ -227,8 +226,8 @@ export class Rack {
       if (made) made.slider.focus();
       return;
     }
-    if (this.experiment.state.rows.length >= MOST_EDITS) {
-      this.panel.notice(`The rack holds ${MOST_EDITS} concepts; remove one first.`);
+    if (this.experiment.state.rows.length >= this.tab.limits.edits) {
+      this.panel.notice(`The rack holds ${this.tab.limits.edits} concepts; remove one first.`);
       return;
     }
     this.learn([latent]);

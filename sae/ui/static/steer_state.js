@@ -27,8 +27,8 @@ export class Experiment {
     this.tab = tab;
     this.panel = tab.panel;
     // Doses are multiples of a concept's own maximum; without an index they are plain activations.
-    this.sliderMost = this.tab.props.setup.has_index ? 3 : 100;
-    this.doseMost = this.tab.props.setup.has_index ? 20 : 10000;
+    this.sliderMost = tab.limits.strength;
+    this.doseMost = tab.limits.strength_most;
     this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: USUAL_LIMIT };
     this.known = new Map();
     this.past = [];
@@ -74,7 +74,7 @@ export class Experiment {
           latent: row.latent,
           mode: row.mode,
           strength: row.strength,
-          units: this.tab.props.setup.has_index ? "max" : "raw",
+          units: this.tab.limits.has_index ? "max" : "raw",
           scope: scopeOf(row, patches),
         };
         return row.where === "only" && patches.length ? [edit, { ...edit, mode: "only", strength: 0 }] : [edit];
