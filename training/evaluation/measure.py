@@ -26,7 +26,7 @@ KINDS = {"cls": "cls", "register": "registers", "patch": "patches", "all": "all"
 class Measured(NamedTuple):
     """Figures of one SAE on held-out images."""
 
-    found: Reconstruction
+    whole: Reconstruction
     by_kind: dict[str, Reconstruction]
     """Of "all", "cls", "registers" and "patches": those that the SAE reads."""
     rare_fraction: float
@@ -70,28 +70,28 @@ def image_batches(source: ImageSource, size: int) -> Iterator[tuple[list[Image.I
     """The source's images that can be read, and their numbers."""
     numbers = source.all_numbers()
     for start in range(0, len(numbers), size):
-        found = []
+        readable = []
         for number in numbers[start : start + size]:
             try:
-                found.append((source.load(number), number))
+                readable.append((source.load(number), number))
             except ImageError:
                 continue
-        if found:
-            images, kept = zip(*found, strict=True)
+        if readable:
+            images, kept = zip(*readable, strict=True)
             yield list(images), list(kept)
 
 
 def figures(measured: Measured) -> dict[str, Any]:
     """The figures by name, those by kind of token nested."""
-    found = measured.found
+    whole = measured.whole
     by_kind = {
         kind: {"fvu": part.fvu, "l0": part.l0, "dead_fraction": part.dead_fraction}
         for kind, part in measured.by_kind.items()
     }
     return {
-        "fvu": found.fvu,
-        "l0": found.l0,
-        "dead_fraction": found.dead_fraction,
+        "fvu": whole.fvu,
+        "l0": whole.l0,
+        "dead_fraction": whole.dead_fraction,
         "rare_fraction": measured.rare_fraction,
         "dense_fraction": measured.dense_fraction,
         "by_token_kind": by_kind,
@@ -105,16 +105,16 @@ def metrics_json(measured: Measured, *, data: str, tokens: str, command: str) ->
         "command": command,
         "data": data,
         "n_images": measured.n_images,
-        "n_tokens": measured.found.n_tokens,
+        "n_tokens": measured.whole.n_tokens,
         "tokens": tokens,
     }
     return {**content, "evidence": {name: sample for name in content}}
 
 
 def _measured(meter: ReconstructionMeter, n_images: int) -> Measured:
-    found, frequency = meter.result(), meter.frequency()
-    by_kind = {"all": found}
+    whole, frequency = meter.result(), meter.frequency()
+    by_kind = {"all": whole}
     for kind, part in meter.by_kind().items():
         by_kind[KINDS[kind]] = part
     rare = float(((frequency > 0) & (frequency < RARE)).double().mean())
-    return Measured(found, by_kind, rare, float((frequency > DENSE).double().mean()), n_images)
+    return Measured(whole, by_kind, rare, float((frequency > DENSE).double().mean()), n_images)

@@ -59,11 +59,11 @@ def zero_shot(
         for name, features in _versions(sae, backbone, inputs, baselines or {}):
             right = (features @ text.T).argmax(1).cpu() == truth
             n_right[name] = n_right.get(name, 0) + int(right.sum())
-    found: dict[str, dict[str, float]] = {}
+    shares: dict[str, dict[str, float]] = {}
     for (by, part), n in n_right.items():
-        found.setdefault(by, {})[part] = n / max(1, n_images)
-    accuracy = found.pop("sae")
-    by_baseline = {"baselines": found} if found else {}
+        shares.setdefault(by, {})[part] = n / max(1, n_images)
+    accuracy = shares.pop("sae")
+    by_baseline = {"baselines": shares} if shares else {}
     return {"accuracy": accuracy, **by_baseline, "n_classes": len(classes), "n_images": n_images}
 
 

@@ -188,8 +188,10 @@ def summary(index: ConceptIndex) -> dict[str, object]:
 def say_what_is_lost(index: ConceptIndex, out: Path) -> None:
     """Statistics that other commands added to the index that is there are not part of a pass."""
     try:
-        before = ConceptIndex.from_pretrained(out)
-    except (ArtifactError, OSError):
+        before = ConceptIndex.beside(out) if out.is_dir() else None
+    except ArtifactError:  # damaged, or of other weights: nothing of it could be kept
+        return
+    if before is None:
         return
     if lost := sorted(set(before.statistics) - set(index.statistics)):
         print(  # noqa: T201

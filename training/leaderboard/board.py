@@ -54,10 +54,10 @@ COLUMNS = {
 }
 
 
-def check_places(names: list[str], found: list[SAEConfig]) -> None:
+def check_places(names: list[str], configs: list[SAEConfig]) -> None:
     """All SAEs must read the same layer of the same backbone: there is one table."""
-    first = found[0].backbone
-    for name, cfg in zip(names, found, strict=True):
+    first = configs[0].backbone
+    for name, cfg in zip(names, configs, strict=True):
         if (cfg.backbone.id, cfg.backbone.layer) != (first.id, first.layer):
             raise ValueError(
                 f"{name} reads layer {cfg.backbone.layer} of {cfg.backbone.id}, but {names[0]} "
@@ -156,8 +156,8 @@ class Board:
 
     def _of_sae(self, sae: SparseAutoencoder) -> Row:
         half = self.halves[1]
-        found = {**reconstruction_of(sae, half), **depth_of(sae, half)}
-        return found | score_units(Latents(sae), self.halves)
+        figures = {**reconstruction_of(sae, half), **depth_of(sae, half)}
+        return figures | score_units(Latents(sae), self.halves)
 
 
 def _some(tokens: Tensor, n: int) -> Tensor:
@@ -169,8 +169,8 @@ def measured(board: Board) -> dict:
     given, baselines = board.given(), board.baselines()
     small, saes = board.small()
     merged = merge(given | baselines | small)
-    for label, found in agreement(saes).items():
-        merged[label] |= found
+    for label, figures in agreement(saes).items():
+        merged[label] |= figures
     return merged
 
 
@@ -222,39 +222,39 @@ def reconstruction_of(sae: SparseAutoencoder, half: Half) -> dict[str, float]:
     meter = ReconstructionMeter(sae)
     for part in half.view(sae.cfg.backbone.tokens).read(half.x).split(64):
         meter.update(part)
-    found = meter.result()
-    return {"fvu": found.fvu, "l0": found.l0, "dead": found.dead_fraction}
+    whole = meter.result()
+    return {"fvu": whole.fvu, "l0": whole.l0, "dead": whole.dead_fraction}
 
 
 def agreement(saes: Mapping[str, Sequence[SparseAutoencoder]]) -> dict[str, dict[str, Any]]:
     """Mean cosine of matched decoder rows (centred) between seeds, beside random dictionaries with
     the same covariance, for every name with two SAEs or more."""
-    found = {}
+    by_name = {}
     for name, seeds in saes.items():
         pairs = [stability(a.W_dec, b.W_dec, match=True) for a, b in combinations(seeds, 2)]
         if pairs:
             same = [pair.found.matched for pair in pairs]
             chance = [pair.null_covariance.matched for pair in pairs]
-            found[name] = {
+            by_name[name] = {
                 key: {"mean": float(np.mean(values)), "std": None, "n": len(pairs)}
                 for key, values in (
                     ("same directions in another seed", same),
                     ("… in random dictionaries", chance),
                 )
             }
-    return found
+    return by_name
 
 
 def merge(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Any]]:
     """Mean, standard deviation over seeds (of a sample; None for one seed) and n of each figure."""
-    found: dict[str, dict[str, Any]] = {}
+    merged: dict[str, dict[str, Any]] = {}
     for name, seeds in rows.items():
-        found[name] = {}
+        merged[name] = {}
         for figure in seeds[0]:
             values = np.array([row[figure] for row in seeds])
             spread = float(values.std(ddof=1)) if len(values) > 1 else None
-            found[name][figure] = {"mean": float(values.mean()), "std": spread, "n": len(values)}
-    return found
+            merged[name][figure] = {"mean": float(values.mean()), "std": spread, "n": len(values)}
+    return merged
 
 
 def markdown(merged: Mapping[str, Mapping[str, Any]]) -> str:

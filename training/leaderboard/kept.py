@@ -41,8 +41,8 @@ class Kept:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / OPTIONS
-        if path.is_file() and (found := read_json(path)) != options:
-            differ = sorted(k for k in {*found, *options} if found.get(k) != options.get(k))
+        if path.is_file() and (before := read_json(path)) != options:
+            differ = sorted(k for k in {*before, *options} if before.get(k) != options.get(k))
             raise ArtifactError(
                 path,
                 f"a run with other {', '.join(differ)}",
@@ -77,11 +77,11 @@ class Kept:
         path = self._path("activations", f"{label}.safetensors")
         if path is not None and path.is_file():
             return load_file(path)["x"]
-        found = self._timed(make)
+        made = self._timed(make)
         if path is not None:
             with replacing(path) as temporary:
-                save_file({"x": found}, temporary)
-        return found
+                save_file({"x": made}, temporary)
+        return made
 
     def _path(self, kind: str, name: str) -> Path | None:
         if self._folder is None:

@@ -77,8 +77,8 @@ class Latents:
         for start in range(0, len(x), SCENES_AT_ONCE):
             code = self.sae.encode_sparse(x[start : start + SCENES_AT_ONCE])
             where = (code.values != 0).nonzero(as_tuple=True)
-            found = (where[0] + start, where[1], code.values[where], code.indices[where])
-            parts.append([part.numpy() for part in found])
+            entries = (where[0] + start, where[1], code.values[where], code.indices[where])
+            parts.append([part.numpy() for part in entries])
         scene, token, value, latent = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = (len(x), self.sae.cfg.d_sae)
         on_patch = token >= skip
@@ -113,10 +113,10 @@ class Linear:
 
     @torch.inference_mode()
     def values(self, half: Half) -> Values:
-        found = self._make(half.x)
-        patch = half.view("patches").read(found).reshape(-1, found.shape[-1])
-        both = torch.cat([found.amax(1), -found.amin(1)], dim=1)
-        return Values(patch.numpy(), found.mean(1).numpy(), both.numpy())
+        values = self._make(half.x)
+        patch = half.view("patches").read(values).reshape(-1, values.shape[-1])
+        both = torch.cat([values.amax(1), -values.amin(1)], dim=1)
+        return Values(patch.numpy(), values.mean(1).numpy(), both.numpy())
 
 
 def score_units(units: Units, halves: tuple[Half, Half]) -> dict[str, float]:
@@ -129,8 +129,8 @@ def score_units(units: Units, halves: tuple[Half, Half]) -> dict[str, float]:
         "image": _at_images([v.maximum for v in values], halves, False),
         "image mean": _at_images([v.mean for v in values], halves, units.signed),
     }
-    for level, found in levels.items():
-        figures |= _summary(level, found, halves[1].factors)
+    for level, scores in levels.items():
+        figures |= _summary(level, scores, halves[1].factors)
     figures |= _localisation(patch, values[1], halves[1])
     return figures | _probing([v.maximum for v in values], halves)
 
@@ -167,21 +167,21 @@ def _at_images(
     return score_factors(*sides, signed=signed)
 
 
-def _summary(level: str, found: FactorScores, factors: Factors) -> dict[str, float]:
+def _summary(level: str, scores: FactorScores, factors: Factors) -> dict[str, float]:
     """Means over factors of a family, and over families, so that 120 kinds do not drown 2 sizes."""
     figures: dict[str, float] = {}
     for name in ("auroc", "f1"):
         by_family = {}
         for family in FAMILIES:
-            part = getattr(found, name)[factors.family(family) & found.measured]
+            part = getattr(scores, name)[factors.family(family) & scores.measured]
             by_family[family] = float(part.mean()) if len(part) else float("nan")
         figures |= {f"{level} {name} {family}": mean for family, mean in by_family.items()}
         figures[f"{level} {name}"] = float(np.nanmean(list(by_family.values())))
-    figures[f"{level} completeness"] = found.completeness()
-    figures[f"{level} kinds at 0.9"] = found.completeness(factors.family("kind"))
-    figures[f"{level} redundancy"] = found.redundancy()
-    figures[f"{level} distinct"] = found.distinct()
-    figures[f"{level} median kind"] = float(np.nanmedian(found.auroc[factors.family("kind")]))
+    figures[f"{level} completeness"] = scores.completeness()
+    figures[f"{level} kinds at 0.9"] = scores.completeness(factors.family("kind"))
+    figures[f"{level} redundancy"] = scores.redundancy()
+    figures[f"{level} distinct"] = scores.distinct()
+    figures[f"{level} median kind"] = float(np.nanmedian(scores.auroc[factors.family("kind")]))
     return figures
 
 
@@ -192,8 +192,8 @@ def _probing(units: list, halves: tuple[Half, Half]) -> dict[str, float]:
     )
     labels = [half.factors.image[:, half.factors.family("kind")].toarray() for half in halves]
     train = np.arange(stacked.shape[0]) < len(labels[0])
-    found = sparse_probing(stacked, np.concatenate(labels), ks=PROBES, train=train)
-    return {f"probe {k}": area for k, (area, _) in found.means().items()}
+    probes = sparse_probing(stacked, np.concatenate(labels), ks=PROBES, train=train)
+    return {f"probe {k}": area for k, (area, _) in probes.means().items()}
 
 
 def _localisation(patch: FactorScores, held: Values, half: Half) -> dict[str, float]:
@@ -210,7 +210,7 @@ def _localisation(patch: FactorScores, held: Values, half: Half) -> dict[str, fl
         instances = [half.factors.instances[number] for number in numbers]
         maps = held.maps(unit, np.array([one.scene for one in instances]), half.tokens.patch_grid)
         masks = np.stack([one.mask for one in instances])
-        found = localize(maps, masks, patch.threshold[factor], tolerance=TOLERANCE)
-        rows.append([found.hit.mean(), found.pointing.mean(), found.iou.mean()])
+        placed = localize(maps, masks, patch.threshold[factor], tolerance=TOLERANCE)
+        rows.append([placed.hit.mean(), placed.pointing.mean(), placed.iou.mean()])
     means = np.mean(rows, axis=0) if rows else [float("nan")] * 3
     return dict(zip(("top patch hit", "pointing game", "iou"), map(float, means), strict=True))

@@ -93,7 +93,7 @@ class Results:
             artifacts, run.backbone, held_out, image_batch=run.config.image_batch
         )
         for trainer, measured in zip(run.trainers, all_measured, strict=True):
-            found = measured.found
+            found = measured.whole
             metrics = metrics_json(
                 measured, data=held_out.name, tokens=run.where.tokens, command=self._command
             )

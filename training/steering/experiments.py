@@ -60,10 +60,10 @@ def up(
     """Set the concept that most makes `word` follow on `start` to `dose` times its maximum."""
 
     def edits(prepared: Prepared) -> tuple[Edit, ...]:
-        found = candidates(
+        guesses = candidates(
             prepared.steerer, prepared, word, DESCRIBE, answer_start=start, dose=2.0, n=8
         )
-        best = next((one.edit.latent for one in found if one.edit.mode == "set"), None)
+        best = next((one.edit.latent for one in guesses if one.edit.mode == "set"), None)
         if best is None:
             raise ValueError(f"no concept turned up makes {word!r} likelier")
         return (Edit(best, "set", dose, scope=scope),)
@@ -141,10 +141,10 @@ def strongest(prepared: Prepared, name: str) -> list[int]:
     code, names = prepared.activations.code, index_of(prepared.steerer).names
     total = torch.zeros(len(names)).index_add(0, code.indices.flatten(), code.values.flatten())
     order = total.argsort(descending=True).tolist()
-    found = [latent for latent in order if names[latent] == name and total[latent] > 0]
-    if not found:
+    firing = [latent for latent in order if names[latent] == name and total[latent] > 0]
+    if not firing:
         raise ValueError(f"no concept named {name!r} fires in this picture")
-    return found
+    return firing
 
 
 def patches_of(prepared: Prepared, latents: list[int]) -> Scope:

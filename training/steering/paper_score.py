@@ -61,7 +61,7 @@ def paper_scores(
     pictures, _ = images(HELD_OUT_SEED + 9900, n_images, n_objects=1)
     scenes = [steerer.prepare(Image.fromarray(picture), PROMPT) for picture in pictures]
     turns = [rng.choice(chosen, per_image, replace=False).tolist() for _ in scenes]
-    found: dict[str, Score] = {}
+    scores: dict[str, Score] = {}
     kinds = set(kind_names())
     for name, pairs in (
         ("white picture", [(white, latent) for latent in chosen]),
@@ -76,10 +76,10 @@ def paper_scores(
             cosines = (text * torch.stack([concept[latent] for _, latent in pairs])).sum(-1)
             how = f"{name}, {'steered' if steered else 'unsteered'}"
             of_objects = torch.tensor([index.names[latent] in kinds for _, latent in pairs])
-            found[how] = Score.of(cosines)
+            scores[how] = Score.of(cosines)
             if of_objects.any():
-                found[f"{how}, object concepts"] = Score.of(cosines[of_objects])
-    return found | references(steerer, n_references)
+                scores[f"{how}, object concepts"] = Score.of(cosines[of_objects])
+    return scores | references(steerer, n_references)
 
 
 def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:

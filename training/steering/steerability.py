@@ -49,9 +49,9 @@ def index_of(sae: str, folder: Path | None) -> ConceptIndex:
 
     ArtifactError for one of other weights.
     """
-    if folder is None or not (folder / "concepts" / "index.json").is_file():
+    index = ConceptIndex.beside(folder) if folder is not None and folder.is_dir() else None
+    if folder is None or index is None:
         return ConceptIndex.from_pretrained(sae)
-    index = ConceptIndex.from_pretrained(folder)
     index.check_sae(sha256(local_folder(sae, files=[WEIGHTS]) / WEIGHTS), folder)
     return index
 

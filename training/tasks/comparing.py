@@ -183,12 +183,12 @@ def gain(
             right[name] += int((classifier.logits(features).argmax(-1) == labels).sum())
         mass += float((active[1] * (active[0] > 0)).sum() / active[1].sum()) * len(labels)
         n += len(labels)
-    found: dict[str, Any] = {name: round(count / n, 4) for name, count in right.items()}
+    figures: dict[str, Any] = {name: round(count / n, 4) for name, count in right.items()}
     gained = right["second"] - right["first"]
     for name in ("remapped", "existing"):
         share = (right[name] - right["first"]) / gained if gained > 0.005 * n else None
-        found[f"{name}_share"] = None if share is None else round(share, 4)
-    return found | {"mass": round(mass / n, 4), "n_images": n}
+        figures[f"{name}_share"] = None if share is None else round(share, 4)
+    return figures | {"mass": round(mass / n, 4), "n_images": n}
 
 
 def masking(
@@ -206,7 +206,7 @@ def masking(
     right: dict[str, Tensor] = {}
     total = 0
     for reading, labels in chunks(lens, classifier, data, n):
-        found = sweep(
+        predictions = sweep(
             lens,
             classifier,
             reading,
@@ -216,7 +216,7 @@ def masking(
             ("none", "scalar", "per_token"),
             errors,
         )
-        for name, predicted in found.items():
+        for name, predicted in predictions.items():
             hits = (predicted == labels).sum(-1).cpu()
             right[name] = right.get(name, torch.zeros_like(hits)) + hits
         total += len(labels)
@@ -243,7 +243,7 @@ def faithfulness(
     rows = logit_lens(lens)
     phrases = [phrases_of(name, templates[:1]) for name in classifier.class_names]
     words = averaged_text_features(lens.parts.unit_text_features, phrases)
-    found: dict[str, dict[str, Tensor]] = {}
+    sums: dict[str, dict[str, Tensor]] = {}
     count = 0
     for reading, labels in chunks(lens, classifier, data, n):
         logits = classifier.logits(lens.features(reading.hidden, classifier.prompts))
@@ -260,12 +260,12 @@ def faithfulness(
                     got = curves(
                         lens, one, direction, scores, prompts=classifier.prompts, error=error
                     )
-                    into = found.setdefault(f"{question}/{error}", {})
+                    into = sums.setdefault(f"{question}/{error}", {})
                     for name, curve in got.items():
                         into[name] = into.get(name, 0) + curve.cpu()
             count += 1
     result: dict[str, Any] = {"fractions": list(FRACTIONS), "n_images": count}
-    for question, by_method in found.items():
+    for question, by_method in sums.items():
         mean = {name: curve / count for name, curve in by_method.items()}
         result[question] = {
             "areas": {name: round(area(curve), 3) for name, curve in mean.items()},

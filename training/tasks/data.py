@@ -140,16 +140,16 @@ def read_templates(path: Path | None) -> tuple[str, ...]:
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
-    found = {}
+    by_class = {}
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(f for f in inner.iterdir() if f.suffix.lower() in PICTURES)
         if files:
-            found[inner.name] = files[:MAX_PER_CLASS]
-    if not found:
+            by_class[inner.name] = files[:MAX_PER_CLASS]
+    if not by_class:
         raise ValueError(
             f"{folder} has no folders with pictures; expected one folder for each class"
         )
-    return found
+    return by_class
 
 
 def _joined(by_class: Sequence[Sequence[Path]]) -> Labelled:

@@ -75,11 +75,11 @@ def _masking(plt: Any, result: dict[str, Any]) -> Any:
     for column, error in zip(rows.T, ("none", "per_token"), strict=True):
         for axes, switch in zip(column, ("on", "off"), strict=True):
             for head, dash in zip(heads, ("-", "--"), strict=True):
-                found = result["masking"][head]
+                masks = result["masking"][head]
                 for colour, family in zip(COLOURS, FAMILIES, strict=True):
-                    values = [100 * v for v in found["curves"][f"{family}/{error}/{switch}"]]
+                    values = [100 * v for v in masks["curves"][f"{family}/{error}/{switch}"]]
                     label = f"{head}: {FAMILIES[family]}"
-                    axes.plot(found["ks"], values, dash, color=colour, label=label, lw=1.2)
+                    axes.plot(masks["ks"], values, dash, color=colour, label=label, lw=1.2)
             axes.set_xscale("log")
             kept = "kept" if error == "per_token" else "dropped"
             start = "only the top k on" if switch == "on" else "the top k off"
@@ -94,12 +94,12 @@ def _masking(plt: Any, result: dict[str, Any]) -> Any:
 
 def _faithfulness(plt: Any, result: dict[str, Any]) -> Any:
     figure, rows = plt.subplots(2, 2, figsize=(8, 6), sharex=True)
-    found = result["faithfulness"][result["heads"][1]]
+    curves = result["faithfulness"][result["heads"][1]]
     for column, question in zip(rows.T, ("margin/none", "words/none"), strict=True):
         for axes, way in zip(column, ("deletion", "insertion"), strict=True):
             for colour, method in zip(COLOURS, METHODS, strict=True):
-                curve = found[question]["curves"][f"{method}/{way}"]
-                axes.plot(found["fractions"], curve, color=colour, label=method)
+                curve = curves[question]["curves"][f"{method}/{way}"]
+                axes.plot(curves["fractions"], curve, color=colour, label=method)
             axes.set_title(f"{way}, {question.split('/')[0]}")
     for axes in rows[:, 0]:
         axes.set_ylabel("score (logits)")
@@ -142,10 +142,10 @@ def report(result: dict[str, Any], panels: Sequence[str], command: str) -> str:
         "| ranking | margin, deletion | margin, insertion | words, deletion | words, insertion |",
         "|---|---|---|---|---|",
     ]
-    found = result["faithfulness"][second]
+    curves = result["faithfulness"][second]
     for method in METHODS:
         cells = [
-            f"{found[f'{question}/none']['areas'][f'{method}/{way}']:.2f}"
+            f"{curves[f'{question}/none']['areas'][f'{method}/{way}']:.2f}"
             for question in ("margin", "words")
             for way in ("deletion", "insertion")
         ]
@@ -185,13 +185,13 @@ def gains_table(results: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        found = result["base"]["gain"]
+        gain = result["base"]["gain"]
         cells = [
             result["task"],
             " → ".join(result["heads"]),
-            f"{100 * (found['second'] - found['first']):+.1f}",
-            *(_percent(found[f"{name}_share"]) for name in ("remapped", "existing")),
-            f"{found['mass']:.0%}",
+            f"{100 * (gain['second'] - gain['first']):+.1f}",
+            *(_percent(gain[f"{name}_share"]) for name in ("remapped", "existing")),
+            f"{gain['mass']:.0%}",
             f"{result['base']['correlation']:.3f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -206,13 +206,13 @@ def areas_table(results: Sequence[dict[str, Any]]) -> str:
     ]
     seen = set()
     for result in results:
-        for head, found in result["faithfulness"].items():
+        for head, curves in result["faithfulness"].items():
             for question in ("margin", "words"):
                 row = (result["task"], head, question)
                 if row in seen:
                     continue
                 seen.add(row)
-                areas = found[f"{question}/none"]["areas"]
+                areas = curves[f"{question}/none"]["areas"]
                 cells = [
                     f"{areas[f'{m}/deletion']:.1f} / {areas[f'{m}/insertion']:.1f}" for m in METHODS
                 ]
@@ -223,10 +223,10 @@ def areas_table(results: Sequence[dict[str, Any]]) -> str:
 def seeds_table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
     """Accuracy over seeds of (task, head, accuracy of metrics.json)."""
     lines = ["| task | head | base (%) | novel (%) |", "|---|---|---|---|"]
-    for task, head, found in rows:
+    for task, head, accuracy in rows:
         cells = [
-            f"{100 * found[split]['mean']:.1f} ± {100 * found[split]['std']:.1f}"
-            if split in found
+            f"{100 * accuracy[split]['mean']:.1f} ± {100 * accuracy[split]['std']:.1f}"
+            if split in accuracy
             else "–"
             for split in ("base", "novel")
         ]
@@ -236,14 +236,14 @@ def seeds_table(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
 
 def _sentence(result: dict[str, Any]) -> str:
     first, second = result["heads"]
-    found = result["base"]["gain"]
-    gained = found["second"] - found["first"]
-    if found["remapped_share"] is None:
+    gain = result["base"]["gain"]
+    gained = gain["second"] - gain["first"]
+    if gain["remapped_share"] is None:
         return f"{second} gains nothing over {first} on base classes ({100 * gained:+.1f} points)."
     return (
         f"Of {second}'s gain of {100 * gained:.1f} points on base classes, reading {first}'s "
-        f"activations anew gives {_percent(found['remapped_share'])}, and {second}'s activations on "
-        f"concepts that {first} already has in the picture give {_percent(found['existing_share'])}."
+        f"activations anew gives {_percent(gain['remapped_share'])}, and {second}'s activations on "
+        f"concepts that {first} already has in the picture give {_percent(gain['existing_share'])}."
     )
 
 

@@ -122,7 +122,7 @@ def sweep(
     `labels` and so leak them: "on" accuracies of an oracle are no accuracies of a classifier.
     """
     plain = _predict(lens, classifier, reading.hidden)
-    found: dict[str, Tensor] = {"plain": plain}
+    predictions: dict[str, Tensor] = {"plain": plain}
     for family in families:
         ranks = family.ranks
         if family.name in ("oracle", "predicted"):
@@ -139,9 +139,9 @@ def sweep(
                 for out, part in ((on, kept), (off, total - kept)):
                     hidden = masked_hidden(lens, reading, part, total, error, scalar)
                     out.append(_predict(lens, classifier, hidden))
-            found[f"{family.name}/{error}/on"] = torch.stack(on)
-            found[f"{family.name}/{error}/off"] = torch.stack(off)
-    return found
+            predictions[f"{family.name}/{error}/on"] = torch.stack(on)
+            predictions[f"{family.name}/{error}/off"] = torch.stack(off)
+    return predictions
 
 
 def families_of(counts: Tensor, seed: int = 0) -> list[Masks]:
@@ -177,9 +177,9 @@ def concept_scores(
     d_sae = lens.sae.cfg.d_sae
     values, indices = reading.latents
     total = image_sums(values, indices, d_sae)[0]
-    found = attribute(lens, reading, direction, prompts=prompts)
+    attribution = attribute(lens, reading, direction, prompts=prompts)
     shares = torch.zeros(d_sae, device=total.device)
-    shares[found.latents] = found.shares
+    shares[attribution.latents] = attribution.shares
     rng = np.random.Generator(np.random.PCG64(seed))
     noise = torch.from_numpy(rng.random(d_sae, dtype=np.float32)).to(total.device)
     return {
@@ -212,7 +212,7 @@ def curves(
     n = int(active.sum())
     ks = sorted({round(fraction * n) for fraction in FRACTIONS})
     place = [ks.index(round(fraction * n)) for fraction in FRACTIONS]
-    found = {}
+    by_ranking = {}
     for method, score in scores.items():
         ranks = ranks_of(torch.where(active, score, score.new_tensor(float("-inf"))))
         sums = nested_sums(lens, reading, ranks, ks)[0]
@@ -220,8 +220,8 @@ def curves(
         many = reading.pick(torch.zeros(len(ks), dtype=torch.long))
         for name, kept in (("deletion", total - steps), ("insertion", steps)):
             hidden = masked_hidden(lens, many, kept, total.expand_as(kept), error, 0.0)
-            found[f"{method}/{name}"] = score_of(lens, hidden, direction, prompts)[place]
-    return found
+            by_ranking[f"{method}/{name}"] = score_of(lens, hidden, direction, prompts)[place]
+    return by_ranking
 
 
 def area(curve: Tensor) -> float:

@@ -56,10 +56,10 @@ def compare_all(args: argparse.Namespace, command: str) -> str:
     summary += [AREAS, "", areas_table(results), ""]
     if args.data is None and args.task == "all":
         rows = [
-            (name, head, found)
+            (name, head, accuracy)
             for name in tasks
             for head in files.head_names(name, args.heads_root)
-            if (found := files.accuracies(name, head, args.heads_root))
+            if (accuracy := files.accuracies(name, head, args.heads_root))
         ]
         summary += ["Accuracy over seeds (mean ± standard deviation):", "", seeds_table(rows), ""]
     text = "\n".join(summary)
@@ -82,7 +82,7 @@ def pair(
     file, inputs = folder / "compare.json", inputs_of(args, lens, data, first, second)
     if file.is_file() and not args.overwrite and (old := read_json(file)).get("inputs") == inputs:
         for part in ("masking", "faithfulness"):
-            known |= {f"{name}/{part}": found for name, found in old[part].items()}
+            known |= {f"{name}/{part}": figures for name, figures in old[part].items()}
         return old
     result = compare(lens, data, first, second, sizes, known=known, seed=args.seed)
     result |= {"inputs": inputs, "command": command}
@@ -109,10 +109,10 @@ def inputs_of(
 
 def digest(module: nn.Module, *settings: object) -> str:
     """16 hexadecimal digits of a module's tensors and settings."""
-    found = hashlib.sha256(repr(settings).encode())
+    state = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(module.state_dict().items()):
-        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
+        state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()[:16]
 
 
 def ship(results: dict[str, Any], folder: Path) -> None:
