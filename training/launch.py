@@ -20,10 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from accelerate import Accelerator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 INTERRUPTED = 130
 """The exit status of a command that Ctrl-C stopped: 128 and the signal's number, as shells have it."""
@@ -66,12 +68,14 @@ def command(main: Callable[[list[str]], int | None]) -> Command:
 @contextlib.contextmanager
 def processes(
     *, threads: int | None = None, cpu: bool = False, **options: Any
-) -> Iterator[Accelerator]:
+) -> "Iterator[Accelerator]":
     """This run's processes and the CPU's threads; `options` are Accelerator's. Closed at the end.
 
     `threads`: CPU threads of this process (default: all cores, shared by the machine's processes).
     ValueError if the launcher's processes do not know of each other.
     """
+    from accelerate import Accelerator
+
     accelerator = Accelerator(cpu=cpu or not torch.cuda.is_available(), **options)
     try:
         launched = os.environ.get("WORLD_SIZE", "1")

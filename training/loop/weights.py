@@ -7,6 +7,7 @@ architecture is positively homogeneous.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from sae.architectures import architecture
 from sae.config import SAEConfig
 from sae.model import SparseAutoencoder
 from training import kernels
-from training.loop.config import TrainConfig
+
+if TYPE_CHECKING:
+    from training.loop.config import TrainConfig
 
 MAX_NORM = 1.0
 """Gradients are scaled down to this norm (both papers' code clips at 1)."""
@@ -77,7 +80,7 @@ class TrainableSAE(nn.Module):
         return sae.eval()
 
 
-def group_sizes(cfg: TrainConfig) -> tuple[int, ...] | None:
+def group_sizes(cfg: "TrainConfig") -> tuple[int, ...] | None:
     """Sizes of nested groups, where the architecture has them: int(share * d_sae), the rest to the last."""
     if not architecture(cfg.arch).groups:
         return None
