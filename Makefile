@@ -38,7 +38,7 @@ test-fast: $(VENV)/.dev  ## run the tests that take no time, while working: unde
 	@$(THREADS) $(PY) -m pytest -m "not slow" $(ARGS)
 
 lint: $(VENV)/.dev  ## check style, names and types
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 	@$(VENV)/bin/oxlint sae/ui/static && $(VENV)/bin/oxfmt --check sae/ui/static
 
 bench: $(VENV)/.dev  ## measure: app latency, full-size path, scenes per second, concepts against the truth

@@ -5,7 +5,7 @@ models, Gradio. An SAE without an index works too: its concepts then have number
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,13 +36,15 @@ class Catalogue:
             )
         self.index = index
         self.d_sae = d_sae
-        self.grid = tuple(index.grid) if index is not None else grid
+        self.grid = grid
         self.figures: dict[str, np.ndarray] = {}
         """Every number of the index that is shown, by its short name: float64 (d_sae), NaN for unknown."""
-        for one in table() if index is not None else ():
-            values = one.values(index) if one.column or one.colour else None
-            if values is not None:
-                self.figures[one.short] = values
+        if index is not None:
+            self.grid = (int(index.grid[0]), int(index.grid[1]))
+            for one in table():
+                values = one.values(index) if one.column or one.colour else None
+                if values is not None:
+                    self.figures[one.short] = values
         self._icon = lru_cache(maxsize=4096)(self._make_icon)
 
     def describe(self, code: Code) -> dict[str, object]:
@@ -67,7 +69,9 @@ class Catalogue:
 
     def is_guess(self, latent: int) -> bool:
         """Whether the concept has a name of little confidence."""
-        return bool(self.name(latent)) and bool(self.index.name_confidences[latent] < GUESS)
+        if self.index is None or not self.name(latent):
+            return False
+        return bool(self.index.name_confidences[latent] < GUESS)
 
     def frequency(self, latent: int) -> float | None:
         """Share of the index's images in which the concept fires; None without an index."""
@@ -165,6 +169,7 @@ class Catalogue:
         return [[n.latent, self.label(n.latent), _finite(n.score)] for n in neighbours[:8]]
 
     def _exemplars(self, levels: dict[str, list]) -> tuple[dict[str, list], dict[str, str]]:
+        index = self.index
         shown: dict[str, list] = {}
         images: dict[str, str] = {}
         for level, exemplars in levels.items():
@@ -179,11 +184,12 @@ class Catalogue:
                 }
                 for e in rows
             ]
-            for e in rows:
-                images[str(e.image_id)] = data_uri(self.index.thumbnail(e.image_id), "webp")
+            if index is not None:
+                for e in rows:
+                    images[str(e.image_id)] = data_uri(index.thumbnail(e.image_id), "webp")
         return shown, images
 
-    def _latent(self, value: object) -> int | None:
+    def _latent(self, value: Any) -> int | None:
         ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < self.d_sae
         return int(value) if ok else None
 

@@ -19,6 +19,7 @@ from sae.views.code import to_base64
 from sae.views.pictures import display_copy
 
 if TYPE_CHECKING:
+    from sae.adaptation.classifier import Classifier
     from sae.adaptation.compare import Comparison
     from sae.adaptation.explanation import Explanation
 
@@ -76,7 +77,7 @@ class CompareDesk:
         heads = _heads_of(fields)
         numbers = [(first + step) % N_SAMPLES for step in range(MAX_TRIED)]
         images = (self._sample(task_name, split, number)[0] for number in numbers)
-        pair = tuple(self.comparison.classifier(task_name, head, split) for head in heads)
+        pair = self._pair(task_name, heads, split)
         truths = None
         if fields.get("right") is True:
             labels = [self._sample(task_name, split, number)[1] for number in numbers]
@@ -106,12 +107,18 @@ class CompareDesk:
             self._explained.popitem(last=False)
         return explanation
 
+    def _pair(
+        self, task_name: str, heads: tuple[str, str], split: str
+    ) -> "tuple[Classifier, Classifier]":
+        first, second = (self.comparison.classifier(task_name, head, split) for head in heads)
+        return first, second
+
     def _explain(self, image: Image.Image, fields: Json) -> "Explanation":
         heads, split = _heads_of(fields), str(fields.get("split"))
         task_name = str(fields.get("task"))
         words = fields.get("words")
         if isinstance(words, str) and words.strip():
-            pair = tuple(self.comparison.classifier(task_name, head, split) for head in heads)
+            pair = self._pair(task_name, heads, split)
             against = fields.get("against")
             other = against if isinstance(against, str) and against.strip() else None
             return self.comparison.match(image, words, pair, against=other)
@@ -141,8 +148,11 @@ class CompareDesk:
 
     def _off_json(self, fields: Json) -> Json:
         off = fields.get("off")
-        named = isinstance(off, list) and len(off) <= MAX_OFF
-        if not named or not all(self.catalogue.known(latent) for latent in off):
+        if (
+            not isinstance(off, list)
+            or len(off) > MAX_OFF
+            or not all(map(self.catalogue.known, off))
+        ):
             raise ValueError("no concepts were named to switch off")
         switched = self.comparison.switched_off(self._explanation(fields), off)
         return {

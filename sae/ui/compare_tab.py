@@ -11,6 +11,7 @@ from sae.ui.page import Page, SentFile, colours, sent_picture
 
 def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
+    assert page.comparison is not None, "a tab of its own only then"
     desk = CompareDesk(page.comparison, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
     page.component("compare", "compare.js", tasks=desk.comparison.tasks(), colours=colours())

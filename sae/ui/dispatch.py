@@ -13,9 +13,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from threading import BoundedSemaphore, Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
-Json = dict[str, object]
+Json = dict[str, Any]
 Way = Callable[[Json], Json]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Dispatch:
         ticket = {"ticket": _ticket(fields)}
         try:
             with self._seat():
-                steps = way(fields)
+                steps: Any = way(fields)
                 try:
                     while (step := self._step(steps)) is not None:
                         yield {**ticket, **step}

@@ -28,9 +28,11 @@ UNKNOWN = 65535
 
 
 class LatentsDesk:
-    """Answers the Latents tab; immutable, shared by all visitors. The catalogue must have an index."""
+    """Answers the Latents tab; immutable, shared by all visitors. ValueError without an index."""
 
     def __init__(self, backbone: "Backbone", concepts: ConceptsDesk, catalogue: Catalogue) -> None:
+        if catalogue.index is None:
+            raise ValueError("the Latents tab shows an index, and this SAE has none")
         self.index, self.backbone = catalogue.index, backbone
         self.concepts, self.catalogue = concepts, catalogue
         self.by_meaning = self.index.searcher.has_text

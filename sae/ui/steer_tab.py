@@ -15,6 +15,7 @@ from sae.ui.steer_desk import SteerDesk
 
 def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
+    assert page.steerer is not None, "a tab of its own only then"
     desk = SteerDesk(page.steerer, page.concepts, page.catalogue, page.sources)
     desk.offer(page.dispatch)
     recorded = page.experiments
