@@ -49,6 +49,7 @@ def test_a_conversion_reports_and_checks_itself(
     assert main(arguments(case, tmp_path)) == 1, "a folder that holds an SAE is not written over"
 
 
+@pytest.mark.usefixtures("plain_stack")
 def test_from_other_is_the_same_in_memory(tmp_path: Path) -> None:
     made = PUBLISHED["clipscope"][1](tmp_path)
     with pytest.warns(UserWarning, match="1200013184.pt: assumed backbone laion/CLIP") as told:

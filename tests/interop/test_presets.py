@@ -65,6 +65,7 @@ def small(monkeypatch: pytest.MonkeyPatch, name: str) -> presets.Preset:
     return made
 
 
+@pytest.mark.usefixtures("plain_stack")
 @pytest.mark.parametrize("preset", FOREIGN, ids=lambda p: p.name)
 def test_a_preset_loads(
     preset: presets.Preset, server: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

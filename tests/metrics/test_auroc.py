@@ -33,6 +33,7 @@ def test_one_sided_labels_are_nan():
     assert np.isnan(auroc(np.ones((3, 1)), np.ones((3, 1), bool))).all()
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"\(n, s\)"):
         auroc(np.ones((3, 1)), np.ones((4, 1), bool))

@@ -137,6 +137,7 @@ def test_half_precision_and_integers_are_taken():
         assert np.asarray(monosemanticity(form, EMBEDDINGS)) == pytest.approx(expected)
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 @pytest.mark.parametrize(
     ("latents", "embeddings", "words"),
     [

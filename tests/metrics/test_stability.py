@@ -66,6 +66,7 @@ def test_the_null_at_768_dimensions_and_chunks_change_nothing(monkeypatch):
     assert stability(a, b, match=False).found.nearest == pytest.approx(found.found.nearest)
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 def test_rows_of_zero_and_other_widths():
     a = random_rows(6, 4, 8)
     with_dead = torch.cat([a, torch.zeros(2, 4)])

@@ -94,6 +94,7 @@ def test_many_units_of_noise_earn_nothing_on_the_other_half():
     assert abs(found.auroc.mean() - 0.5) < 0.12
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 def test_halves_that_differ_are_named():
     with pytest.raises(ValueError, match="the halves have"):
         score_factors(halves(), (np.ones((5, 2)), np.ones((5, 3), bool)))
