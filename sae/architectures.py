@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.errors import ConfigError
@@ -35,11 +36,12 @@ class Settings(Protocol):
     def negative(self) -> str: ...
 
 
-Vectors = Mapping[str, Tensor]
+Vectors = Mapping[str, Float[Tensor, " d_sae"]]
 """The parameters of shape (d_sae) that an architecture has besides b_enc, by name."""
-Activation = Callable[[Tensor, Settings, Vectors], Tensor]
-"""Latents `(tokens, d_sae)`, not negative, of pre-activations `(tokens, d_sae)`."""
-SparseActivation = Callable[[Tensor, Settings, Vectors, int | None], SparseLatents]
+Rows = Float[Tensor, "tokens d_sae"]
+Activation = Callable[[Rows, Settings, Vectors], Rows]
+"""Latents, not negative, of pre-activations."""
+SparseActivation = Callable[[Rows, Settings, Vectors, int | None], SparseLatents]
 """The same latents as pairs, strongest first; of more than the given number the strongest stay."""
 
 
@@ -79,13 +81,13 @@ class Architecture:
         """Names of the parameters `(d_sae)` besides b_enc."""
         return ("threshold",) if self.threshold == "latent" else ()
 
-    def latents(self, h: Tensor, cfg: Settings, vectors: Vectors) -> Tensor:
+    def latents(self, h: Rows, cfg: Settings, vectors: Vectors) -> Rows:
         """Dense latents of pre-activations `h (tokens, d_sae)`, or of some columns of them where
         `elementwise`."""
         return self.activation(h, cfg, vectors)
 
     def sparse_latents(
-        self, h: Tensor, cfg: Settings, vectors: Vectors, max_active: int | None = None
+        self, h: Rows, cfg: Settings, vectors: Vectors, max_active: int | None = None
     ) -> SparseLatents:
         """The active latents of pre-activations `h (tokens, d_sae)`, strongest first."""
         if self.sparse_activation is None:
@@ -93,26 +95,24 @@ class Architecture:
         return self.sparse_activation(h, cfg, vectors, max_active)
 
 
-def _bound(cfg: Settings, vectors: Vectors) -> Tensor | float:
+def _bound(cfg: Settings, vectors: Vectors) -> Float[Tensor, " d_sae"] | float:
     """The threshold, not negative: a vector, a scalar, or zero."""
     if "threshold" in vectors:
         return vectors["threshold"].clamp(min=0)
     return max(cfg.threshold or 0.0, 0.0)
 
 
-def above(h: Tensor, cfg: Settings, vectors: Vectors) -> Tensor:
+def above(h: Rows, cfg: Settings, vectors: Vectors) -> Rows:
     """h where h > max(threshold, 0), else 0."""
     return keep_above(h, _bound(cfg, vectors))
 
 
-def sparse_above(
-    h: Tensor, cfg: Settings, vectors: Vectors, max_active: int | None
-) -> SparseLatents:
+def sparse_above(h: Rows, cfg: Settings, vectors: Vectors, max_active: int | None) -> SparseLatents:
     """The pairs of `above`."""
     return largest_above(h, _bound(cfg, vectors), max_active)
 
 
-def sparse_top_k(h: Tensor, cfg: Settings, _: Vectors, max_active: int | None) -> SparseLatents:
+def sparse_top_k(h: Rows, cfg: Settings, _: Vectors, max_active: int | None) -> SparseLatents:
     """max(h, 0) of each token's k largest; by cfg.negative h itself, or h itself by |h|."""
     k = min(cfg.k or 1, max_active or cfg.k or 1)
     if cfg.negative == "zero":
@@ -122,7 +122,7 @@ def sparse_top_k(h: Tensor, cfg: Settings, _: Vectors, max_active: int | None) -
     return SparseLatents(h.gather(-1, indices), indices)
 
 
-def top_k(h: Tensor, cfg: Settings, vectors: Vectors) -> Tensor:
+def top_k(h: Rows, cfg: Settings, vectors: Vectors) -> Rows:
     """The rows of `sparse_top_k`."""
     values, indices = sparse_top_k(h, cfg, vectors, None)
     return torch.zeros_like(h).scatter_add(-1, indices, values)

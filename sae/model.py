@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae import artifact, hub
@@ -51,13 +52,15 @@ class SparseAutoencoder(nn.Module):
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape, device=device)))
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense latents `(*batch, d_sae)` of activations `(*batch, d_in)`."""
         h = self._preactivations(self._flat(x))
         latents = self.architecture.latents(h, self.cfg, self.vectors)
         return latents.reshape(*x.shape[:-1], self.cfg.d_sae)
 
-    def encode_sparse(self, x: Tensor, max_active: int | None = None) -> SparseLatents:
+    def encode_sparse(
+        self, x: Float[Tensor, "*batch d_in"], max_active: int | None = None
+    ) -> SparseLatents:
         """The active latents of activations `(*batch, d_in)`, strongest first.
 
         Both fields have shape `(*batch, n)`; n is k for topk, else the largest number of latents
@@ -80,7 +83,11 @@ class SparseAutoencoder(nn.Module):
         shape = (*x.shape[:-1], values.shape[-1])
         return SparseLatents(values.reshape(shape), indices.reshape(shape))
 
-    def decode(self, latents: Tensor | SparseLatents, like: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        latents: Float[Tensor, "*batch d_sae"] | SparseLatents,
+        like: Float[Tensor, "*batch d_in"] | None = None,
+    ) -> Float[Tensor, "*batch d_in"]:
         """Activations `(*batch, d_in)` from dense `(*batch, d_sae)` or sparse latents.
 
         `like`, the activations that were encoded, matters only for an SAE with cfg.input_norm: the
@@ -96,14 +103,14 @@ class SparseAutoencoder(nn.Module):
             return self._decode(latents) * size + shift
         return self._decode(latents)
 
-    def token_scale(self, x: Tensor) -> Tensor | float:
+    def token_scale(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch 1"] | float:
         """What `decode` multiplies latents' rows by at tokens `x (*batch, d_in)`: `(*batch, 1)`; 1.0
         without cfg.input_norm. A change dz of latents changes activations by dz @ W_dec · scale."""
         if self.cfg.input_norm == "none":
             return 1.0
         return self._normalisation(x.to(self.W_dec.dtype))[1]
 
-    def without_latents(self, x: Tensor) -> Tensor:
+    def without_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """What `decode` gives at tokens `x (*batch, d_in)` when no latent is active, like `x`."""
         if self.cfg.input_norm == "none":
             return self.b_dec.expand(x.shape)
@@ -120,7 +127,7 @@ class SparseAutoencoder(nn.Module):
             )
         return latents.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """The reconstruction of activations `(*batch, d_in)`: `decode(encode(x))`."""
         if self.architecture.sparse:
             return self.decode(self.encode_sparse(x), like=x)
@@ -234,7 +241,7 @@ class SparseAutoencoder(nn.Module):
         return architecture(self.cfg.architecture)
 
     @property
-    def vectors(self) -> dict[str, Tensor]:
+    def vectors(self) -> dict[str, Float[Tensor, " d_sae"]]:
         """The parameters `(d_sae)` that this architecture has besides b_enc, by name."""
         return {name: getattr(self, name) for name in self.architecture.vectors}
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,10 +20,10 @@ CHUNK_ELEMENTS = 1 << 24
 class SparseLatents(NamedTuple):
     """Active latents per token, strongest first; a place not used holds value 0 and index 0."""
 
-    values: Tensor
-    """Activations, `(*batch, n)`, floating."""
-    indices: Tensor
-    """Latent numbers, `(*batch, n)`, int64."""
+    values: Float[Tensor, "*batch n"]
+    """Activations."""
+    indices: Int64[Tensor, "*batch n"]
+    """Latent numbers."""
 
     @staticmethod
     def join(parts: "Sequence[SparseLatents]") -> "SparseLatents":
@@ -39,21 +40,25 @@ def tokens_per_chunk(d_sae: int) -> int:
     return max(32, CHUNK_ELEMENTS // d_sae)
 
 
-def keep_above(h: Tensor, threshold: Tensor | float) -> Tensor:
+def keep_above(
+    h: Float[Tensor, "*batch d_sae"], threshold: Float[Tensor, " d_sae"] | float
+) -> Float[Tensor, "*batch d_sae"]:
     """`h` where it is above a non-negative threshold (scalar or `(d_sae,)`), else 0."""
     if isinstance(threshold, float) and threshold == 0.0:
         return h.relu()
     return torch.where(h > threshold, h, h.new_zeros(()))
 
 
-def largest_k(h: Tensor, k: int) -> SparseLatents:
+def largest_k(h: Float[Tensor, "tokens d_sae"], k: int) -> SparseLatents:
     """The k largest entries of each row of `h (tokens, d_sae)`, those not positive emptied."""
     values, indices = h.topk(k, dim=-1)
     return SparseLatents(values.relu(), indices.masked_fill(values <= 0, 0))
 
 
 def largest_above(
-    h: Tensor, threshold: Tensor | float, max_active: int | None = None
+    h: Float[Tensor, "tokens d_sae"],
+    threshold: Float[Tensor, " d_sae"] | float,
+    max_active: int | None = None,
 ) -> SparseLatents:
     """Entries of `h (tokens, d_sae)` above a non-negative threshold, strongest first per row."""
     places = flat_nonzero(h > threshold)
@@ -69,7 +74,7 @@ def largest_above(
     return SparseLatents(values, indices.gather(-1, order))
 
 
-def flat_nonzero(mask: Tensor) -> Tensor:
+def flat_nonzero(mask: Bool[Tensor, "..."]) -> Int64[Tensor, " n"]:
     """Positions (n), int64 and ascending, of the true entries of a flattened bool mask."""
     if mask.device.type == "cpu":
         # numpy's scan of a mask with few true entries is ten times as fast as torch's
@@ -77,7 +82,9 @@ def flat_nonzero(mask: Tensor) -> Tensor:
     return mask.reshape(-1).nonzero().squeeze(1)
 
 
-def decode_sparse(latents: SparseLatents, W_dec: Tensor) -> Tensor:
+def decode_sparse(
+    latents: SparseLatents, W_dec: Float[Tensor, "d_sae d_in"]
+) -> Float[Tensor, "*batch d_in"]:
     """sum_j values_j W_dec[indices_j] per token: `(*batch, d_in)`, without the bias."""
     values, indices = latents
     if values.shape != indices.shape:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae.architectures import architecture
@@ -34,12 +35,12 @@ class ForeignSAE:
 
     architecture: str
     """As `sae.architectures` has it; of a gated SAE "jumprelu", which it becomes."""
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
+    W_enc: Float[Tensor, "d F"]
+    b_enc: Float[Tensor, " F"]
+    W_dec: Float[Tensor, "F d"]
+    b_dec: Float[Tensor, " d"]
     k: int | None = None
-    threshold: float | Tensor | None = None
+    threshold: float | Float[Tensor, "*F"] | None = None
     group_sizes: tuple[int, ...] | None = None
     negative: str = "zero"
     input_norm: str = "none"
@@ -47,8 +48,8 @@ class ForeignSAE:
     inclusive: bool = False
     """Whether a pre-activation equal to the threshold fires."""
     by_decoder_norm: bool = False
-    gate: tuple[Tensor, Tensor, Tensor] | None = None
-    mean: Tensor | None = None
+    gate: tuple[Float[Tensor, " F"], Float[Tensor, " F"], Float[Tensor, " F"]] | None = None
+    mean: Float[Tensor, " d"] | None = None
     scale: float = 1.0
 
 
@@ -125,7 +126,9 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
     return cfg, tensors
 
 
-def unfolded(sae: ForeignSAE, x: Tensor) -> tuple[Tensor, Tensor]:
+def unfolded(
+    sae: ForeignSAE, x: Float[Tensor, "n d"]
+) -> tuple[Float64[Tensor, "n F"], Float64[Tensor, "n d"]]:
     """Latents and reconstruction of `x (n, d)` by its library's own steps, in float64.
 
     This is what the self-check of a conversion compares the folded weights with.

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from sae.errors import ArtifactError
@@ -71,7 +72,7 @@ class Archive:
         """The pickle that says what the archive holds."""
         return self._bytes("data.pkl", MAX_PICKLE_BYTES)
 
-    def numbers(self, key: str, dtype: torch.dtype, length: int) -> Tensor:
+    def numbers(self, key: str, dtype: torch.dtype, length: int) -> Shaped[Tensor, " {length}"]:
         """The `length` numbers of storage `key`, a view of the file."""
         name = f"data/{key}"
         if (name, dtype) in self._numbers:

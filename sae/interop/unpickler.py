@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from sae.errors import ArtifactError
@@ -160,7 +161,7 @@ class Record:
 class Storage(NamedTuple):
     """Where a tensor's numbers lie: a flat tensor of one dtype, perhaps not filled yet."""
 
-    flat: Tensor
+    flat: Shaped[Tensor, " n"]
 
 
 _MAX_AXES = 8

@@ -1,12 +1,15 @@
 """Area under the ROC curve of many scores against many labels at once. Knows numpy and scipy only."""
 
 import numpy as np
+from jaxtyping import Float64, Num, Shaped
 from scipy import sparse
 
 
 def auroc(
-    scores: np.ndarray | sparse.sparray, labels: np.ndarray | sparse.sparray, chunk: int = 64
-) -> np.ndarray:
+    scores: Num[np.ndarray, "n s"] | sparse.sparray,
+    labels: Shaped[np.ndarray, "n c"] | sparse.sparray,
+    chunk: int = 64,
+) -> Float64[np.ndarray, "s c"]:
     """AUROC of every score for every label, by the rank-sum (Mann–Whitney) identity, ties at half.
 
     scores (n, s) real, dense or scipy sparse (the same result, in time of the entries stored);
@@ -64,7 +67,7 @@ def _sparse_rank_sum(
     return found.toarray() + np.outer(rank_of_zero, positives)
 
 
-def average_ranks(scores: np.ndarray) -> np.ndarray:
+def average_ranks(scores: Num[np.ndarray, "n s"]) -> Float64[np.ndarray, "n s"]:
     """Ranks from 1 within each column (n, s); equal scores share the mean of their ranks."""
     n = len(scores)
     order = np.argsort(scores, axis=0, kind="stable")

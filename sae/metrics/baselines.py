@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 
@@ -15,13 +16,11 @@ class LinearUnits(NamedTuple):
     """units = (x - centre) @ directions.T"""
 
     name: str
-    centre: Tensor
-    """float32 `(d_in,)`."""
-    directions: Tensor
-    """float32 `(n_units, d_in)`."""
+    centre: Float32[Tensor, " d_in"]
+    directions: Float32[Tensor, "n_units d_in"]
     converged: bool = True
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*batch d_in"]) -> Float32[Tensor, "*batch n_units"]:
         """Units `(*batch, n_units)` of activations `(*batch, d_in)`."""
         return (x.float() - self.centre) @ self.directions.T
 
@@ -31,7 +30,7 @@ def neurons(d_in: int) -> LinearUnits:
     return LinearUnits("raw neurons", torch.zeros(d_in), torch.eye(d_in))
 
 
-def pca(x: Tensor) -> LinearUnits:
+def pca(x: Float[Tensor, "tokens d_in"]) -> LinearUnits:
     """All principal components of activations `(tokens, d_in)`, largest variance first."""
     _check(x)
     wide = x.double()
@@ -40,7 +39,7 @@ def pca(x: Tensor) -> LinearUnits:
     return LinearUnits("PCA", centre.float(), directions.flip(1).T.float().contiguous())
 
 
-def ica(x: Tensor, *, seed: int = 0, max_steps: int = 200) -> LinearUnits:
+def ica(x: Float[Tensor, "tokens d_in"], *, seed: int = 0, max_steps: int = 200) -> LinearUnits:
     """As many independent components of activations `(tokens, d_in)` as there are dimensions.
 
     FastICA of scikit-learn (logcosh, symmetric). `converged` is false if `max_steps` did not do.

@@ -5,13 +5,19 @@ clarity = (|mean u|² - 1/n) n / (n - 1) with unit embeddings u, which is MonoSe
 """
 
 import numpy as np
+from jaxtyping import Float64, Int, Num
 
 from sae.metrics.exemplars import checked
 
 LATENTS_AT_ONCE = 1024
 
 
-def clarity(exemplars: np.ndarray, embeddings: np.ndarray, *, min_images: int = 2) -> np.ndarray:
+def clarity(
+    exemplars: Int[np.ndarray, "n_latents k"],
+    embeddings: Num[np.ndarray, "n_images d"],
+    *,
+    min_images: int = 2,
+) -> Float64[np.ndarray, " n_latents"]:
     """Clarity of every latent, float64 `(n_latents,)` in -1 … 1.
 
     exemplars `(n_latents, k)`: image numbers, -1 where there is none. embeddings `(n_images, d)` of

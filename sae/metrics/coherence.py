@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 
 MIN_ACTIVE = 5
@@ -26,8 +27,8 @@ MAP_ELEMENTS = 1 << 22
 class Coherence(NamedTuple):
     """Moran's I over latents; figures are NaN if none could be measured."""
 
-    by_latent: np.ndarray
-    """float64 `(n_latents,)`: mean over valid maps; NaN with fewer than `min_maps`."""
+    by_latent: Float64[np.ndarray, " n_latents"]
+    """Mean over valid maps; NaN with fewer than `min_maps`."""
     n_measured: int
     mean: float
     quartiles: tuple[float, float, float]
@@ -37,7 +38,9 @@ class Coherence(NamedTuple):
     """What values placed at random have: -1 / (P - 1)."""
 
 
-def morans_i(maps: np.ndarray | Tensor) -> np.ndarray:
+def morans_i(
+    maps: Shaped[np.ndarray, "n rows columns"] | Shaped[Tensor, "n rows columns"],
+) -> Float64[np.ndarray, " n"]:
     """Moran's I with 8 neighbours of maps `(n, rows, columns)`; float64 `(n,)`, NaN for flat ones."""
     x = torch.as_tensor(maps, dtype=torch.float64)
     if x.dim() != 3 or min(x.shape[1:]) < 2:
@@ -77,7 +80,11 @@ class CoherenceMeter:
         self.max_maps, self.min_maps = max_maps, min_maps
         self._sum, self._count = np.zeros(n_latents), np.zeros(n_latents, np.int64)
 
-    def update(self, values: Tensor, indices: Tensor) -> None:
+    def update(
+        self,
+        values: Float[Tensor, "images patches n"],
+        indices: Int[Tensor, "images patches n"],
+    ) -> None:
         """Add images: sparse codes `(images, patches, n)` of the patches alone, row by row of the
         grid; a place not used holds value 0."""
         rows, columns = self.grid

@@ -5,14 +5,18 @@ of their summed activation that falls on class c, H = -sum_c p_c ln p_c (nats). 
 """
 
 import numpy as np
+from jaxtyping import Float64, Int, Num
 from scipy import sparse
 
 from sae.metrics.image_blocks import Array
 
 
 def exemplar_entropy(
-    labels: np.ndarray, values: np.ndarray, *, min_images: int | None = None
-) -> np.ndarray:
+    labels: Int[np.ndarray, "n_latents k"],
+    values: Num[np.ndarray, "n_latents k"],
+    *,
+    min_images: int | None = None,
+) -> Float64[np.ndarray, " n_latents"]:
     """Entropy of every latent over its exemplars, float64 `(n_latents,)`.
 
     labels `(n_latents, k)`: class numbers, -1 where there is no exemplar or it has no label.
@@ -33,7 +37,9 @@ def exemplar_entropy(
     return np.where(counts >= max(needed, 1), _row_entropy(mass), np.nan)
 
 
-def class_entropy(latents: Array, labels: np.ndarray) -> np.ndarray:
+def class_entropy(
+    latents: Array, labels: Int[np.ndarray, " n_images"]
+) -> Float64[np.ndarray, " n_latents"]:
     """Entropy of every latent over all labelled images, float64 `(n_latents,)`.
 
     latents `(n_images, n_latents)` of at least 0, scipy sparse or dense numpy; labels `(n_images)`

@@ -6,6 +6,7 @@ Knows latents per image. Knows nothing of what the images show.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Int64
 
 from sae.metrics.image_blocks import Array, columns_of
 
@@ -13,14 +14,12 @@ from sae.metrics.image_blocks import Array, columns_of
 class Exemplars(NamedTuple):
     """Top images of every latent, strongest first; places not used hold image -1 and value 0."""
 
-    images: np.ndarray
-    """int64 `(n_latents, k)`."""
-    values: np.ndarray
-    """float64 `(n_latents, k)`."""
+    images: Int64[np.ndarray, "n_latents k"]
+    values: Float64[np.ndarray, "n_latents k"]
 
     @property
-    def full(self) -> np.ndarray:
-        """`(n_latents,)` bool: latents active on at least k images."""
+    def full(self) -> Bool[np.ndarray, " n_latents"]:
+        """Latents active on at least k images."""
         return np.all(self.images >= 0, axis=1)
 
 
@@ -42,7 +41,9 @@ def top_images(latents: Array, k: int = 16) -> Exemplars:
     return found
 
 
-def checked(images: np.ndarray, n_images: int, measure: str) -> np.ndarray:
+def checked(
+    images: Int[np.ndarray, "n_latents k"], n_images: int, measure: str
+) -> Int64[np.ndarray, "n_latents k"]:
     """Exemplars `(n_latents, k)` as int64; ValueError unless each is -1 or below `n_images`."""
     ids = np.asarray(images)
     if ids.ndim != 2 or ids.dtype.kind not in "iu":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64, Int
 
 from sae.metrics.exemplars import checked
 
@@ -42,7 +43,9 @@ def inaturalist_path(folder: str) -> tuple[str, ...]:
     return parts[1:]
 
 
-def lca_depth(exemplars: np.ndarray, paths: Sequence[Sequence[str]]) -> np.ndarray:
+def lca_depth(
+    exemplars: Int[np.ndarray, "n_latents k"], paths: Sequence[Sequence[str]]
+) -> Float64[np.ndarray, " n_latents"]:
     """Depth of every latent, float64 `(n_latents,)`.
 
     exemplars `(n_latents, k)`: image numbers, -1 where there is none. paths: one per image; an
@@ -77,7 +80,9 @@ def chance_depth(paths: Sequence[Sequence[str]]) -> float:
     return float(sum((c * (c - 1.0)).sum() for c in counts) / (n * (n - 1.0)))
 
 
-def depth_by_group(depth: np.ndarray, group_sizes: Sequence[int]) -> list[GroupDepth]:
+def depth_by_group(
+    depth: Float64[np.ndarray, " n_latents"], group_sizes: Sequence[int]
+) -> list[GroupDepth]:
     """Depths of the Matryoshka groups; `group_sizes` in order, summing to the number of latents."""
     if sum(group_sizes) != len(depth):
         raise ValueError(f"group_sizes sum to {sum(group_sizes)}, expected {len(depth)} latents.")

@@ -5,14 +5,20 @@ Knows numpy, torch and scipy arrays. Knows nothing of measures.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64, Num
 from scipy import sparse
 from torch import Tensor
 
-Array = Any
+Array: TypeAlias = (
+    Num[np.ndarray, "n_images n_latents"]
+    | Num[Tensor, "n_images n_latents"]
+    | sparse.sparray
+    | sparse.spmatrix
+)
 """Dense numpy or torch, torch sparse (COO, CSR, CSC), or scipy sparse; `(n_images, n_latents)`."""
 DENSE_ELEMENTS = 1 << 23
 """Elements of a dense block (64 MiB in float64)."""
@@ -30,13 +36,13 @@ class DenseBlock:
     """Images `start` … of a walk: float64 values `(n_images, n_latents)`."""
 
     start: int
-    values: Tensor
+    values: Float64[Tensor, "n_images n_latents"]
 
     @property
     def n_images(self) -> int:
         return len(self.values)
 
-    def lowest(self) -> Tensor:
+    def lowest(self) -> Float64[Tensor, " n_latents"]:
         """The smallest value of each latent, float64 `(n_latents)`."""
         return self.values.amin(0)
 
@@ -48,20 +54,20 @@ class SparseBlock:
     start: int
     n_images: int
     n_latents: int
-    images: Tensor
-    latents: Tensor
-    values: Tensor
+    images: Int64[Tensor, " n"]
+    latents: Int64[Tensor, " n"]
+    values: Float64[Tensor, " n"]
 
     def __post_init__(self) -> None:
         self.counts = torch.bincount(self.latents, minlength=self.n_latents).double()
 
-    def lowest(self) -> Tensor:
+    def lowest(self) -> Float64[Tensor, " n_latents"]:
         """The smallest value of each latent, zeros included, float64 `(n_latents)`."""
         found = torch.full_like(self.counts, torch.inf)
         found[self.counts < self.n_images] = 0.0
         return found.scatter_reduce(0, self.latents, self.values, "amin")
 
-    def transposed(self, values: Tensor) -> Tensor:
+    def transposed(self, values: Float64[Tensor, " n"]) -> Float64[Tensor, "n_latents n_images"]:
         """Sparse COO `(n_latents, n_images)` with other values in the same places."""
         places = torch.stack([self.latents, self.images])
         shape = (self.n_latents, self.n_images)

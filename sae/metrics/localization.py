@@ -7,6 +7,7 @@ not fire: its peak is a miss and its overlap is 0.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Num, Shaped
 
 COVERED = 0.5
 """Share of the peak's patch that the object has to cover for a hit."""
@@ -15,18 +16,18 @@ COVERED = 0.5
 class Localization(NamedTuple):
     """One entry per map."""
 
-    hit: np.ndarray
-    """bool: the object covers at least half of the strongest patch."""
-    pointing: np.ndarray
-    """bool: the strongest patch's centre lies on the object, give or take the tolerance."""
-    iou: np.ndarray
+    hit: Bool[np.ndarray, " n"]
+    """The object covers at least half of the strongest patch."""
+    pointing: Bool[np.ndarray, " n"]
+    """The strongest patch's centre lies on the object, give or take the tolerance."""
+    iou: Float64[np.ndarray, " n"]
     """Area shared by the patches at or above the threshold and the object, over their union."""
 
 
 def localize(
-    maps: np.ndarray,
-    masks: np.ndarray,
-    thresholds: np.ndarray | float,
+    maps: Num[np.ndarray, "n rows columns"],
+    masks: Shaped[np.ndarray, "n height width"],
+    thresholds: Num[np.ndarray, " n"] | float,
     *,
     tolerance: float = 0.0,
 ) -> Localization:

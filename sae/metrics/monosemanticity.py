@@ -16,11 +16,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int64, Num
 from torch import Tensor
 
 from sae.metrics.image_blocks import Array, DenseBlock, SparseBlock, image_blocks
 
 _SUMS = ("base", "sum", "squares", "at_base", "weighted", "embeddings")
+Embeddings = Num[np.ndarray, "n_images d"] | Num[Tensor, "n_images d"]
+"""One vector an image, of the same images as the latents."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -81,11 +84,11 @@ class MonosemanticityMeter:
         return self._weighted.shape[0]
 
     @property
-    def n_active(self) -> Tensor:
-        """`(n_latents,)` int64: images on which a latent is above its smallest activation."""
+    def n_active(self) -> Int64[Tensor, " n_latents"]:
+        """Images on which a latent is above its smallest activation."""
         return (self.n_images - self._at_base).round().long()
 
-    def update(self, latents: Array, embeddings: np.ndarray | Tensor) -> None:
+    def update(self, latents: Array, embeddings: Embeddings) -> None:
         """Add images: latents `(n, n_latents)`, embeddings `(n, d_embedding)` of any length but 0.
 
         Latents are dense (numpy, torch), torch sparse (COO, CSR) or scipy sparse, and may be
@@ -195,7 +198,7 @@ class MonosemanticityMeter:
         meter.n_images = int(state["n_images"])
         return meter
 
-    def result(self) -> Tensor:
+    def result(self) -> Float64[Tensor, " n_latents"]:
         """`(n_latents,)` float64 in -1 … 1; NaN where no two images are above the smallest."""
         pairs = self._sum.square() - self._squares
         together = torch.linalg.vector_norm(self._weighted, dim=1).square() - self._squares
@@ -221,7 +224,7 @@ class MonosemanticityMeter:
         )
 
 
-def spread(scores: Tensor) -> Spread:
+def spread(scores: Float[Tensor, " n"]) -> Spread:
     """Mean, standard deviation (of these, not of a sample), quantiles and best of `scores (n)`."""
     found = scores.double().cpu().numpy()
     if not len(found):
@@ -234,7 +237,9 @@ def spread(scores: Tensor) -> Spread:
     )
 
 
-def monosemanticity(latents: Array, embeddings: np.ndarray | Tensor) -> np.ndarray | Tensor:
+def monosemanticity(
+    latents: Array, embeddings: Embeddings
+) -> Float64[np.ndarray, " n_latents"] | Float64[Tensor, " n_latents"]:
     """The MonoSemanticity score of every latent, exactly, in time linear in the number of images.
 
     latents `(n_images, n_latents)`: dense (numpy, torch), torch sparse (COO, CSR) or scipy sparse,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64, Shaped
 from scipy import sparse
 
 from sae.metrics.auroc import auroc
@@ -21,12 +22,11 @@ class Probing(NamedTuple):
     """Test figures by k and class; NaN where a class is always or never there in a part."""
 
     ks: tuple[int, ...]
-    auroc: np.ndarray
-    """float64 `(len(ks), n_classes)`."""
-    f1: np.ndarray
-    """The same shape; the threshold has the largest F1 on the training images."""
-    units: np.ndarray
-    """int64 `(n_classes, max(ks))`: the units of each class, most telling first."""
+    auroc: Float64[np.ndarray, "n_ks n_classes"]
+    f1: Float64[np.ndarray, "n_ks n_classes"]
+    """The threshold has the largest F1 on the training images."""
+    units: Int64[np.ndarray, "n_classes max_k"]
+    """The units of each class, most telling first."""
 
     def means(self) -> dict[int, tuple[float, float]]:
         """k → mean AUROC and mean F1 over the classes that could be measured."""
@@ -37,10 +37,10 @@ class Probing(NamedTuple):
 
 def sparse_probing(
     units: Array,
-    labels: np.ndarray,
+    labels: Shaped[np.ndarray, "n_images ..."],
     *,
     ks: Sequence[int] = (1, 5, 20),
-    train: np.ndarray | None = None,
+    train: Bool[np.ndarray, " n_images"] | None = None,
     seed: int = 0,
 ) -> Probing:
     """Logistic regression (C = 1) on the k most telling units of each class against the rest.
@@ -80,8 +80,8 @@ def sparse_probing(
     return Probing(ks, area, f1, best)
 
 
-def split(labels: np.ndarray, seed: int) -> np.ndarray:
-    """`(n_images,)` bool, true for training: three quarters, of every class where labels are class
+def split(labels: Shaped[np.ndarray, "n_images ..."], seed: int) -> Bool[np.ndarray, " n_images"]:
+    """True for training: three quarters, of every class where labels are class
     numbers, so that a class of two images or more is on both sides."""
     rng = np.random.default_rng(seed)
     n = len(labels)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae.model import SparseAutoencoder
@@ -46,7 +47,7 @@ class ReconstructionMeter:
         self._sums = {kind: _Sums(sae) for kind in self._places}
 
     @torch.no_grad()
-    def update(self, x: Tensor) -> None:
+    def update(self, x: Float[Tensor, "*batch d_in"]) -> None:
         """Add a batch of raw activations."""
         if self._kinds is not None and (x.dim() < 2 or x.shape[-2] != len(self._kinds)):
             raise ValueError(
@@ -70,8 +71,8 @@ class ReconstructionMeter:
         """The figures of each kind whose tokens differ; without kinds those of "all"."""
         return {kind: sums.result() for kind, sums in self._sums.items() if sums.differ}
 
-    def frequency(self) -> Tensor:
-        """`(d_sae,)` float64: on which share of all tokens each latent was active."""
+    def frequency(self) -> Float64[Tensor, " d_sae"]:
+        """On which share of all tokens each latent was active."""
         n_tokens = sum(sums.n_tokens for sums in self._sums.values())
         fired = torch.stack([sums.fired for sums in self._sums.values()]).sum(0)
         return fired.double() / max(1, n_tokens)
@@ -97,8 +98,8 @@ class _Sums:
         self.n_active = torch.zeros((), dtype=torch.int64, device=device)
         self.n_tokens = 0
 
-    def add(self, sae: SparseAutoencoder, x: Tensor) -> None:
-        """Add tokens `(n, d_in)`; nothing is copied off the device."""
+    def add(self, sae: SparseAutoencoder, x: Float[Tensor, "n d_in"]) -> None:
+        """Add tokens; nothing is copied off the device."""
         code, wide = sae.encode_sparse(x), x.double()
         active = code.values != 0
         mean = wide.mean(0)

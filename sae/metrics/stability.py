@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -45,8 +46,8 @@ class Stability(NamedTuple):
 
 
 def stability(
-    first: Tensor | np.ndarray,
-    second: Tensor | np.ndarray,
+    first: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
+    second: Float[Tensor, "m d"] | Float[np.ndarray, "m d"],
     *,
     centre: bool = True,
     match: bool | None = None,

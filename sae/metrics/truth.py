@@ -8,10 +8,16 @@ data; every figure is of the other half, so that trying many units earns nothing
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Int64, Num, Shaped
 from scipy import sparse
 
 from sae.metrics.auroc import auroc
 
+Half = tuple[
+    Num[np.ndarray, "n n_units"] | sparse.sparray,
+    Shaped[np.ndarray, "n n_factors"] | sparse.sparray,
+]
+"""Units and labels of one half of the data."""
 GOOD = 0.9
 """AUROC from which a unit counts as standing for a factor."""
 N_CANDIDATES = 8
@@ -21,42 +27,42 @@ N_CANDIDATES = 8
 class FactorScores(NamedTuple):
     """One entry per factor; NaN (units: -1) where a factor is always or never there in a half."""
 
-    unit: np.ndarray
+    unit: Int64[np.ndarray, " n_factors"]
     """Unit of the largest AUROC on the choosing half; with `signed`, unit u of n is -unit (u - n)."""
-    auroc: np.ndarray
+    auroc: Float64[np.ndarray, " n_factors"]
     """Of that unit on the scoring half."""
-    f1_unit: np.ndarray
-    threshold: np.ndarray
+    f1_unit: Int64[np.ndarray, " n_factors"]
+    threshold: Float64[np.ndarray, " n_factors"]
     """With `f1_unit`, what had the largest F1 on the choosing half: the unit is above or equal."""
-    f1: np.ndarray
+    f1: Float64[np.ndarray, " n_factors"]
     """Of that unit and threshold on the scoring half."""
-    n_good: np.ndarray
+    n_good: Int64[np.ndarray, " n_factors"]
     """Units with an AUROC of at least `GOOD` on both halves."""
 
     @property
-    def measured(self) -> np.ndarray:
-        """`(n_factors,)` bool: factors that could be scored."""
+    def measured(self) -> Bool[np.ndarray, " n_factors"]:
+        """Factors that could be scored."""
         return ~np.isnan(self.auroc)
 
-    def completeness(self, which: np.ndarray | slice = slice(None)) -> float:
+    def completeness(self, which: Shaped[np.ndarray, " n"] | slice = slice(None)) -> float:
         """Share of factors whose unit has an AUROC of at least `GOOD` on the scoring half."""
         found = self.auroc[which][self.measured[which]]
         return float((found >= GOOD).mean()) if len(found) else float("nan")
 
-    def redundancy(self, which: np.ndarray | slice = slice(None)) -> float:
+    def redundancy(self, which: Shaped[np.ndarray, " n"] | slice = slice(None)) -> float:
         """Mean number of good units of those factors that have one; 1 is none too many."""
         counts = self.n_good[which]
         return float(counts[counts > 0].mean()) if (counts > 0).any() else float("nan")
 
-    def distinct(self, which: np.ndarray | slice = slice(None)) -> float:
+    def distinct(self, which: Shaped[np.ndarray, " n"] | slice = slice(None)) -> float:
         """Different units among the good factors' best units, as a share of these factors."""
         units = self.unit[which][self.auroc[which] >= GOOD]
         return len(np.unique(units)) / len(units) if len(units) else float("nan")
 
 
 def score_factors(
-    choose: tuple[np.ndarray | sparse.sparray, np.ndarray | sparse.sparray],
-    score: tuple[np.ndarray | sparse.sparray, np.ndarray | sparse.sparray],
+    choose: Half,
+    score: Half,
     *,
     signed: bool = False,
 ) -> FactorScores:
@@ -92,7 +98,7 @@ def _both_signs(area: np.ndarray, signed: bool) -> np.ndarray:
     return np.concatenate([area, 1 - area]) if signed else area
 
 
-def column(units: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
+def column(units: Any, number: int) -> tuple[Int[np.ndarray, " k"], Num[np.ndarray, " k"]]:
     """Rows and values of a unit of an array, of a scipy one only those stored; n + u is -unit u."""
     if sparse.issparse(units):
         part = slice(units.indptr[number], units.indptr[number + 1])

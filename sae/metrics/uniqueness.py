@@ -8,6 +8,7 @@ share, so the time goes with the number of overlapping pairs, not with n_latents
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64, Int, Int64
 from scipy import sparse
 
 PAIRS_AT_ONCE = 1 << 22
@@ -22,10 +23,10 @@ class Uniqueness(NamedTuple):
     n_excluded: int
     """Latents with fewer than k exemplars."""
     n_pairs: int
-    pairs_by_shared: np.ndarray
-    """int64 `(k + 1)`: pairs that share 0, 1, … k images."""
-    nearest: np.ndarray
-    """`(all latents,)`: the largest Jaccard index with any other latent; NaN where excluded."""
+    pairs_by_shared: Int64[np.ndarray, " k+1"]
+    """Pairs that share 0, 1, … k images."""
+    nearest: Float64[np.ndarray, " all_latents"]
+    """The largest Jaccard index with any other latent; NaN where excluded."""
 
     def share_above(self, jaccard: float) -> float:
         """The share of pairs whose Jaccard index is larger than `jaccard`; NaN without pairs."""
@@ -43,7 +44,7 @@ class Uniqueness(NamedTuple):
         return float(total / self.n_pairs) if self.n_pairs else float("nan")
 
 
-def uniqueness(exemplars: np.ndarray) -> Uniqueness:
+def uniqueness(exemplars: Int[np.ndarray, "n_latents k"]) -> Uniqueness:
     """Overlap of exemplar sets; `exemplars (n_latents, k)` image numbers, -1 where there is none."""
     ids = np.asarray(exemplars)
     if ids.ndim != 2 or ids.shape[1] < 1:
