@@ -12,8 +12,9 @@ from safetensors import safe_open
 from sae import Backbone, ConceptIndex, SparseAutoencoder
 from sae.storage import sha256
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
+from sae.world.tasks import HELD_OUT_SEED
 from training.world import llava
-from training.world.generator import HELD_OUT_SEED, images
+from training.world.generator import images
 from training.world.words import noun_phrase
 
 BUNDLED = Path(__file__).resolve().parents[1] / "sae" / "bundled"

@@ -29,7 +29,7 @@ Rng = np.random.Generator
 SPLITS = ("base", "novel")
 WORLD_TEMPLATES = ("{}", "a picture of {}", "a photo of {}", "there is {}", "an image of {}")
 HELD_OUT_SEED = 1_000_003
-"""Test pictures draw from seeds at or above this, few-shot pictures from seeds below."""
+"""Training and few-shot pictures draw from seeds below this, every held-out figure from seeds at or above."""
 MAX_PICTURES = 20_000
 """Pictures of a split that are composed at once: half a gigabyte."""
 

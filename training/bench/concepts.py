@@ -26,10 +26,10 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sae.architectures import ARCHITECTURES
+from sae.world.tasks import HELD_OUT_SEED
 from training.launch import command
 from training.leaderboard.board import Board, markdown, measured
 from training.leaderboard.kept import Kept, OutOfTime
-from training.world.generator import HELD_OUT_SEED
 
 OUT_OF_TIME = 3
 """The exit status of a run that is to be gone on with."""

@@ -32,8 +32,9 @@ from sae.concepts.regions import sparse_codes
 from sae.model import SparseAutoencoder
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels
+from sae.world.tasks import HELD_OUT_SEED
 from training.launch import command
-from training.world.generator import HELD_OUT_SEED, scenes
+from training.world.generator import scenes
 from training.world.words import phrases_of_nouns
 
 SHARE = 0.6

@@ -17,8 +17,9 @@ from torch import Tensor
 from sae.images import open_image
 from sae.steering import Edit, Prepared, Steerer
 from sae.world.scenes import SIZE, kind_names
+from sae.world.tasks import HELD_OUT_SEED
 from training.steering.protocol import backbone_of, captions, index_of
-from training.world.generator import HELD_OUT_SEED, images
+from training.world.generator import images
 
 PROMPT = "what is shown in this image ? use exactly one word"
 MAX_NEW_TOKENS = 5

@@ -25,7 +25,8 @@ from sae.steering import Edit, Prepared, Scope, Steerer, SteerRequest
 from sae.steering.candidates import Candidate, candidates
 from sae.steering.doses import DoseResponse, dose_response
 from sae.world.scenes import OBJECT_SIZES, SIZE, Scene, SceneObject, kind_names
-from training.world.generator import HELD_OUT_SEED, images
+from sae.world.tasks import HELD_OUT_SEED
+from training.world.generator import images
 
 SELECTION_SEED = HELD_OUT_SEED + 9000
 INSERTION_SEED = HELD_OUT_SEED + 9500

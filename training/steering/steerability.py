@@ -16,8 +16,9 @@ from sae.hub import local_folder
 from sae.steering.clip import Steerability
 from sae.storage import sha256
 from sae.world.backgrounds import BACKGROUNDS
+from sae.world.tasks import HELD_OUT_SEED
 from training.data.sources import open_source
-from training.world.generator import HELD_OUT_SEED, images
+from training.world.generator import images
 from training.world.words import nouns
 
 MORE_WORDS = Path(__file__).parent / "more_words.txt"

@@ -20,8 +20,6 @@ from sae.world.scenes import (
 
 N_OBJECTS_SHARE = (0.5, 0.32, 0.18)
 """How often a scene holds one, two, three objects."""
-HELD_OUT_SEED = 1_000_003
-"""Training draws from seeds below this; every held-out figure draws from seeds at or above it."""
 
 
 def sample_scene(

@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sae.world.scenes import SIZE, compose
+from sae.world.tasks import HELD_OUT_SEED
 from training.launch import command
 from training.world.clip import IGNORE, LAYER, make_image_processor, pixels_of
 from training.world.fit import FitConfig, fit
-from training.world.generator import HELD_OUT_SEED, images, sample_scene
+from training.world.generator import images, sample_scene
 from training.world.words import PROMPT, description, main_object, make_tokenizer, questions
 
 

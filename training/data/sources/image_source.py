@@ -14,7 +14,8 @@ from PIL import Image
 
 from sae.images import open_image
 from sae.world.scenes import Scene, compose
-from training.world.generator import HELD_OUT_SEED, sample_scene
+from sae.world.tasks import HELD_OUT_SEED
+from training.world.generator import sample_scene
 
 Enough = Callable[[tuple[int, int]], tuple[int, int]]
 """Of a picture of (width, height), the size that is enough to decode."""
