@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64, Int, Int32, Int64
 
 from sae.concepts.content import N_DECILES, IndexContent
 
@@ -185,19 +186,19 @@ class ClassTable:
             for at in np.argsort(-tokens, kind="stable")[:k]
         ]
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> Int64[np.ndarray, "n_classes d_sae"]:
         """All tokens, int64 (n_classes, d_sae)."""
         latent = np.repeat(np.arange(self._d_sae), np.diff(self._table["starts"]))
         counts = np.zeros((len(self._names), self._d_sae), np.int64)
         counts[self._table["ids"], latent] = self._table["tokens"]
         return counts
 
-    def shares(self) -> np.ndarray:
+    def shares(self) -> Float64[np.ndarray, " n_classes"]:
         """Share of the labelled images that each class has, float64 (n_classes)."""
         images = self._table["images"]
         return images / max(int(images.sum()), 1)
 
-    def of_images(self, image_ids: np.ndarray) -> np.ndarray:
+    def of_images(self, image_ids: Int[np.ndarray, "*shape"]) -> Int32[np.ndarray, "*shape"]:
         """Class numbers int32 of exemplar images, -1 where there is no image or no label."""
         known = self._images["image_ids"]
         if not len(known):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int32
 
 from sae.artifact import CONFIG, WEIGHTS
 from sae.concepts.concept import (
@@ -72,9 +73,9 @@ class ConceptIndex:
         self.max_activation = self.statistics["max_activation"]
         self.entropy = self.statistics["entropy"]
         n_active = np.rint(self.frequency.astype(np.float64) * self.n_images)
-        self.dead: np.ndarray = n_active == 0
-        self.rare: np.ndarray = (n_active > 0) & (n_active < RARE_IMAGES)
-        self.dense: np.ndarray = self.token_frequency > DENSE_TOKEN_FREQUENCY
+        self.dead: Bool[np.ndarray, " d_sae"] = n_active == 0
+        self.rare: Bool[np.ndarray, " d_sae"] = (n_active > 0) & (n_active < RARE_IMAGES)
+        self.dense: Bool[np.ndarray, " d_sae"] = self.token_frequency > DENSE_TOKEN_FREQUENCY
         self.names: list[str] = content.names["names"]
         self.name_sources: list[str] = content.names["sources"]
         self.name_scores: np.ndarray = np.asarray(content.names["scores"], dtype=np.float32)
@@ -206,7 +207,7 @@ class ConceptIndex:
         return self._content.class_names
 
     @property
-    def embeddings(self) -> np.ndarray:
+    def embeddings(self) -> Float16[np.ndarray, "d_sae d"]:
         """Unit vectors float16 (d_sae, d) of the exemplars' lit regions; d is 0 without text."""
         return self._content.embeddings["latents"]
 
@@ -253,7 +254,9 @@ class ConceptIndex:
         KeyError if the image is no exemplar."""
         return self._exemplars.thumbnail(image_id)
 
-    def exemplar_table(self, level: str = "top") -> tuple[np.ndarray, np.ndarray]:
+    def exemplar_table(
+        self, level: str = "top"
+    ) -> tuple[Int32[np.ndarray, "d_sae n"], Float32[np.ndarray, "d_sae n"]]:
         """Image numbers int32 (d_sae, n), -1 for none, and activations float32: "top" exemplars, or
         "deciles", decile by decile."""
         n_top, table = self._content.header["n_top"], self._content.exemplars

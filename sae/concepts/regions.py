@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Float64, Int64, Integer
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +26,7 @@ WHOLE = 0.5
 
 def sparse_codes(
     inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float32[np.ndarray, "images tokens n"], Int64[np.ndarray, "images tokens n"]]:
     """Values float32 and latents int64 (images, tokens, n) of the tokens that the SAE reads."""
     values, indices, _ = read_code(inputs, backbone, sae)
     return values, indices
@@ -34,7 +35,11 @@ def sparse_codes(
 @torch.inference_mode()
 def read_code(
     inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
+) -> tuple[
+    Float32[np.ndarray, "images tokens n"],
+    Int64[np.ndarray, "images tokens n"],
+    Float64[Tensor, "images d_in"],
+]:
     """`sparse_codes`, and the mean activation over the tokens, float64 (images, d_in)."""
     x = backbone.activations(inputs, sae.cfg.backbone.layer)
     x = TokenView(backbone, sae.cfg.backbone.tokens).read(x).to(sae.W_enc)
@@ -48,7 +53,7 @@ def read_code(
 
 def region_features(
     backbone: Backbone, image: Image.Image, regions: Sequence[Sequence[int] | None]
-) -> np.ndarray:
+) -> Float32[np.ndarray, "n_regions d"]:
     """Unit vectors float32 (regions, d) of regions (row-major patches) of a picture; None is all."""
     grid, frame = backbone.patch_grid, backbone.image_box(image.size)
     rgb, n = image.convert("RGB"), backbone.patch_grid[0] * backbone.patch_grid[1]
@@ -73,7 +78,9 @@ def _mixed(lit: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return mixed / max(float(np.linalg.norm(mixed)), 1e-12)
 
 
-def bounds_of(patches: np.ndarray, grid: tuple[int, int]) -> tuple[int, int, int, int]:
+def bounds_of(
+    patches: Integer[np.ndarray, " n"], grid: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """Left, top, right, bottom in patches of a region with its margin; all where no patch fires."""
     rows, columns = grid
     if not len(patches):

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from jaxtyping import Bool, Float, Float16, Float32, Int32, Integer, Num
 from PIL import Image
 
 from sae.backbones import Backbone
@@ -34,15 +35,15 @@ _loading = threading.Lock()
 class Searchable(Indexed, Protocol):
     """What of an index is searched."""
 
-    max_activation: np.ndarray
-    dead: np.ndarray
-    dense: np.ndarray
+    max_activation: Float32[np.ndarray, " d_sae"]
+    dead: Bool[np.ndarray, " d_sae"]
+    dense: Bool[np.ndarray, " d_sae"]
 
     @property
     def text_tower(self) -> dict[str, str | None] | None: ...
 
     @property
-    def embeddings(self) -> np.ndarray: ...
+    def embeddings(self) -> Float16[np.ndarray, "d_sae d"]: ...
 
     def __len__(self) -> int: ...
 
@@ -61,7 +62,7 @@ class NameSearch:
     LITERAL = 0.7
     """Score from which a name holds the text itself."""
 
-    def __init__(self, names: Sequence[str], weights: np.ndarray) -> None:
+    def __init__(self, names: Sequence[str], weights: Num[np.ndarray, " n"]) -> None:
         owners: dict[str, list[int]] = {}
         for number, name in enumerate(names):
             if name:
@@ -73,7 +74,7 @@ class NameSearch:
         ]
 
     @property
-    def order(self) -> np.ndarray:
+    def order(self) -> Int32[np.ndarray, " n"]:
         """Place of every entry among entries of its score, int32 (n); n for nameless ones."""
         entries = [row for rows in self._owners for row in rows]
         order = np.full(self._n, self._n, np.int32)
@@ -149,18 +150,18 @@ class Embedded:
     Cosines less the mean of all latents are had from the embeddings as they are: no centred copy.
     """
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: Float[np.ndarray, "n d"]) -> None:
         self.rows = rows.astype(np.float32)
 
     def prepare(self) -> None:
         """Find out, once, what every search needs: which rows there are and where they lie."""
         self._there, self._centre, self._lengths  # noqa: B018
 
-    def along(self, direction: np.ndarray) -> np.ndarray:
+    def along(self, direction: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:
         """Products with a direction (d), float32 (n)."""
         return np.where(self._there, self.rows @ direction, -np.inf)
 
-    def centred_cosines(self, feature: np.ndarray) -> np.ndarray:
+    def centred_cosines(self, feature: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:
         """Cosines with a feature (d), both less the mean of all latents, (n)."""
         centred = feature - self._centre
         length = max(float(np.linalg.norm(centred)), 1e-12)
@@ -270,8 +271,8 @@ class Searcher:
 
     def firing(
         self,
-        values: np.ndarray,
-        latents: np.ndarray,
+        values: Num[np.ndarray, "patches n"],
+        latents: Integer[np.ndarray, "patches n"],
         k: int = 5,
         *,
         patches: Sequence[int] | None = None,

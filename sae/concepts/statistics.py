@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Int32, Int64
 
 from sae.metrics.entropy import exemplar_entropy
 
@@ -18,7 +19,7 @@ HISTOGRAM = "histogram"
 """Lies beside the statistics in an index's file, and is none."""
 
 
-def histogram_edges() -> np.ndarray:
+def histogram_edges() -> Float64[np.ndarray, " n_edges"]:
     """N_BINS + 1 edges, half an octave apart, from 2^-10 to 2^6; the same for every latent, so that
     histograms of two data sets can be added."""
     return 2.0 ** (np.arange(N_BINS + 1) / 2 - 10)
@@ -33,29 +34,29 @@ class Facts:
     """Tokens that the SAE reads, of all images."""
     n_patches: int
     """How many of these are patches."""
-    images: np.ndarray
+    images: Int64[np.ndarray, " d_sae"]
     """Images in which a latent fires, int64 (d_sae)."""
-    patch_images: np.ndarray
+    patch_images: Int64[np.ndarray, " d_sae"]
     """Images in which it fires on a patch, int64 (d_sae)."""
-    tokens: np.ndarray
+    tokens: Int64[np.ndarray, " d_sae"]
     """Tokens on which it fires, int64 (d_sae)."""
-    patch_tokens: np.ndarray
+    patch_tokens: Int64[np.ndarray, " d_sae"]
     """Patches on which it fires, int64 (d_sae)."""
-    mean_sum: np.ndarray
+    mean_sum: Float64[np.ndarray, " d_sae"]
     """Sum over images of the mean activation over all tokens, float64 (d_sae)."""
-    patch_mean_sum: np.ndarray
+    patch_mean_sum: Float64[np.ndarray, " d_sae"]
     """Sum over images of the mean activation over patches, float64 (d_sae)."""
-    maximum: np.ndarray
+    maximum: Float32[np.ndarray, " d_sae"]
     """Largest activation on any token, float32 (d_sae)."""
-    histogram: np.ndarray
+    histogram: Int32[np.ndarray, "d_sae n_bins"]
     """Images by maximum activation between `histogram_edges`, int32 (d_sae, N_BINS)."""
-    reference_labels: np.ndarray
+    reference_labels: Int[np.ndarray, "d_sae n"]
     """Classes of the images of largest mean activation, int32 (d_sae, n), -1 for no image or none."""
-    reference_means: np.ndarray
+    reference_means: Float32[np.ndarray, "d_sae n"]
     """Their mean activations, falling, float32 (d_sae, n)."""
-    monosemanticity: np.ndarray | None
+    monosemanticity: Float[np.ndarray, " d_sae"] | None
     """MonoSemanticity score, (d_sae); None where the pass had no image encoder to measure it by."""
-    decoder: np.ndarray
+    decoder: Float32[np.ndarray, "d_sae d_in"]
     """The SAE's decoder rows, float32 (d_sae, d_in)."""
 
 
@@ -63,8 +64,8 @@ class Indexed(Protocol):
     """What of an index statistics are read from."""
 
     names: list[str]
-    name_scores: np.ndarray
-    name_confidences: np.ndarray
+    name_scores: Float32[np.ndarray, " d_sae"]
+    name_confidences: Float32[np.ndarray, " d_sae"]
     statistics: dict[str, np.ndarray]
 
 
@@ -108,7 +109,7 @@ class Statistic:
         """Its name in links and answers of the app."""
         return self.key or self.name
 
-    def values(self, index: Indexed) -> np.ndarray | None:
+    def values(self, index: Indexed) -> Float64[np.ndarray, " d_sae"] | None:
         """float64 (d_sae), NaN for unknown; None where the index lacks it."""
         stored = self.read(index) if self.read else index.statistics.get(self.name)
         if stored is None:
@@ -157,7 +158,7 @@ def register_statistic(statistic: Statistic) -> None:
     _table[statistic.name] = statistic
 
 
-def computed(facts: Facts) -> dict[str, np.ndarray]:
+def computed(facts: Facts) -> dict[str, Float32[np.ndarray, " d_sae"]]:
     """Every statistic that a pass gives, float32 (d_sae), by name."""
     made = {one.name: one.compute(facts) for one in table() if one.compute is not None}
     for name, array in made.items():
@@ -169,7 +170,7 @@ def computed(facts: Facts) -> dict[str, np.ndarray]:
     return {k: np.asarray(v).astype(np.float32) for k, v in made.items() if v is not None}
 
 
-def values_of(index: Indexed, name: str) -> np.ndarray:
+def values_of(index: Indexed, name: str) -> Float64[np.ndarray, " d_sae"]:
     """A statistic of an index by its name, float64 (d_sae), NaN for unknown; ValueError if none."""
     if name in _table:
         values = _table[name].values(index)

@@ -9,6 +9,7 @@ smallest ranks are one certain set: tables of two halves merge to the table of t
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Int64, UInt64
 
 _SCALE = 40
 _SPLIT = 26
@@ -26,7 +27,7 @@ class ExactSum:
     def __init__(self, n: int) -> None:
         self._high, self._low = np.zeros(n, np.int64), np.zeros(n, np.int64)
 
-    def add(self, latent: np.ndarray, values: np.ndarray) -> None:
+    def add(self, latent: Int[np.ndarray, " rows"], values: Float64[np.ndarray, " rows"]) -> None:
         """Add `values` (rows) to the sums of `latent` (rows)."""
         units = np.rint(np.ldexp(values, _SCALE))
         high = np.floor(np.ldexp(units, -_SPLIT))
@@ -36,7 +37,7 @@ class ExactSum:
         self._high += np.bincount(latent, weights=high, minlength=n).astype(np.int64)
         self._low += np.bincount(latent, weights=low, minlength=n).astype(np.int64)
 
-    def value(self) -> np.ndarray:
+    def value(self) -> Float64[np.ndarray, " n"]:
         """The sums, float64."""
         return np.ldexp(self._high.astype(np.float64), _SPLIT - _SCALE) + np.ldexp(
             self._low.astype(np.float64), -_SCALE
@@ -64,7 +65,7 @@ class SparseCounts:
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._n_pending = 0
 
-    def add(self, keys: np.ndarray, counts: np.ndarray) -> None:
+    def add(self, keys: Int[np.ndarray, " rows"], counts: Int[np.ndarray, " rows"]) -> None:
         """Add `counts` (rows) to the counts of `keys` (rows)."""
         self._pending.append((keys.astype(np.int64), counts.astype(np.int64)))
         self._n_pending += len(keys)
@@ -75,7 +76,7 @@ class SparseCounts:
         """Add the counts of other images."""
         self.add(*other.items())
 
-    def items(self) -> tuple[np.ndarray, np.ndarray]:
+    def items(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Rising keys and their counts, int64."""
         self._settle()
         return self._keys, self._counts
@@ -121,7 +122,10 @@ class Table:
         self._n_pending = 0
 
     def offer(
-        self, latent: np.ndarray, rank: np.ndarray, payload: Callable[[np.ndarray], Payload]
+        self,
+        latent: Int[np.ndarray, " rows"],
+        rank: UInt64[np.ndarray, " rows"],
+        payload: Callable[[np.ndarray], Payload],
     ) -> None:
         """Consider rows; `payload(rows)` is asked for the rows that may stay, none of them empty."""
         if not self.n:
@@ -177,13 +181,15 @@ class Table:
         self._pending, self._n_pending = [], 0
 
 
-def falling(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def falling(
+    values: Float[np.ndarray, "*shape"], numbers: Int[np.ndarray, "*shape"]
+) -> UInt64[np.ndarray, "*shape"]:
     """Ranks uint64 that put larger values (float32, not negative) first, then smaller numbers."""
     bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
     return ((_LOW - bits) << np.uint64(32)) | numbers.astype(np.uint64)
 
 
-def by_chance(numbers: np.ndarray) -> np.ndarray:
+def by_chance(numbers: Int[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     """Ranks uint64 in an order that has nothing to do with the images, the same in every run."""
     x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -192,12 +198,12 @@ def by_chance(numbers: np.ndarray) -> np.ndarray:
     return (mixed & ~_LOW) | numbers.astype(np.uint64)
 
 
-def image_numbers(ranks: np.ndarray) -> np.ndarray:
+def image_numbers(ranks: UInt64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
     """Image numbers int64 of ranks, -1 for empty places."""
     return np.where(ranks == NONE, -1, (ranks & _LOW).astype(np.int64))
 
 
-def values_of(ranks: np.ndarray) -> np.ndarray:
+def values_of(ranks: UInt64[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
     """The values float32 that `falling` was given, 0 for empty places."""
     bits = (_LOW - (ranks >> np.uint64(32))).astype(np.uint32)
     return np.where(ranks == NONE, np.float32(0), bits.view(np.float32))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from PIL import Image
 
 from sae.backbones import Backbone
@@ -72,7 +73,7 @@ def build_index(
     )
 
 
-def batches_of(n: int, batch: int) -> list[np.ndarray]:
+def batches_of(n: int, batch: int) -> list[Int64[np.ndarray, " images"]]:
     """All image numbers, in batches whose limits do not depend on who computes which."""
     return [np.arange(start, min(start + batch, n)) for start in range(0, n, batch)]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float16, Float32, Float64, Int, Int32, Int64, UInt16
 from scipy import sparse
 
 from sae.concepts.build.accumulators import ExactSum, SparseCounts, Table, by_chance, falling
@@ -26,53 +27,53 @@ N_PATCHES = 16
 class Firings:
     """Rows by image, then latent. Per row: image and latent, maximum and sums over tokens."""
 
-    numbers: np.ndarray
+    numbers: Int64[np.ndarray, " images"]
     """Numbers of the images in the data set, int64 (images)."""
-    labels: np.ndarray
+    labels: Int32[np.ndarray, " images"]
     """Their classes, -1 for none, int32 (images)."""
     n_tokens: int
     """Tokens of one image that the SAE reads."""
     n_patches: int
     """How many of these are patches."""
-    image: np.ndarray
+    image: Int32[np.ndarray, " rows"]
     """Place in `numbers`, int32 (rows)."""
-    latent: np.ndarray
+    latent: Int32[np.ndarray, " rows"]
     """int32 (rows)."""
-    maximum: np.ndarray
+    maximum: Float32[np.ndarray, " rows"]
     """Largest activation over all tokens, float32 (rows)."""
-    total: np.ndarray
+    total: Float64[np.ndarray, " rows"]
     """Sum over all tokens, float64 (rows)."""
-    patch_total: np.ndarray
+    patch_total: Float64[np.ndarray, " rows"]
     """Sum over patches, float64 (rows)."""
-    tokens: np.ndarray
+    tokens: Int64[np.ndarray, " rows"]
     """Tokens on which the latent fires, int64 (rows)."""
-    patches: np.ndarray
+    patches: Int64[np.ndarray, " rows"]
     """Patches on which it fires, int64 (rows)."""
-    above: np.ndarray
+    above: Int64[np.ndarray, " rows"]
     """Tokens on which it exceeds tau, int64 (rows)."""
-    place: np.ndarray = field(repr=False)
+    place: Int32[np.ndarray, " n_firing"] = field(repr=False)
     """Patch number of every firing patch, row by row, strongest first within a row, int32."""
-    value: np.ndarray = field(repr=False)
+    value: Float32[np.ndarray, " n_firing"] = field(repr=False)
     """Its activation, float32."""
 
     @cached_property
-    def number(self) -> np.ndarray:
+    def number(self) -> Int64[np.ndarray, " rows"]:
         """Number of the image in the data set, int64 (rows)."""
         return self.numbers[self.image]
 
     @cached_property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Float64[np.ndarray, " rows"]:
         """Mean over all tokens (PatchSAE's image-level activation), float64 (rows)."""
         return self.total / self.n_tokens
 
     @cached_property
-    def starts(self) -> np.ndarray:
+    def starts(self) -> Int64[np.ndarray, " n_starts"]:
         """Where the patches of each row start in `place`, int64 (rows + 1)."""
         return np.concatenate([[0], np.cumsum(self.patches)])
 
     def strongest_patches(
-        self, rows: np.ndarray, n: int = N_PATCHES
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, rows: Int[np.ndarray, " rows"], n: int = N_PATCHES
+    ) -> tuple[UInt16[np.ndarray, "rows n"], Float16[np.ndarray, "rows n"]]:
         """The n strongest patches of some rows: uint16 and float16 (rows, n), value 0 for none."""
         at = self.starts[rows][:, None] + np.arange(n)
         inside = at < self.starts[rows + 1][:, None]
@@ -86,10 +87,10 @@ class Firings:
 
 
 def firings_of(
-    values: np.ndarray,
-    indices: np.ndarray,
-    numbers: np.ndarray,
-    labels: np.ndarray,
+    values: Float[np.ndarray, "images tokens n"],
+    indices: Int[np.ndarray, "images tokens n"],
+    numbers: Int[np.ndarray, " images"],
+    labels: Int[np.ndarray, " images"],
     *,
     patches: slice,
     d_sae: int,
@@ -209,7 +210,7 @@ class Gathered:
         """Images that could not be opened so far."""
         return int(self.counts["totals"][3])
 
-    def skip(self, numbers: np.ndarray) -> None:
+    def skip(self, numbers: Int[np.ndarray, " images"]) -> None:
         """Note images that could not be opened."""
         self._see(np.asarray(numbers, np.int64))
         self.counts["totals"][3] += len(numbers)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
 from sae.backbones import Backbone
 from sae.backbones.text import NO_WORD, averaged_text_features, phrases_of
@@ -37,9 +38,9 @@ class Naming(NamedTuple):
 
     words: list[list[str]]
     """(d_sae, k), best first; [] for latents without an embedding."""
-    scores: np.ndarray
+    scores: Float32[np.ndarray, "d_sae k"]
     """float32 (d_sae, k)."""
-    confidences: np.ndarray
+    confidences: Float32[np.ndarray, "d_sae k"]
     """float32 (d_sae, k)."""
 
 

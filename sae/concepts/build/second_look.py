@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int, Integer
 from PIL import Image
 
 from sae.backbones import Backbone
@@ -40,7 +41,7 @@ class Pictures(NamedTuple):
 def look_again(
     data: Data,
     backbone: Backbone,
-    numbers: np.ndarray,
+    numbers: Int[np.ndarray, " images"],
     *,
     thumbnails: bool = True,
     see: Callable[[int, Image.Image], None] = lambda _number, _image: None,
@@ -100,7 +101,7 @@ class Region(NamedTuple):
 
     latent: int
     weight: float
-    patches: np.ndarray
+    patches: Integer[np.ndarray, " n"]
 
 
 def regions_of(exemplars: dict[str, np.ndarray], n: int) -> dict[int, list[Region]]:
@@ -147,7 +148,7 @@ class LitFeatures:
         for box, owners in boxes.items():
             self._show(shown_alone(rgb, box, frame, grid), owners)
 
-    def result(self) -> np.ndarray:
+    def result(self) -> Float32[np.ndarray, "d_sae d"]:
         """Unit vectors float32 (d_sae, d), zero rows for latents without an exemplar."""
         self._flush()
         if self._sums is None:
@@ -175,7 +176,9 @@ class LitFeatures:
         self._pictures, self._owners = [], []
 
 
-def with_decoder(features: np.ndarray, W_dec: np.ndarray) -> np.ndarray:
+def with_decoder(
+    features: Float32[np.ndarray, "d_sae d"], W_dec: Float32[np.ndarray, "d_sae d_in"]
+) -> Float32[np.ndarray, "d_sae d"]:
     """Features (d_sae, d), zero rows for none, each with what its decoder direction says added.
 
     A ridge regression over all latents maps unit decoder rows W_dec (d_sae, d_in) to features; its

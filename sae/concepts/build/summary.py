@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32, Int, Int32, Int64
 from scipy import sparse
 from torch import Tensor
 
@@ -20,7 +21,9 @@ CHUNK_ELEMENTS = 1 << 25
 """Similarities held at once (128 MiB in float32)."""
 
 
-def statistics_of(gathered: Gathered, decoder: np.ndarray) -> dict[str, np.ndarray]:
+def statistics_of(
+    gathered: Gathered, decoder: Float32[np.ndarray, "d_sae d_in"]
+) -> dict[str, np.ndarray]:
     """Every statistic that the pass gives (`sae.concepts.statistics`), float32 (d_sae).
 
     `decoder` (d_sae, d_in): the SAE's decoder rows. Also "histogram": int32 (d_sae, N_BINS), images
@@ -30,7 +33,7 @@ def statistics_of(gathered: Gathered, decoder: np.ndarray) -> dict[str, np.ndarr
     return computed(facts) | {HISTOGRAM: facts.histogram}
 
 
-def facts_of(gathered: Gathered, decoder: np.ndarray) -> Facts:
+def facts_of(gathered: Gathered, decoder: Float32[np.ndarray, "d_sae d_in"]) -> Facts:
     """What the pass knows of every latent, for statistics to be made of."""
     counts = gathered.counts
     n_images, n_tokens, n_patches, _ = counts["totals"].tolist()
@@ -124,13 +127,15 @@ def classes_of(gathered: Gathered) -> dict[str, np.ndarray]:
     }
 
 
-def exemplar_numbers(exemplars: dict[str, np.ndarray]) -> np.ndarray:
+def exemplar_numbers(exemplars: dict[str, np.ndarray]) -> Int64[np.ndarray, " n"]:
     """All images that appear as an exemplar, rising, int64."""
     used = np.unique(exemplars["image_ids"])
     return used[used >= 0].astype(np.int64)
 
 
-def decoder_neighbours(W_dec: Tensor, n: int) -> tuple[np.ndarray, np.ndarray]:
+def decoder_neighbours(
+    W_dec: Float[Tensor, "d_sae d_in"], n: int
+) -> tuple[Int32[np.ndarray, "d_sae n"], Float32[np.ndarray, "d_sae n"]]:
     """The n latents of largest decoder cosine: ids int32 and cosines float32 (d_sae, n).
 
     W_dec (d_sae, d_in). Falling cosine, then rising number; -1 and 0 where there are fewer.
@@ -150,7 +155,9 @@ def decoder_neighbours(W_dec: Tensor, n: int) -> tuple[np.ndarray, np.ndarray]:
     return ids, cosines
 
 
-def cofiring_neighbours(latents: np.ndarray, d_sae: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+def cofiring_neighbours(
+    latents: Int[np.ndarray, "images m"], d_sae: int, n: int
+) -> tuple[Int32[np.ndarray, "d_sae n"], Float32[np.ndarray, "d_sae n"]]:
     """The n latents that are most often among an image's strongest together with a latent.
 
     latents int32 (images, m), -1 for none. Returns ids int32 and scores float32 (d_sae, n): the
