@@ -315,24 +315,37 @@ def compare(
                 "class_names": list(names),
                 "points": scatter_points(counts[0], counts[1], names),
             }
-            result["masking"], result["faithfulness"] = {}, {}
-            for model, classifier, own in zip((first, second), pair, counts, strict=True):
-                result["masking"][model.name] = _once(
-                    known,
-                    f"{model.name}/masking",
-                    lambda c=classifier, a=own, t=test: masking(lens, c, a, t, sizes.n_masks),
-                )
-                result["faithfulness"][model.name] = _once(
-                    known,
-                    f"{model.name}/faithfulness",
-                    lambda c=classifier, t=test: faithfulness(
-                        lens, c, t, data.templates, sizes.n_curves
-                    ),
-                )
+            result |= _of_each_head(lens, data, (first, second), pair, counts, test, sizes, known)
         result[split] = part
     accuracies = [result["base"]["gain"][name] for name in ("first", "second")]
     result["improvement_rate"] = improvement_rate(*accuracies)
     return result
+
+
+def _of_each_head(
+    lens: ConceptLens,
+    data: TaskData,
+    models: Sequence[Model],
+    classifiers: Sequence[Classifier],
+    counts: Sequence[Tensor],
+    test: Labelled,
+    sizes: Sizes,
+    known: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Masks and faithfulness of each head on the base classes, by its name."""
+    figures: dict[str, dict[str, Any]] = {"masking": {}, "faithfulness": {}}
+    for model, classifier, own in zip(models, classifiers, counts, strict=True):
+        figures["masking"][model.name] = _once(
+            known,
+            f"{model.name}/masking",
+            lambda c=classifier, a=own: masking(lens, c, a, test, sizes.n_masks),
+        )
+        figures["faithfulness"][model.name] = _once(
+            known,
+            f"{model.name}/faithfulness",
+            lambda c=classifier: faithfulness(lens, c, test, data.templates, sizes.n_curves),
+        )
+    return figures
 
 
 def improvement_rate(first: float, second: float) -> float | None:

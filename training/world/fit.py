@@ -70,16 +70,7 @@ def fit(
     """
     config.out.mkdir(parents=True, exist_ok=True)
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    decay = [p for p in weights.values() if p.ndim > 1]
-    plain = [p for p in weights.values() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decay, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-        betas=config.betas,
-    )
+    optimizer = _adam(weights, config)
     start = _resume(weights, optimizer, config.out)
     if start >= config.steps:
         return
@@ -113,6 +104,20 @@ def fit(
             bar.set_postfix(loss=row["loss"])
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             _save(weights, optimizer, step + 1, config.out)
+
+
+def _adam(weights: Mapping[str, Tensor], config: FitConfig) -> torch.optim.AdamW:
+    """Adam with decay on matrices alone."""
+    decay = [p for p in weights.values() if p.ndim > 1]
+    plain = [p for p in weights.values() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        betas=config.betas,
+    )
 
 
 def _save(
