@@ -195,7 +195,7 @@ class ImageFeed:
     ) -> Iterator[list[tuple[int, bytes | None]]]:
         """Requests for a streamed source; a thread reads the rows of the next groups meanwhile."""
         reader = source.reader(self.rank, self.world, state)
-        together = (list(found) for _, found in groupby(groups, key=lambda g: (g.round, g.span)))
+        together = (list(span) for _, span in groupby(groups, key=lambda g: (g.round, g.span)))
         for requests, number, standing in prefetch(partial(_take, reader), together):
             self._states[number + 1] = standing
             yield from requests

@@ -99,13 +99,13 @@ def newest(runs: Sequence[tuple[Path, TrainConfig]]) -> tuple[list[Checkpoint], 
     names = set.intersection(*({folder.name for folder in _folders(out)} for out, _ in runs))
     for name in sorted(names, reverse=True):
         try:
-            found = [_read(out / "checkpoints" / name) for out, _ in runs]
+            saved = [_read(out / "checkpoints" / name) for out, _ in runs]
         except (OSError, ValueError, SafetensorError) as error:
             damaged.append(f"{name} is damaged and was left out: {error}")
             continue
-        for checkpoint, (_, config) in zip(found, runs, strict=True):
+        for checkpoint, (_, config) in zip(saved, runs, strict=True):
             _check_config(checkpoint, config)
-        return found, damaged
+        return saved, damaged
     reasons = " ".join(["", *damaged])
     raise ValueError(
         f"--resume: no checkpoint in {runs[0][0] / 'checkpoints'}.{reasons} Start without "
@@ -131,8 +131,8 @@ def _read(folder: Path) -> Checkpoint:
     path = folder / TENSORS
     hashes = state.get("sha256")
     expected = hashes.get(TENSORS) if isinstance(hashes, dict) else None
-    if (found := sha256(path)) != expected:
-        raise ArtifactError(path, f"sha256 {found}", f"{expected}", "An older one is tried.")
+    if (digest := sha256(path)) != expected:
+        raise ArtifactError(path, f"sha256 {digest}", f"{expected}", "An older one is tried.")
     return Checkpoint(folder, state, load_file(path))
 
 

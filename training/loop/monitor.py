@@ -82,14 +82,14 @@ class Monitor:
         if self._main:
             self._bar.write(text)
 
-    def show(self, found: Sequence[Progress]) -> None:
+    def show(self, of_each: Sequence[Progress]) -> None:
         """Figures of the step just made, one for each SAE."""
         run = self._run
         batch = run.config.batch_size * run.n_processes
         made = (run.n_steps - self._first) * batch
         speed = made / max(time.monotonic() - self._began, 1e-9)
-        columns = zip(*(figures[:4] for figures in found), strict=True)
-        mean = Progress(*(sum(column) / len(found) for column in columns))
+        columns = zip(*(figures[:4] for figures in of_each), strict=True)
+        mean = Progress(*(sum(column) / len(of_each) for column in columns))
         self._bar.set_postfix_str(
             f"{speed:,.0f} tokens/s, fvu {mean.fvu:.3f}, l0 {mean.l0:.1f}, "
             f"dead {mean.dead_fraction:.1%}"
@@ -97,7 +97,7 @@ class Monitor:
         if not self._main:
             return
         tracked: dict[str, float] = {"tokens_per_second": speed}
-        for trainer, figures in zip(run.trainers, found, strict=True):
+        for trainer, figures in zip(run.trainers, of_each, strict=True):
             line = {
                 "step": run.n_steps,
                 **_known(figures),
@@ -107,7 +107,7 @@ class Monitor:
             }
             with (trainer.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            prefix = f"{trainer.out.name}/" if len(found) > 1 else ""
+            prefix = f"{trainer.out.name}/" if len(of_each) > 1 else ""
             tracked |= {f"{prefix}{name}": value for name, value in _known(figures).items()}
         run.accelerator.log(tracked, step=run.n_steps)
 

@@ -93,7 +93,7 @@ class Results:
             artifacts, run.backbone, held_out, image_batch=run.config.image_batch
         )
         for trainer, measured in zip(run.trainers, all_measured, strict=True):
-            found = measured.whole
+            figures = measured.whole
             metrics = metrics_json(
                 measured, data=held_out.name, tokens=run.where.tokens, command=self._command
             )
@@ -101,8 +101,8 @@ class Results:
                 write_json(trainer.out / "metrics.json", metrics)
                 write_card(trainer.out, trainer.config.push_to)
             run.accelerator.print(
-                f"held-out: fvu {found.fvu:.4f}, l0 {found.l0:.2f}, dead "
-                f"{found.dead_fraction:.2%} ({found.n_tokens:,} tokens); the artifact is in "
+                f"held-out: fvu {figures.fvu:.4f}, l0 {figures.l0:.2f}, dead "
+                f"{figures.dead_fraction:.2%} ({figures.n_tokens:,} tokens); the artifact is in "
                 f"{trainer.out}"
             )
 
@@ -174,18 +174,22 @@ def training_json(
         "seed": config.seed,
         "recipe": config.recipe,
         "activation_scale": scale,
-        "schedule": {
-            "peak_lr": config.peak_lr,
-            "warmup_steps": config.warmup_steps,
-            "decay_share": config.decay,
-            "dead_after_tokens": config.dead_tokens(config.batch_size * n_processes),
-        },
+        "schedule": _schedule(config, n_processes),
         "options": options,
         "versions": _versions(),
         "hardware": _hardware(n_processes),
         "wall_time_seconds": round(seconds, 1),
         "commit": _commit(),
         **({"license": licence} if licence else {}),
+    }
+
+
+def _schedule(config: TrainConfig, n_processes: int) -> dict[str, float]:
+    return {
+        "peak_lr": config.peak_lr,
+        "warmup_steps": config.warmup_steps,
+        "decay_share": config.decay,
+        "dead_after_tokens": config.dead_tokens(config.batch_size * n_processes),
     }
 
 

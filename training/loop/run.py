@@ -76,16 +76,16 @@ class Run:
 
     def restore(self) -> list[str]:
         """Go on from the newest checkpoint that all SAEs have; returns what was amiss."""
-        found, messages = checkpoints.newest(
+        saved, messages = checkpoints.newest(
             [(trainer.out, trainer.config) for trainer in self.trainers]
         )
-        state = found[0].state
+        state = saved[0].state
         if state["n_processes"] != self.n_processes:
             raise ValueError(
-                f"--resume: {found[0].folder} was made by {state['n_processes']} processes, "
+                f"--resume: {saved[0].folder} was made by {state['n_processes']} processes, "
                 f"this run has {self.n_processes}; launch as many."
             )
-        for trainer, checkpoint in zip(self.trainers, found, strict=True):
+        for trainer, checkpoint in zip(self.trainers, saved, strict=True):
             if (width := len(checkpoint.tensors["weights.b_dec"])) != self.backbone.d_model:
                 raise ValueError(
                     f"--resume: {checkpoint.folder} is of width {width}, but {self.backbone.id} "
@@ -149,16 +149,16 @@ class Run:
         ValueError."""
         mean = self.ranks.mean(x.mean(0))
         spread = self.ranks.total((x - mean).square().sum())
-        found = [
+        figures = [
             trainer.progress(out, len(x), spread)
             for trainer, out in zip(self.trainers, outs, strict=True)
         ]
-        for trainer, figures in zip(self.trainers, found, strict=True):
-            if not abs(figures.loss) < float("inf"):
-                raise self._not_finite("the loss", str(figures.loss))
+        for trainer, of_one in zip(self.trainers, figures, strict=True):
+            if not abs(of_one.loss) < float("inf"):
+                raise self._not_finite("the loss", str(of_one.loss))
             if not all(bool(p.sum().isfinite()) for p in trainer.weights.parameters()):
                 raise self._not_finite("a weight", "NaN or infinite")
-        return found
+        return figures
 
     def n_unreadable(self) -> int:
         """Images that could not be read so far, of all processes, which must all ask."""

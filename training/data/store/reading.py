@@ -171,10 +171,10 @@ class StoreFeed:
             self._reading = None
 
     def _group(self, group: Group) -> Tensor:
-        found = torch.empty(len(group.places) * CHUNK, self.d)
+        rows = torch.empty(len(group.places) * CHUNK, self.d)
         for number, place in enumerate(group.places):
-            self._chunk(place, found[number * CHUNK : (number + 1) * CHUNK])
-        return found
+            self._chunk(place, rows[number * CHUNK : (number + 1) * CHUNK])
+        return rows
 
     def _chunk(self, place: int, out: Tensor) -> None:
         """The rows at a place of the walk; the last chunk goes on with the store's first rows."""

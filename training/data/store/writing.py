@@ -72,17 +72,11 @@ def write_shards(
         for number, span in spans.items():
             parts, unreadable = [], 0
             for start in range(0, len(span), feed.group):
-                found = next(rows)
-                size = len(span[start : start + feed.group])
-                parts.append(found.rows.cpu())
-                unreadable += found.n_unreadable
-                n_read, n_bad = n_read + size, n_bad + found.n_unreadable
-                if n_bad > max(10, max_unreadable * n_read):
-                    raise ImageError(
-                        f"{n_bad} of {n_read} images could not be read (the last: {found.reason}) "
-                        "Let more pass with --max-unreadable and run the command again, or remove "
-                        "them from --data and write to another --out."
-                    )
+                group, size = next(rows), len(span[start : start + feed.group])
+                parts.append(group.rows.cpu())
+                unreadable += group.n_unreadable
+                n_read, n_bad = n_read + size, n_bad + group.n_unreadable
+                _check_unreadable(n_bad, n_read, max_unreadable, group.reason)
                 progress(size)
             whole = torch.cat(parts)
             if split == "train":
@@ -92,6 +86,15 @@ def write_shards(
     finally:
         feed.close()
     return losses
+
+
+def _check_unreadable(n_bad: int, n_read: int, share: float, reason: str) -> None:
+    if n_bad > max(10, share * n_read):
+        raise ImageError(
+            f"{n_bad} of {n_read} images could not be read (the last: {reason}) Let more pass with "
+            "--max-unreadable and run the command again, or remove them from --data and write to "
+            "another --out."
+        )
 
 
 def _groups(spans: dict[int, range], group: int) -> Iterator[Group]:
