@@ -76,7 +76,8 @@ def answers(url: str) -> bool:
 def ask(url: str, folder: Path) -> list[dict]:
     """The concepts that a page finds in a green picture."""
     Image.new("RGB", (96, 96), "seagreen").save(folder / "picture.png")
-    client = Client(url, verbose=False, analytics_enabled=False)
+    patient = {"timeout": None}  # a slow machine is no failure
+    client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=patient)
     found = client.predict(handle_file(folder / "picture.png"), api_name="/concepts")
     client.close()
     return found

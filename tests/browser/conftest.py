@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one app on random weights a module, one visitor a test."""
+"""Fixtures of the browser tests: one app on small random models for all, one visitor a test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,17 @@ import pytest
 from PIL import Image
 
 from tests.browser.serving import Visit, browser, served
+from tests.small_page import save
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with served("-m", "tests.tiny_lens", "{port}") as address:
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = save(tmp_path_factory.mktemp("small"))
+    with served("app.py", "--port", "{port}", "--sae", str(folder), "--device", "cpu") as address:
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running() -> Iterator[object]:
     with browser() as one:
         yield one

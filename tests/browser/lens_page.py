@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sae.ui.static_files import script_address
+
 
 def click_patch(page, patch: int, columns: int = 12, **options) -> None:
     box = page.locator(".pl-grid").bounding_box()
@@ -18,6 +20,15 @@ def click_patch(page, patch: int, columns: int = 12, **options) -> None:
 def upload(page, path: Path) -> None:
     page.locator(".pl-file").set_input_files(path)
     page.wait_for_function("document.querySelector('.pl-photo').alt === 'Your picture'")
+
+
+def wait_for_icons(page) -> None:
+    """Return once every picture of a concept that was asked for is there."""
+    page.wait_for_function(
+        "async (address) => { const { bus } = await import(new URL(address, document.baseURI));"
+        " return bus.icons.size > 0 && [...bus.icons.values()].every(Boolean); }",
+        arg=script_address("bus.js"),
+    )
 
 
 def overlay(page) -> np.ndarray:

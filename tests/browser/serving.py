@@ -8,13 +8,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from gradio_client import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +31,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE_S = 900
+"""How long is waited for anything, before the wait itself is called a failure: no measure of pace."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -45,24 +50,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(*command: str, seconds: float = 180) -> Iterator[str]:
+def served(*command: str) -> Iterator[str]:
     """Run `python *command` with `{port}` filled in; its address once it answers."""
     port = free_port()
     arguments = [sys.executable, *(part.format(port=port) for part in command)]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        _wait(process, port, seconds)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
+    url = f"http://127.0.0.1:{port}/"
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
-            process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            wait_until_it_answers(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager
@@ -74,12 +77,19 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+def client_of(url: str) -> Client:
+    """A caller of the HTTP endpoints."""
+    patient = {"timeout": PATIENCE_S}
+    return Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=patient)
+
+
 class Visit:
     """One visitor: a page of its own context that notes requests elsewhere and console errors."""
 
     def __init__(self, running: Browser, url: str, **options: object) -> None:
         self.url = url
         self.context: BrowserContext = running.new_context(**options)
+        self.context.set_default_timeout(1000 * PATIENCE_S)
         self.page: Page = self.context.new_page()
         self.foreign: list[str] = []
         self.errors: list[str] = []
@@ -98,26 +108,27 @@ class Visit:
     def open(self, query: str = "") -> Page:
         """Load the page with a query and wait until the lens is drawn."""
         self.page.goto(self.url + query)
-        self.page.wait_for_selector(".pl[data-state=ready]", timeout=30_000)
+        self.page.wait_for_selector(".pl[data-state=ready]")
         return self.page
 
     def close(self) -> None:
         self.context.close()
 
 
-def _wait(process: subprocess.Popen, port: int, seconds: float) -> None:
-    end = time.monotonic() + seconds
+def wait_until_it_answers(process: subprocess.Popen, url: str, log: BinaryIO) -> None:
+    """Return once there is an answer at `url`; RuntimeError if the process, which writes to `log`,
+    ends before."""
+    end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         if process.poll() is not None:
-            output = (
-                process.stdout.read().decode(errors="replace")[-3000:] if process.stdout else ""
-            )
+            log.seek(0)
             raise RuntimeError(
-                f"the app ended with code {process.returncode} before it answered:\n{output}"
+                f"the app ended with code {process.returncode} before it answered:\n"
+                f"{log.read().decode(errors='replace')[-3000:]}"
             )
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+            with urllib.request.urlopen(url, timeout=PATIENCE_S):
                 return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.1)
-    raise RuntimeError(f"the app did not answer on port {port} within {seconds:.0f} s")
+        except (urllib.error.URLError, ConnectionError):  # nobody listens yet
+            time.sleep(0.05)
+    raise RuntimeError(f"the app did not answer at {url} within {PATIENCE_S} s")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from tests.browser.serving import ROOT
-from tests.tiny_lens import tiny_backbone, tiny_sae
+from tests.small_page import small_backbone, small_sae
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -18,7 +18,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_sae_for_another_backbone_is_a_clear_sentence(tmp_path):
-    tiny_sae(tiny_backbone()).save_pretrained(tmp_path)
+    small_sae(small_backbone()).save_pretrained(tmp_path)
     ended = run("--sae", str(tmp_path), "--backbone", "bundled")
     assert ended.returncode == 1
     assert "PatchLens cannot start: the SAE reads activations of width 32" in ended.stderr

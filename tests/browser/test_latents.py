@@ -1,24 +1,32 @@
 """The Latents tab in a real browser, on random weights: map, table, search, card, links."""
 
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from sae.concepts.search import NameSearch
+from sae.ui.examples import EXAMPLES
+from sae.ui.latents_desk import MAX_FOUND
 from sae.ui.static_files import script_address
 from sae.views.code import to_base64
+from sae.world.scenes import compose
 from tests.browser.lens_page import query
 from tests.browser.serving import chromium
+from tests.small_page import D_SAE, small_world
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+BUS = next(example.scene for example in EXAMPLES if example.name == "bus")
 READY = ".pl-latents[data-state=ready]"
-D_SAE = 512
 
 
 def opened(visit, extra: str = ""):
     page = visit.page
     page.goto(f"{visit.url}?v=1&tab=latents{extra}")
-    page.wait_for_selector(READY, timeout=30_000, state="attached")
-    page.wait_for_function("performance.getEntriesByName('patchlens-usable').length")
+    page.wait_for_selector(READY, state="attached")
+    for mark in ("patchlens-usable", "patchlens-map-ready"):
+        page.wait_for_function(f"performance.getEntriesByName('{mark}').length")
     return page
 
 
@@ -28,10 +36,13 @@ def rows(page) -> list[str]:
 
 def test_the_tab_opens_on_a_map_and_a_table_of_living_concepts(visit):
     page = opened(visit)
-    n_dense = len(range(0, D_SAE, 50))
-    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{D_SAE - n_dense} concepts"
+    _, _, index = small_world()
+    alive = ~index.dead
+    assert 0 < (alive & index.dense).sum() < alive.sum() < D_SAE, "the index has all kinds"
+    selective, living = int((alive & ~index.dense).sum()), int(alive.sum())
+    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{selective} concepts"
     page.locator("[data-filter=selective]").uncheck()
-    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{D_SAE} concepts"
+    assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{living} concepts"
     lit = page.evaluate(
         "() => { const c = document.querySelector('.pl-lit-dots'); return c.getContext('2d')"
         ".getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); }"
@@ -41,23 +52,34 @@ def test_the_tab_opens_on_a_map_and_a_table_of_living_concepts(visit):
 
 
 def test_search_answers_by_name_at_once_and_by_meaning_behind(visit):
+    backbone, _, index = small_world()
+    text, listed = "a", np.flatnonzero(~index.dead & ~index.dense).tolist()
+    by_name = [latent for latent in listed if text in index.names[latent]]
+    hits = index.searcher.by_meaning(text, MAX_FOUND, backbone=backbone)
+    by_meaning = {hit.latent for hit in hits} & set(listed) - set(by_name)
+    assert by_name
+    assert by_meaning, "the index has both kinds"
+
     page = opened(visit)
     field = page.locator(".pl-search input")
-    named = page.evaluate(  # in one breath, so that no answer of the server can come between
-        "() => { const field = document.querySelector('.pl-search input'); field.value = 'tig';"
+    named, told = page.evaluate(  # in one breath, so that no answer of the server can come between
+        "(text) => { const field = document.querySelector('.pl-search input'); field.value = text;"
         " field.dispatchEvent(new Event('input'));"
-        " return [...document.querySelectorAll('.pl-table-row:not([hidden])')]"
-        ".map((row) => row.innerText); }"
+        " const rows = [...document.querySelectorAll('.pl-table-row:not([hidden])')];"
+        " const told = document.querySelector('.pl-latents .pl-subtitle').textContent;"
+        " return [rows.map((row) => row.innerText), told]; }",
+        text,
     )
+    assert told.startswith(f"{len(by_name)} concepts")
     assert named
-    assert all("tiger" in row for row in named)
+    assert all(text in row for row in named)
     page.wait_for_function(
         "document.querySelector('.pl-latents .pl-subtitle').textContent.includes('meaning')"
     )
-    found = rows(page)
-    assert len(found) > len(named)
-    assert all("tiger" in row for row in found[: len(named)])
-    assert query(page)["q"] == "tig"
+    found = page.locator(".pl-latents .pl-subtitle").inner_text()
+    assert found.startswith(f"{len(by_name) + len(by_meaning)} concepts")
+    assert all(text in row for row in rows(page)[: len(named)])
+    assert query(page)["q"] == text
     field.fill("#17")
     assert "17" in rows(page)[0]
     field.press("Escape")
@@ -179,7 +201,13 @@ def test_the_picture_and_its_patches_search_too(visit):
     page.wait_for_function(
         "document.querySelector('.pl-latents .pl-subtitle').textContent.includes('patches')"
     )
-    assert "30" in rows(page)[0] or page.locator(".pl-table-row").count() > 10
+    backbone, _, index = small_world()
+    hits = index.searcher.like_image(
+        Image.fromarray(compose(BUS).image), MAX_FOUND, patches=[30, 31, 32, 33], backbone=backbone
+    )
+    expected = [hit.latent for hit in hits if not index.dense[hit.latent]]
+    shown = [int(re.search(r"\d+$", name)[0]) for name in rows(page)]
+    assert shown == expected[: len(shown)]
     page.locator("[data-filter=here]").check()
     assert visit.errors == []
 

@@ -2,12 +2,12 @@
 
 import httpx
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from tests.browser.lens_page import click_patch, query, title, upload
-from tests.browser.serving import Visit, chromium
+from tests.browser.serving import PATIENCE_S, Visit, chromium, client_of
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 
@@ -136,7 +136,7 @@ def test_about_names_papers_and_licences(visit):
 
 
 def test_http_endpoint(url, photo, tmp_path):
-    client = Client(url, verbose=False)
+    client = client_of(url)
     try:
         rows = client.predict(handle_file(str(photo)), api_name="/concepts")
         assert 0 < len(rows) <= 64
@@ -159,7 +159,9 @@ def test_http_endpoint(url, photo, tmp_path):
 )
 def test_http_endpoint_takes_no_server_paths_and_no_addresses(url, path):
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-    event = httpx.post(f"{url}gradio_api/call/concepts", json={"data": data}).json()["event_id"]
-    answer = httpx.get(f"{url}gradio_api/call/concepts/{event}", timeout=30).text
+    event = httpx.post(
+        f"{url}gradio_api/call/concepts", json={"data": data}, timeout=PATIENCE_S
+    ).json()["event_id"]
+    answer = httpx.get(f"{url}gradio_api/call/concepts/{event}", timeout=PATIENCE_S).text
     assert answer.startswith("event: error")
     assert "latent" not in answer

@@ -18,15 +18,14 @@ from sae.ui.examples import EXAMPLES, drawing_box, picture_of
 from sae.ui.frame import facts
 from sae.views.code import to_dense, unpack
 from sae.world.scenes import Scene, SceneObject, scene_to_json
-from tests.tiny_lens import TinyIndex, tiny_backbone, tiny_sae
+from tests.small_page import D_SAE, small_backbone, small_sae, small_world
 
 
 @pytest.fixture(scope="module")
 def desk() -> ConceptsDesk:
-    backbone = tiny_backbone()
-    sae = tiny_sae(backbone)
+    backbone, sae, index = small_world()
     analyst = Analyst(backbone, sae)
-    return ConceptsDesk(analyst, Catalogue(TinyIndex(512), 512, analyst.grid))
+    return ConceptsDesk(analyst, Catalogue(index, D_SAE, analyst.grid))
 
 
 def ask(desk: ConceptsDesk, way: str = "open", **asked: object) -> dict:
@@ -54,8 +53,8 @@ def test_start_is_a_solved_example_and_plain_json(desk):
 
 @pytest.mark.parametrize("architecture", ["topk", "relu"])
 def test_the_code_that_is_sent_is_the_sae_of_the_patches(architecture):
-    backbone = tiny_backbone()
-    sae = tiny_sae(backbone, 256, architecture)
+    backbone = small_backbone()
+    sae = small_sae(backbone, 256, architecture)
     analyst = Analyst(backbone, sae)
     image = picture_of(EXAMPLES[1].scene)
     desk = ConceptsDesk(analyst, Catalogue(None, 256, analyst.grid))
@@ -82,7 +81,7 @@ def test_the_solved_concept_is_never_an_always_on_one_and_fires_in_the_solved_pa
         answer = ask(desk, ticket=1, kind="example", data=example.name)
         concept, patch = answer["view"]["concept"], answer["view"]["patches"][0]
         assert not desk.catalogue.index.dense[concept]
-        assert to_dense(unpack(answer["code"]), 512)[patch, concept] > 0
+        assert to_dense(unpack(answer["code"]), D_SAE)[patch, concept] > 0
 
 
 def test_every_example_composes_and_has_its_own_name(desk):
@@ -180,25 +179,27 @@ def test_cards_and_icons_take_only_latents(desk):
     assert json.loads(json.dumps(card, allow_nan=False)) == card
     assert set(card["exemplars"]) == {"top", *(f"tenth{i}" for i in range(10))}
     assert all(e["image"] in card["images"] for rows in card["exemplars"].values() for e in rows)
-    for nonsense in (-1, 512, 1e9, True, "5", None, [5], {}):
+    for nonsense in (-1, D_SAE, 1e9, True, "5", None, [5], {}):
         assert set(ask(desk, "card", latent=nonsense)) == {"problem"}
     assert set(ask(desk, "icons", latents=[1, 2])["icons"]) == {"1", "2"}
     assert set(desk.catalogue.icons([1, 2, -4, "x", 9999])) == {"1", "2"}
 
 
 def test_without_an_index_cards_still_open():
-    bare = Catalogue(None, 512, (12, 12))
+    bare = Catalogue(None, D_SAE, (12, 12))
     assert bare.card(3)["figures"] is None
     assert bare.icons([3]) == {}
 
 
 def test_mismatched_models_are_named():
-    backbone = tiny_backbone()
-    sae = tiny_sae(backbone)
-    with pytest.raises(ValueError, match=r"index describes 99 latents, the SAE has 512"):
-        Catalogue(TinyIndex(99), 512, (12, 12))
+    backbone = small_backbone()
+    sae = small_sae(backbone)
+    with pytest.raises(ValueError, match=rf"index describes {D_SAE} latents, the SAE has 99"):
+        Catalogue(small_world()[2], 99, (12, 12))
     narrow = type("Narrow", (), {"d_model": 16, "id": "small", "family": "clip"})()
-    with pytest.raises(ValueError, match=r"width 32 .* gives width 16; start with --backbone tiny"):
+    with pytest.raises(
+        ValueError, match=r"width 32 .* gives width 16; start with --backbone small"
+    ):
         check_match(narrow, sae)
 
 
@@ -210,12 +211,12 @@ def test_the_drawing_box_has_every_kind_and_background():
 
 
 def test_an_sae_of_the_summary_token_opens_on_it_and_says_so():
-    backbone = tiny_backbone()
-    sae = tiny_sae(backbone)
+    backbone = small_backbone()
+    sae = small_sae(backbone)
     ref = dataclasses.replace(sae.cfg.backbone, tokens="cls")
     sae.cfg = dataclasses.replace(sae.cfg, backbone=ref)
     analyst = Analyst(backbone, sae)
-    desk = ConceptsDesk(analyst, Catalogue(None, 512, analyst.grid))
+    desk = ConceptsDesk(analyst, Catalogue(None, D_SAE, analyst.grid))
     start = desk.start()
     assert start["code"]["places"] == analyst.n_patches + 1
     assert start["view"]["rank"] == "cls"

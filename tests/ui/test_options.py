@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -74,17 +73,15 @@ def test_a_bad_port_in_the_environment_is_refused(capsys):
     assert "expected a whole number" in capsys.readouterr().err
 
 
-def test_help_is_quick_and_loads_neither_torch_nor_gradio():
+def test_help_loads_neither_torch_nor_gradio():
     code = "import sys, runpy\nsys.argv = ['app.py', '--help']\n"
     code += "try: runpy.run_path('app.py', run_name='__main__')\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'gradio') if m in sys.modules])"
-    start = time.monotonic()
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert out.stdout.strip().endswith("[]")
     assert "--backbone" in out.stdout
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

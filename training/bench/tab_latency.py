@@ -7,6 +7,7 @@ is taken inside the page. Knows the page's class names. Needs a Chromium.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 if not __package__:
@@ -16,6 +17,7 @@ import numpy as np
 from playwright.sync_api import Page
 
 from tests.browser.serving import Visit, browser, chromium, served
+from tests.small_page import save
 from training.bench.app_latency import UNTIL, report
 from training.launch import command
 
@@ -131,9 +133,11 @@ def main(_argv: list[str]) -> None:
             by_meaning(visit.page)
             steer(visit)
             compare(visit)
-        with served("-m", "tests.tiny_lens", "{port}", "49152") as url:
-            visit = Visit(running, url, **VIEW)
-            latents(visit.open(), "49,152 latents", ("t", "ti", "dog", "#12", "e"))
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder), 49_152)
+            with served("app.py", "--port", "{port}", "--sae", folder) as url:
+                visit = Visit(running, url, **VIEW)
+                latents(visit.open(), "49,152 latents", ("t", "ti", "tig", "#12", "e"))
 
 
 if __name__ == "__main__":
