@@ -38,7 +38,7 @@ PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
 Names = Sequence[str]
 _ARTIFACT = (
     " Is it a PatchLens artifact, is subfolder right, and was its upload finished? Another library's "
-    "SAE opens with `python -m sae.interop`."
+    "SAE opens with `patchlens convert`."
 )
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 

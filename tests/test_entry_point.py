@@ -36,7 +36,7 @@ def test_a_command_shows_its_own_help(name: str, capsys: pytest.CaptureFixture[s
         main([name, "--help"])
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert said.startswith("usage: ")
+    assert said.startswith(f"usage: patchlens {name} ")
     assert "--help" in said
 
 

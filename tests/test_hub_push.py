@@ -129,7 +129,7 @@ def test_training_pushes_through_the_real_client(
 ) -> None:
     server.fault(COMMIT, 400)  # the push of the first checkpoint, which ends nothing
     train([*train_words(tmp_path), "--checkpoint-every", "3", "--push-every"])
-    again = f"python training/publish.py push {tmp_path / 'run'} tester/run --private"
+    again = f"patchlens publish push {tmp_path / 'run'} tester/run --private"
     said = capsys.readouterr().out
     assert again in said
     repo = server.repos["tester/run"]

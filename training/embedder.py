@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     save_file(renamed(weights), out / "model.safetensors", metadata={"format": "pt"})
     config = {"architecture": ARCHITECTURE, "num_classes": 1000, "pretrained_cfg": FRAMING}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    print(f"Wrote {out}; give it to training/index.py as --embedder {out}")  # noqa: T201
+    print(f"Wrote {out}; give it to patchlens index as --embedder {out}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -143,7 +143,6 @@ def check(out: Path) -> str:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python training/extract.py",
         description=__doc__.split("\n\nStopped")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

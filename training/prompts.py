@@ -22,7 +22,6 @@ from training.tasks.seeds import train_seeds
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; errors leave with status 2."""
     parser = argparse.ArgumentParser(
-        prog="accelerate launch training/prompts.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -115,7 +115,7 @@ def _own_text(name: str, installed: str) -> str:
 @command
 def main(argv: list[str]) -> None:
     """Run the command line `argv` (default: this process's)."""
-    parser = argparse.ArgumentParser(prog="training/publish.py", description="Publish on the Hub.")
+    parser = argparse.ArgumentParser(description="Publish on the Hub.")
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("space", help="assemble a folder for a Gradio Space")
     make.add_argument("out", type=Path)

@@ -1,7 +1,7 @@
-"""Convert a published CoOp or MaPLe head: `python -m sae.adaptation FILE --method maple --to DIR`.
+"""Convert a published CoOp or MaPLe head: `patchlens convert-head FILE --method maple --to DIR`.
 
 Knows the command line; a program, so it may import whatever it needs. FILE is a model.pth.tar-N, or
-the folder of the run it lies in. DIR becomes a head folder that training/compare.py opens.
+the folder of the run it lies in. DIR becomes a head folder that `patchlens compare` opens.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sae.adaptation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="patchlens convert-head", description=__doc__)
     add = parser.add_argument
     add("source", metavar="FILE", help="model.pth.tar-N, its folder, or the run's")
     add("--method", required=True, choices=PUBLISHED)

@@ -138,7 +138,7 @@ def _family(folder: Path, id: str) -> tuple[type[Backbone], dict[str, Any]]:
         if family.reads(folder, config):
             return family, config
     if not config:
-        extra = "; run `make world` to train the bundled models" if id == "bundled" else ""
+        extra = "; install PatchLens again, its models are part of it" if id == "bundled" else ""
         raise BackboneError(
             f"backbone {id} has no config.json in {folder}, found "
             f"{sorted(p.name for p in folder.glob('*'))[:8]}; expected a model folder{extra}"

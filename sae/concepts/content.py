@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from sae.concepts.statistics import HISTOGRAM, required
 from sae.storage import ArtifactError, read_json, replacing, typed_fields, write_json
 
-AGAIN = "Build the index again: python training/index.py --sae DIR --data DIR."
+AGAIN = "Build the index again: patchlens index --sae DIR --data DIR."
 FOLDER = "concepts"
 FORMAT = 2
 ARRAYS = ("statistics", "exemplars", "classes", "neighbours", "embeddings", "images")

@@ -1,7 +1,7 @@
 """SAEs of other libraries, opened safely and turned into PatchLens' own.
 
-    python -m sae.interop SOURCE --to DIR [--format NAME]     convert, with a report and a self-check
-    python -m sae.interop --list                              the formats
+    patchlens convert SOURCE --to DIR [--format NAME]         convert, with a report and a self-check
+    patchlens convert --list                                  the formats
     SparseAutoencoder.from_other(SOURCE, …)                   the same, in memory
 
 Knows which formats there are and how one is told from another; each has its own file, and

@@ -1,4 +1,4 @@
-"""Convert an SAE of another library: `python -m sae.interop SOURCE --to DIR`.
+"""Convert an SAE of another library: `patchlens convert SOURCE --to DIR`.
 
 Knows the command line, the report and the self-check. A program, so it may import whatever it
 needs; the formats themselves are the package's other files. SOURCE is a folder, a file, a Hub id or
@@ -160,7 +160,7 @@ def _print_list() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sae.interop",
+        prog="patchlens convert",
         description="Convert a published SAE to PatchLens' artifact, with a report and a self-check.",
     )
     add = parser.add_argument

@@ -89,8 +89,8 @@ def artifact_of(id_or_dir: str | Path) -> str | Path:
             Path(preset.name),
             f"a published SAE ({preset.format})",
             "an artifact of ours; this one has no concept index",
-            f"Convert it (python -m sae.interop preset:{preset.name} --to DIR) and build one: "
-            "python training/index.py --sae DIR --data IMAGES.",
+            f"Convert it (patchlens convert preset:{preset.name} --to DIR) and build one: "
+            "patchlens index --sae DIR --data IMAGES.",
         )
     return preset.repo
 

@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         "--sae",
         metavar="ID_OR_DIR",
         default=default("PATCHLENS_SAE") or "bundled",
-        help="Hub id or folder of an SAE artifact, the name of a published one (python -m sae.interop "
+        help="Hub id or folder of an SAE artifact, the name of a published one (patchlens convert "
         "--list), or 'bundled' (default: %(default)s)",
     )
     parser.add_argument(

@@ -68,6 +68,6 @@ def test_checkpoints_are_pushed_while_training_and_failures_do_not_end_it(
     assert not any(name in ("checkpoints", "progress.jsonl") for name in pushed[0][0])
     said = capsys.readouterr().out
     assert "HTTP 503" in said
-    assert f"python training/publish.py push {tmp_path} me/sae" in said
+    assert f"patchlens publish push {tmp_path} me/sae" in said
     assert "pushed to https://hub/commit" in said
     assert not list(tmp_path.glob(".push-*"))

@@ -216,7 +216,7 @@ def test_a_failed_push_says_how_to_try_again(
     assert go(settings)
     said = capsys.readouterr().out
     assert said.count("HTTP 503") == 2
-    assert f"python training/publish.py push {tmp_path} user/name" in said
+    assert f"patchlens publish push {tmp_path} user/name" in said
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_store_that_does_not_fit_is_refused(store: Path) -> None:
         open_stream(config(**changes), model, layer, source)
 
     opened()
-    again = "write another store with training/extract.py"
+    again = "write another store with patchlens extract"
     for tokens in ("cls", "patches", "random:2"):
         with pytest.raises(ValueError, match=f"with --tokens all, got {tokens}; .*{again}"):
             opened(tokens=tokens)

@@ -93,7 +93,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 def parse_config(argv: Sequence[str] | None = None) -> TrainConfig:
     """The command line as a config; errors leave with argparse's message and status 2."""
     parser = argparse.ArgumentParser(
-        prog="accelerate launch training/train.py",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,

@@ -273,7 +273,7 @@ def _push(snapshot: Path, repo_id: str, folder: Path, private: bool) -> str:
         # None leaves a repository that is there as it is, and what is new public
         return f"pushed to {push_folder(snapshot, repo_id, private=private or None)}"
     except Exception as error:  # whatever a client may raise: the run goes on, and says it
-        again = ["python", "training/publish.py", "push", str(folder), repo_id]
+        again = ["patchlens", "publish", "push", str(folder), repo_id]
         again += ["--private"] if private else []
         name = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         return (

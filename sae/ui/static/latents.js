@@ -13,7 +13,7 @@ const HELP =
   "/ jumps to the search.";
 const NO_INDEX =
   "This SAE has no concept index yet, so there is no map. " +
-  "Build one: python training/index.py --sae DIR --data DIR";
+  "Build one: patchlens index --sae DIR --data DIR";
 const IDLE_ROUNDS = 4;
 
 export class LatentsTab {

@@ -158,7 +158,7 @@ def read_manifest(folder: Path) -> Manifest:
             folder,
             f"{there} of {len(names)} shards",
             "a finished store",
-            "Run the same training/extract.py command again; it goes on where it stopped.",
+            "Run the same extract command again; it goes on where it stopped.",
         )
     content = read_json(path)
     digest = content.pop("shards_sha256", None)
@@ -184,7 +184,7 @@ def check_size(folder: Path, shard: Shard) -> None:
     path = folder / shard.file
     found = path.stat().st_size if path.is_file() else 0
     if found != shard.n_bytes:
-        again = "Delete it and its .json and manifest.json, and run training/extract.py again."
+        again = "Delete it and its .json and manifest.json, and run patchlens extract again."
         raise ArtifactError(path, f"{found} bytes", f"{shard.n_bytes}", again)
 
 
@@ -200,7 +200,7 @@ def check_fits(
         "--layer": (backbone.resolve_layer(layer), plan.layer),
         "preprocessing": (preprocessing_of(backbone), plan.preprocessing),
     }
-    other = "or write another store with training/extract.py"
+    other = "or write another store with patchlens extract"
     if backbone.d_model != plan.d or weights_sha256(backbone) != plan.weights_sha256:
         raise ValueError(
             f"--data {folder}: the store was made with the weights of {plan.backbone} "

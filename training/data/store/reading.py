@@ -67,7 +67,7 @@ class StoredRows:
         """The store itself; a part of it cannot be had by images."""
         if n is not None:
             raise ValueError(
-                f"--images {n}: a store is read whole; give --images to training/extract.py instead."
+                f"--images {n}: a store is read whole; give --images to patchlens extract instead."
             )
         return self
 
@@ -130,7 +130,7 @@ def verify(folder: Path, shards: list[Shard]) -> None:
                 folder / shard.file,
                 f"sha256 {found[:12]}…",
                 f"{shard.sha256[:12]}…",
-                "Delete it and its .json and manifest.json, and run training/extract.py again.",
+                "Delete it and its .json and manifest.json, and run patchlens extract again.",
             )
 
 
