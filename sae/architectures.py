@@ -38,7 +38,7 @@ class Settings(Protocol):
 
 Vectors = Mapping[str, Float[Tensor, " d_sae"]]
 """The parameters of shape (d_sae) that an architecture has besides b_enc, by name."""
-Rows = Float[Tensor, "tokens d_sae"]
+Rows = Float[Tensor, "*batch d_sae"]
 Activation = Callable[[Rows, Settings, Vectors], Rows]
 """Latents, not negative, of pre-activations."""
 SparseActivation = Callable[[Rows, Settings, Vectors, int | None], SparseLatents]
@@ -82,7 +82,7 @@ class Architecture:
         return ("threshold",) if self.threshold == "latent" else ()
 
     def latents(self, h: Rows, cfg: Settings, vectors: Vectors) -> Rows:
-        """Dense latents of pre-activations `h (tokens, d_sae)`, or of some columns of them where
+        """Dense latents of pre-activations `h`, or of some columns of them where
         `elementwise`."""
         return self.activation(h, cfg, vectors)
 
