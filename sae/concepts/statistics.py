@@ -7,7 +7,7 @@ statistic is one more entry of the table: here, or from outside by `register_sta
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Int64
@@ -69,6 +69,14 @@ class Indexed(Protocol):
     statistics: dict[str, np.ndarray]
 
 
+class Doubt(NamedTuple):
+    """From where on a number speaks against trusting a concept, and what is said then."""
+
+    words: str
+    above: float = np.inf
+    below: float = -np.inf
+
+
 @dataclass(frozen=True)
 class Statistic:
     """One number a latent: how it is called, made, read and shown."""
@@ -103,6 +111,8 @@ class Statistic:
     """Whether its scale is logarithmic; 0 is unknown then."""
     rising: bool = False
     """Whether a table sorted by it begins with the smallest."""
+    doubt: Doubt | None = None
+    """What the concept card warns of."""
 
     @property
     def short(self) -> str:
@@ -284,6 +294,7 @@ OURS: Sequence[Statistic] = (
         column="Spread",
         colour=True,
         rising=True,
+        doubt=Doubt("its strongest pictures are of many kinds", above=1.4),
     ),
     Statistic(
         "label_std",
@@ -302,6 +313,7 @@ OURS: Sequence[Statistic] = (
         compute=lambda facts: facts.monosemanticity,
         column="Look",
         colour=True,
+        doubt=Doubt("its pictures look little alike", below=0.1),
     ),
     Statistic(
         "confidence",

@@ -14,6 +14,7 @@ from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
 
 if TYPE_CHECKING:
+    from sae.concepts.concept import Concept
     from sae.concepts.index import ConceptIndex
 
 MAX_ICONS = 256
@@ -128,7 +129,7 @@ class Catalogue:
             "name": self.label(number),
             "name_source": concept.name_source,
             "name_score": _finite(concept.name_score),
-            "name_confidence": _finite(concept.name_confidence),
+            "doubts": self._doubts(concept),
             "dead": bool(concept.dead),
             "rare": bool(concept.rare),
             "dense": bool(concept.dense),
@@ -145,6 +146,20 @@ class Catalogue:
             "exemplars": exemplars,
             "images": images,
         }
+
+    def _doubts(self, concept: "Concept") -> list[str]:
+        """What speaks against trusting a living concept."""
+        if concept.dead:
+            return []
+        doubts = {
+            "it fired on very few pictures, so its examples may mislead": concept.rare,
+            "the name is a guess": self.is_guess(concept.latent),
+        }
+        for one in table():
+            if one.doubt is not None and one.short in self.figures:
+                value = self.figures[one.short][concept.latent]
+                doubts[one.doubt.words] = value > one.doubt.above or value < one.doubt.below
+        return [words for words, holds in doubts.items() if holds]
 
     def icons(self, latents: object) -> dict[str, str]:
         """`{latent: data URI}` for a list of latents; what has no exemplar is left out."""

@@ -10,6 +10,7 @@ from sae.concepts.build.assembly import build_index
 from sae.concepts.index import ConceptIndex
 from sae.concepts.statistics import (
     HISTOGRAM,
+    Doubt,
     Facts,
     Statistic,
     register_statistic,
@@ -41,6 +42,7 @@ def own(monkeypatch):
         compute=unevenness,
         column="Uneven",
         colour=True,
+        doubt=Doubt("it is very uneven", above=4),
     )
     register_statistic(one)
     return one
@@ -65,6 +67,11 @@ def test_a_statistic_of_ones_own_is_a_column_a_colour_and_on_the_card(own):
     codes = np.frombuffer(base64.b64decode(figure["codes"]), np.uint16)
     assert codes.tolist() == [0, 65534, 65535]
     assert (figure["low"], figure["high"]) == pytest.approx((4 / 3, 5.0))
+    assert catalogue.card(0)["doubts"] == [
+        "it fired on very few pictures, so its examples may mislead"
+    ]
+    assert catalogue.card(1)["doubts"][-1] == "it is very uneven"
+    assert catalogue.card(2)["doubts"] == []
     about = next(one for one in catalogue.statistics() if one["name"] == own.name)
     assert (about["label"], about["column"]) == ("Unevenness", "Uneven")
     assert catalogue.card(1)["figures"][own.name] == pytest.approx(5.0)

@@ -21,20 +21,6 @@ function originSentence(facts) {
 const NUMERALS = ["strongest", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "weakest"];
 const TENTHS = Array.from({ length: 10 }, (_, i) => `tenth${i}`);
 
-// What speaks against trusting this concept, said first.
-function weakness(facts) {
-  const { figures } = facts;
-  const said = [];
-  if (!figures || facts.dead) return "";
-  if (facts.rare) said.push("it fired on very few pictures, so its examples may mislead");
-  if (facts.name && facts.name_confidence !== null && facts.name_confidence < 0.7) said.push("the name is a guess");
-  if (figures.entropy !== null && figures.entropy > 1.4) said.push("its strongest pictures are of many kinds");
-  if (figures.monosemanticity !== null && figures.monosemanticity !== undefined && figures.monosemanticity < 0.1) {
-    said.push("its pictures look little alike");
-  }
-  return said.length ? `Weak points: ${said.join("; ")}.` : "";
-}
-
 // Exemplars drawn by chance from every tenth of the pictures in which it fires, strongest tenth first.
 function tenthsBox(facts) {
   const section = make("section", "pl-tenths");
@@ -275,8 +261,8 @@ export class Card {
         make("p", "pl-card-flag", "Always on: it fires nearly everywhere, so it says little about any one picture."),
       );
     }
-    const weak = weakness(facts);
-    if (weak) body.append(make("p", "pl-card-weak", weak));
+    const doubts = facts.doubts || [];
+    if (doubts.length) body.append(make("p", "pl-card-weak", `Weak points: ${doubts.join("; ")}.`));
     if ((facts.exemplars.top || []).length) {
       body.append(exemplarRow(facts, facts.exemplars.top, "Where it fires most", "the strongest pictures"));
     }
