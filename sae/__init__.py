@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sae.adaptation.compare import Comparison
     from sae.adaptation.files import load_head
+    from sae.adaptation.heads import register_head
     from sae.architectures import Architecture, register_architecture
     from sae.backbones import Backbone
+    from sae.backbones.loading import register_family
     from sae.concepts.index import ConceptIndex
+    from sae.concepts.statistics import register_statistic
     from sae.config import BackboneRef, SAEConfig
     from sae.errors import (
         ArtifactError,
@@ -55,7 +58,10 @@ __all__ = [
     "Steerer",
     "load_head",
     "register_architecture",
+    "register_family",
+    "register_head",
     "register_reader",
+    "register_statistic",
 ]
 
 _HOMES = {
@@ -83,7 +89,10 @@ _HOMES = {
     "Steerer": "sae.steering.steerer",
     "load_head": "sae.adaptation.files",
     "register_architecture": "sae.architectures",
+    "register_family": "sae.backbones.loading",
+    "register_head": "sae.adaptation.heads",
     "register_reader": "sae.interop",
+    "register_statistic": "sae.concepts.statistics",
 }
 
 

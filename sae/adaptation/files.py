@@ -28,8 +28,9 @@ from safetensors.torch import load_file, save_file
 
 from sae.adaptation.heads import HEADS, Head, ZeroShotHead
 from sae.backbones.prompting import ClipParts
+from sae.errors import ArtifactError
 from sae.hub import local_folder, push_folder
-from sae.storage import ArtifactError, read_json, replacing, sha256, typed_fields, write_json
+from sae.storage import read_json, replacing, sha256, typed_fields, write_json
 from sae.world.tasks import TASKS, Task, task
 
 FORMAT = 1

@@ -16,8 +16,8 @@ from torch import Tensor
 from sae.adaptation.heads import CoOpHead, Head, MapleHead
 from sae.backbones.prompting import ClipParts
 from sae.backbones.prompting_openai import differing_weights, transformers_state
+from sae.errors import ArtifactError
 from sae.interop.pickles import read_pickle, state_dict_of
-from sae.storage import ArtifactError
 
 _FOLDERS = ("prompt_learner", "MultiModalPromptLearner")
 _NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")

@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sae.concepts.statistics import HISTOGRAM, required
-from sae.storage import ArtifactError, read_json, replacing, typed_fields, write_json
+from sae.errors import ArtifactError
+from sae.storage import read_json, replacing, typed_fields, write_json
 
 AGAIN = "Build the index again: patchlens index --sae DIR --data DIR."
 FOLDER = "concepts"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from sae.images import ImageError, open_image
+from sae.errors import ImageError
+from sae.images import open_image
 from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.dispatch import Dispatch, Json, fields_of

@@ -183,9 +183,10 @@ def _device(name: str) -> str:
 
 
 def _metrics(sae: str) -> dict[str, object] | None:
+    from sae.errors import ArtifactError
     from sae.hub import local_folder
     from sae.interop.presets import artifact_of
-    from sae.storage import ArtifactError, read_json
+    from sae.storage import read_json
 
     try:
         where = artifact_of(sae)

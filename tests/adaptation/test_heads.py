@@ -10,7 +10,7 @@ from sae.adaptation.classifier import checked_classes, classify
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import HEADS, CoOpHead, LinearHead, MapleHead, VPTHead, ZeroShotHead
 from sae.backbones.text import checked_templates
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_parts
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from sae.adaptation import files
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import HEADS, Head, register_head, template_features
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError
 from sae.world.tasks import TASKS, task
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_parts
 

@@ -14,7 +14,7 @@ from sae.adaptation.published import clip_weights, read_coop, read_maple, read_t
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.backbones.prompting_openai import load_openai_weights, transformers_state
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError
 from tests.adaptation.small import small_parts
 from tests.tiny_models import tiny, tiny_tokenizer
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from sae.concepts.build.image_pass import Item
 from sae.config import BackboneRef, SAEConfig
-from sae.images import ImageError
+from sae.errors import ImageError
 from sae.model import SparseAutoencoder
 
 

@@ -11,7 +11,7 @@ from sae.concepts.build.assembly import build_index
 from sae.concepts.build.naming import best_words, name_by_labels, name_by_text, read_words
 from sae.concepts.content import FILES
 from sae.concepts.index import ConceptIndex, histogram_edges
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError
 from tests.concepts.concept_parts import FakeBackbone, Reds, make_sae
 
 

@@ -21,8 +21,8 @@ from sae.concepts.build.summary import (
     exemplars_of,
     statistics_of,
 )
+from sae.errors import ArtifactError
 from sae.metrics.monosemanticity import monosemanticity
-from sae.storage import ArtifactError
 
 N, TOKENS, K, D = 240, 9, 4, 50
 SETTINGS = Settings(D, N, 7, tau=0.5, n_cofiring_images=100, n_cofiring=6)

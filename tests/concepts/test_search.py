@@ -10,7 +10,7 @@ from sae.concepts.build.assembly import build_index
 from sae.concepts.build.naming import name_by_text
 from sae.concepts.index import ConceptIndex
 from sae.concepts.search import NameSearch
-from sae.images import ImageError
+from sae.errors import ImageError
 from tests.concepts.concept_parts import FakeBackbone, Reds, make_sae
 
 

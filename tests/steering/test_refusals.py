@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sae import Backbone, Steerer
-from sae.artifact import ArtifactError
+from sae.errors import ArtifactError
 from sae.steering import Edit, Scope, SteerRequest
 from sae.steering.candidates import candidates
 from sae.steering.doses import dose_response

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sae.hub import HubError
+from sae.errors import HubError
 from training import launch
 from training.launch import command
 

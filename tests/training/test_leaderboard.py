@@ -6,10 +6,10 @@ import torch
 from scipy import sparse
 
 from sae.backbones.tokens import TokenView
+from sae.errors import ArtifactError
 from sae.metrics.baselines import neurons
 from sae.metrics.exemplars import top_images
 from sae.metrics.hierarchy import lca_depth
-from sae.storage import ArtifactError
 from sae.world.scenes import Scene, SceneObject, compose, kinds
 from tests.backbones.towers import Tower
 from tests.tiny_saes import tiny_sae

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
-from sae.hub import HubError
+from sae.errors import HubError
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, pictures
 from training.loop import results

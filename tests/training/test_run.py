@@ -14,8 +14,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sae.architectures import ARCHITECTURES
-from sae.hub import HubError
-from sae.images import ImageError
+from sae.errors import HubError, ImageError
 from sae.model import SparseAutoencoder
 from tests.training.training_parts import backbone, config, picture, pictures, run
 from training.data.sources import ImageSource

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from sae.images import ImageError
+from sae.errors import ImageError
 from tests.training.training_parts import picture, pictures
 from training.data.sources import open_source, open_whole
 from training.data.sources.tar_shards import expand

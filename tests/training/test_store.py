@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.images import ImageError
-from sae.storage import ArtifactError
+from sae.errors import ArtifactError, ImageError
 from tests.tiny_models import tiny
 from tests.training.training_parts import backbone, config, picture, pictures
 from training.data.feeds import ImageFeed, held_out_activations

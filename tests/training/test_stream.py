@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sae.images import ImageError
+from sae.errors import ImageError
 from tests.training.training_parts import backbone, config, picture, pictures
 from training.data.feeds import workers_for
 from training.data.sources import ImageSource, open_source

@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from sae.images import ImageError, open_image
+from sae.errors import ImageError
+from sae.images import open_image
 from sae.steering.edits import SteerRequest
 from sae.ui.dispatch import BUSY, MAX_WAITING, NOT_UNDERSTOOD, UNEXPECTED, Dispatch, QuestionError
 

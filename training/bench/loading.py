@@ -22,8 +22,9 @@ import torch
 
 from sae.artifact import WEIGHTS
 from sae.config import BackboneRef, SAEConfig
+from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError, sha256
+from sae.storage import sha256
 from training.bench.gauges import seconds, verdict
 from training.launch import command
 

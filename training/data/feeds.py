@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, at_positions, random_positions
-from sae.images import ImageError
+from sae.errors import ImageError
 from sae.prefetch import prefetch
 from training.data.sources import ImageSource
 from training.data.sources.hugging_face import StreamedSource, open_content

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae.images import ImageError
+from sae.errors import ImageError
 
 N_SHARDS = 8
 """Default number of shards; the number of processes must divide the number of shards."""

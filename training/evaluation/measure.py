@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
-from sae.images import ImageError
+from sae.errors import ImageError
 from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter
 from sae.model import SparseAutoencoder
 from training.data.feeds import held_out_activations

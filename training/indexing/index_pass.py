@@ -22,8 +22,8 @@ from sae.concepts.build.image_pass import Embed, gather, settings_for
 from sae.concepts.build.naming import name_by_labels, name_by_text
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.index import ConceptIndex
+from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError
 from training.indexing.labelled import Labelled, World, vocabulary
 from training.launch import stop_on_signal
 

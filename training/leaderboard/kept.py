@@ -13,8 +13,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import ArtifactError, read_json, replacing, write_json
+from sae.storage import read_json, replacing, write_json
 
 OPTIONS = "options.json"
 Row = dict[str, float]

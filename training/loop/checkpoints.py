@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sae.storage import ArtifactError, read_json, sha256, write_json
+from sae.errors import ArtifactError
+from sae.storage import read_json, sha256, write_json
 from training.loop.config import NOT_THE_RUN, TrainConfig, flag
 
 STATE, TENSORS = "state.json", "state.safetensors"

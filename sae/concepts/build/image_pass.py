@@ -16,7 +16,7 @@ from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
 from sae.concepts.regions import read_code
-from sae.images import ImageError
+from sae.errors import ImageError
 from sae.model import SparseAutoencoder
 from sae.prefetch import prefetch
 

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sae.concepts.build.gathering import Gathered, Settings
-from sae.storage import ArtifactError, replacing
+from sae.errors import ArtifactError
+from sae.storage import replacing
 
 _SUFFIX = ".part.safetensors"
 

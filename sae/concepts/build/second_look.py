@@ -17,7 +17,7 @@ from PIL import Image
 from sae.backbones import Backbone
 from sae.concepts.build.image_pass import Data, Item
 from sae.concepts.regions import WHOLE, bounds_of, shown_alone
-from sae.images import ImageError
+from sae.errors import ImageError
 from sae.prefetch import prefetch
 
 THUMBNAIL = 96

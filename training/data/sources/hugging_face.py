@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sae.images import ImageError, open_image
+from sae.errors import ImageError
+from sae.images import open_image
 from training.data.sources.image_source import Enough, ImageSource
 
 

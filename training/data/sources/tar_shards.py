@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sae.images import ImageError, open_image
+from sae.errors import ImageError
+from sae.images import open_image
 from training.data.sources.image_source import SUFFIXES, Enough, ImageSource
 
 MAX_SHARDS = 100_000

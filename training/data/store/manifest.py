@@ -22,7 +22,8 @@ from PIL import Image
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
-from sae.storage import ArtifactError, read_json, typed_fields, write_json
+from sae.errors import ArtifactError
+from sae.storage import read_json, typed_fields, write_json
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 FORMAT = 1

@@ -18,8 +18,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from sae.errors import ArtifactError
 from sae.prefetch import prefetch
-from sae.storage import ArtifactError, sha256
+from sae.storage import sha256
 from training.data.sources.image_source import order
 from training.data.store.manifest import Manifest, Shard, read_manifest
 from training.data.stream import Group, Rows

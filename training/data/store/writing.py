@@ -19,8 +19,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sae.images import ImageError
-from sae.storage import ArtifactError, replacing, write_json
+from sae.errors import ArtifactError, ImageError
+from sae.storage import replacing, write_json
 from training.data.feeds import ImageFeed
 from training.data.store.manifest import Plan, Shard, check_size, read_shard
 from training.data.store.reading import unpack
