@@ -8,7 +8,6 @@ patch is then its place. Blue is full inside the picture, so padding is known by
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones.tokens import TokenView
+from sae.lazy import lazy
 
 INSIDE = 0.5
 """A patch counts as part of the picture if at least this share of it is."""
@@ -34,14 +34,14 @@ class PatchLayout:
     has_cls: bool
     id: str = "this vision tower"
 
-    @cached_property
+    @lazy
     def overview(self) -> int:
         """The row of the tower (the tile) that shows most of the picture."""
         spread = torch.nan_to_num(self.centres, nan=0.5)
         extent = spread.amax(1) - spread.amin(1)
         return int(extent.prod(1).argmax())
 
-    @cached_property
+    @lazy
     def order(self) -> Tensor:
         """(patches,): which patch of the overview is number 0, 1, … row by row."""
         centres = torch.nan_to_num(self.centres[self.overview], nan=2.0)

@@ -9,7 +9,6 @@ import base64
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from sae.concepts.statistics import HISTOGRAM, histogram_edges, required, table
 from sae.errors import ArtifactError, HubFileNotFound
 from sae.hub import local_folder, push_folder
 from sae.interop import presets
+from sae.lazy import lazy
 from sae.storage import read_json
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class ConceptIndex:
         """The k classes with most tokens above tau, falling; [] without labels."""
         return self.class_table.largest(self._latent(latent), k)
 
-    @cached_property
+    @lazy
     def class_table(self) -> ClassTable:
         """How classes and latents go together (PatchSAE, equation 5)."""
         return ClassTable(self._content)
@@ -291,11 +291,11 @@ class ConceptIndex:
         """The k concepts that a text (or a picture) is about, best first: see `Searcher.search`."""
         return self.searcher.search(query, k, backbone=backbone)
 
-    @cached_property
+    @lazy
     def _exemplars(self) -> ExemplarTable:
         return ExemplarTable(self._content)
 
-    @cached_property
+    @lazy
     def searcher(self) -> Searcher:
         """Every way to search: by name, meaning, image, region, latent and statistic."""
         return Searcher(self)

@@ -8,7 +8,7 @@ latents: one matrix times vector, or one look at each different name.
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from sae.backbones.tokens import TokenView
 from sae.concepts.concept import Hit, Neighbour, latent_number
 from sae.concepts.regions import region_features, sparse_codes
 from sae.concepts.statistics import Indexed, values_of
+from sae.lazy import lazy
 
 if TYPE_CHECKING:
     from sae.model import SparseAutoencoder
@@ -109,11 +110,11 @@ class NameSearch:
         near = np.flatnonzero(dice >= _ALIKE)
         return [(float(self.LITERAL * dice[number] * 0.99), int(number)) for number in near]
 
-    @cached_property
+    @lazy
     def _n_triples(self) -> np.ndarray:
         return np.array([len(_triples(name)) for name in self._names])
 
-    @cached_property
+    @lazy
     def _by_triple(self) -> dict[str, np.ndarray]:
         found: dict[str, list[int]] = {}
         for number, name in enumerate(self._names):
@@ -168,15 +169,15 @@ class Embedded:
         along = self.rows @ centred - self._centre @ centred
         return np.where(self._there, along / (self._lengths * length), -np.inf)
 
-    @cached_property
+    @lazy
     def _there(self) -> np.ndarray:
         return np.any(self.rows, axis=1)
 
-    @cached_property
+    @lazy
     def _centre(self) -> np.ndarray:
         return self.rows[self._there].mean(0) if self._there.any() else self.rows.sum(0)
 
-    @cached_property
+    @lazy
     def _lengths(self) -> np.ndarray:
         """Distance of every row from the mean of all."""
         squares = np.einsum("nd,nd->n", self.rows, self.rows)
@@ -355,7 +356,7 @@ class Searcher:
         """Only an index that `has_text` is searched by a tower."""
         return self._index.text_tower or {}
 
-    @cached_property
+    @lazy
     def _embedded(self) -> Embedded:
         return Embedded(self._index.embeddings)
 

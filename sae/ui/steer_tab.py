@@ -24,7 +24,7 @@ def build(page: Page) -> None:
         "steer.js",
         "write",
         "halt",
-        presets=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
+        experiments=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
     )
 

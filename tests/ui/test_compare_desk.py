@@ -1,36 +1,58 @@
-"""What the Compare tab is answered, on small random heads."""
-
-import json
+"""What the server answers to the Compare tab, without Gradio."""
 
 import pytest
 import torch
 
+from sae import Backbone, SparseAutoencoder
 from sae.adaptation.compare import Comparison
-from sae.adaptation.heads import ZeroShotHead
+from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
-from sae.ui.compare_desk import CompareDesk
-from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_lens, small_parts
+from sae.ui.compare_desk import N_SAMPLES, CompareDesk
+from sae.ui.concepts_desk import ConceptsDesk
+from sae.ui.dispatch import Dispatch
+
+ASKED = {
+    "picture": {"kind": "task", "data": ["fluent", "base", 3]},
+    "task": "fluent",
+    "split": "base",
+    "heads": ["zero_shot", "zero_shot"],
+}
 
 
-class OnePicture:
-    """The desk of the Concepts tab, as far as it is asked here."""
+def asking(sae: SparseAutoencoder) -> Dispatch:
+    backbone = Backbone.from_pretrained("bundled")
+    analyst = Analyst(backbone, sae)
+    catalogue = Catalogue(None, sae.cfg.d_sae, analyst.grid)
+    dispatch = Dispatch()
+    comparison = Comparison(backbone, sae)
+    CompareDesk(comparison, ConceptsDesk(analyst, catalogue), catalogue).offer(dispatch)
+    return dispatch
 
-    def picture(self, _request: object):
-        return pictures(1)[0]
+
+@pytest.fixture(scope="module")
+def dispatch() -> Dispatch:
+    return asking(SparseAutoencoder.from_pretrained("bundled"))
 
 
-def test_a_picture_in_which_nothing_fires_has_no_concepts_and_no_maps(monkeypatch):
-    parts = small_parts()
-    sae = small_lens(parts).sae
+def test_a_picture_in_which_nothing_fires_has_no_concepts_and_is_no_problem():
+    sae = SparseAutoencoder.from_pretrained("bundled")
     with torch.no_grad():
         sae.b_enc.fill_(-1e6)
-    comparison = Comparison(parts.backbone, sae)
-    head = ZeroShotHead(CLASSES, templates=TEMPLATES).classifier(comparison.parts)
-    desk = CompareDesk(comparison, OnePicture(), Catalogue(None, sae.cfg.d_sae, (4, 4)))
-    explained = comparison.explain_with(pictures(1)[0], (head, head))
-    monkeypatch.setattr(desk, "_explain", lambda _image, _fields: explained)
-    answer = desk._explain_json({"picture": {}})
-    assert json.loads(json.dumps(answer, allow_nan=False))["concepts"] == []
+    answer = asking(sae).ask({"way": "explain", **ASKED})
+    assert "problem" not in answer
+    assert answer["concepts"] == []
     assert answer["maps"] == {"codes": "", "scale": []}
-    for side in answer["heads"]:  # the whole margin is what no concept explains
-        assert side["residual"] == pytest.approx(side["margin"], abs=1e-6)
+
+
+@pytest.mark.parametrize("off", [None, "5", [10**9], [-1], ["x"], [True], [[1]]])
+def test_only_latents_are_switched_off(dispatch, off):
+    problem = dispatch.ask({"way": "off", "off": off, **ASKED})
+    assert problem == {"problem": "No concepts were named to switch off."}
+
+
+@pytest.mark.parametrize("number", [-1, N_SAMPLES, "3", None, 1.5, True])
+def test_only_pictures_of_the_task_are_shown(dispatch, number):
+    asked = {"way": "sample", "task": "fluent", "split": "base", "number": number}
+    assert dispatch.ask(asked) == {
+        "problem": f"Pictures of a task are numbered from 0 to {N_SAMPLES - 1}."
+    }

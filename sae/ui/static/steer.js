@@ -107,7 +107,7 @@ export class SteerTab {
   open() {
     this.boundFields();
     this.layPrompts();
-    this.layPresets();
+    this.layExperiments();
     this.applyRecipe(readSteer());
     this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
     this.drawSubject();
@@ -345,33 +345,33 @@ export class SteerTab {
       .append(makeButton("pl-quiet", "Your own picture …", () => bus.goTo("concepts")));
   }
 
-  layPresets() {
-    const box = this.panel.find(".pl-presets");
-    box.hidden = !this.props.setup.presets.length;
-    for (const preset of this.props.setup.presets) {
-      const chip = makeButton("pl-chip", preset.title, () => this.tryPreset(preset));
+  layExperiments() {
+    const box = this.panel.find(".pl-experiments");
+    box.hidden = !this.props.setup.experiments.length;
+    for (const experiment of this.props.setup.experiments) {
+      const chip = makeButton("pl-chip", experiment.title, () => this.tryExperiment(experiment));
       chip.append(make("small", "pl-recorded", "recorded"));
       box.append(chip);
     }
   }
 
-  // A preset shows its recorded answer at once, then the live one.
-  tryPreset(preset) {
-    this.experiment.state.prompt = preset.prompt;
-    this.panel.find(".pl-start").value = startFor(preset.prompt);
-    this.experiment.state.rows = preset.edits.map((edit) => ({
+  // An experiment shows its recorded answer at once, then the live one.
+  tryExperiment(experiment) {
+    this.experiment.state.prompt = experiment.prompt;
+    this.panel.find(".pl-start").value = startFor(experiment.prompt);
+    this.experiment.state.rows = experiment.edits.map((edit) => ({
       ...newRow(edit.latent, edit.strength),
       mode: edit.mode || "set",
       where: (edit.scope || {}).where || "all",
     }));
     this.experiment.keep();
     this.rack.learn(this.experiment.state.rows.map((row) => row.latent));
-    this.answers.drawAnswers(preset.recorded, { recorded: true });
-    const patches = preset.edits.map((edit) => (edit.scope || {}).patches).find(Boolean);
-    if (!patches && bus.picture && bus.picture.source.name === preset.example) this.changed();
+    this.answers.drawAnswers(experiment.recorded, { recorded: true });
+    const patches = experiment.edits.map((edit) => (edit.scope || {}).patches).find(Boolean);
+    if (!patches && bus.picture && bus.picture.source.name === experiment.example) this.changed();
     else {
       this.rack.drawRack();
-      bus.send("lens", { kind: "example", data: preset.example, patches });
+      bus.send("lens", { kind: "example", data: experiment.example, patches });
     }
   }
 
@@ -395,14 +395,14 @@ export class SteerTab {
     else this.changed();
   }
 
-  // The first look at an empty rack opens the first preset, if the picture in view is that preset's.
+  // The first look at an empty rack opens the first experiment, if the picture in view is that experiment's.
   begin() {
-    const [preset] = this.props.setup.presets;
+    const [experiment] = this.props.setup.experiments;
     if (this.begun || !bus.picture || !this.panel.isVisible()) return false;
     this.begun = true;
-    const fits = preset && bus.picture.source.name === preset.example;
-    if (!fits || preset.edits.some((edit) => (edit.scope || {}).patches)) return false;
-    this.tryPreset(preset);
+    const fits = experiment && bus.picture.source.name === experiment.example;
+    if (!fits || experiment.edits.some((edit) => (edit.scope || {}).patches)) return false;
+    this.tryExperiment(experiment);
     return true;
   }
 }
