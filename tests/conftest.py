@@ -2,10 +2,48 @@
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests import shape_checks  # where `--jaxtyping-packages` finds it
+
+SLOW = (
+    *(
+        "test_bench_gpu.py",
+        "test_hub_push.py",
+        "test_public_api.py",
+        "test_space.py",
+        "test_wheel.py",
+    ),
+    *("adaptation/test_bundled_heads.py", "adaptation/test_published.py"),
+    *(
+        "interop/test_strict_loading.py",
+        "steering/test_experiments.py",
+        "steering/test_measuring.py",
+    ),
+    *("training/test_cli.py", "training/test_comparing.py", "training/test_distributed.py"),
+    *("training/test_evaluate.py", "training/test_extract.py", "training/test_index_cli.py"),
+    *("training/test_index_embedder.py", "training/test_killed.py", "training/test_launch.py"),
+    *(
+        "training/test_leaderboard.py",
+        "training/test_monitor.py",
+        "training/test_prompts_command.py",
+    ),
+    *("training/test_run.py", "training/test_steerability_command.py", "training/test_sweep.py"),
+    "world/test_models.py",
+)
+"""Files that start processes or take seconds of CPU time; the browser's are slow as well. A single slow
+test elsewhere is marked in its place."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones, which `make test-fast` leaves out."""
+    here = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        if path in SLOW or path.startswith("browser/"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

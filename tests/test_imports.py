@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW
+
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors",
@@ -86,3 +88,7 @@ def test_training_does_not_import_gradio():
     for path in sorted((ROOT / "training").rglob("*.py")):
         if "bench" not in path.parts:
             assert not any(name.split(".")[0] == "gradio" for name in imported(path)), path
+
+
+def test_the_slow_tests_are_where_they_are_said_to_be():
+    assert not [name for name in SLOW if not (ROOT / "tests" / name).is_file()]
