@@ -159,8 +159,8 @@ def example_pictures() -> list[Json]:
 class SentFile(gr.File):
     """A file that the caller has sent. An address is refused: this server fetches nothing."""
 
-    def __init__(self) -> None:
-        super().__init__(label="image", type="filepath", visible=False)
+    def __init__(self, label: str = "image", type: str = "filepath", visible: bool = False) -> None:
+        super().__init__(label=label, type=type, visible=visible)
 
     def get_block_name(self) -> str:
         return "file"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent / "static"
 _ADDRESS = "patchlens"
 STYLES = (
+    "colours.css",
     "page.css",
     "lens.css",
     "card.css",

@@ -56,7 +56,7 @@ def test_composed_scene_moves_by_keyboard_and_travels_in_the_link(visit):
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("location.search.includes('img=sc:')")
     assert page.url != before
-    page.locator(".pl-search").fill("rocket")
+    page.locator(".pl-compose-search").fill("rocket")
     page.locator(".pl-kind").first.click()
     page.wait_for_function("location.search.includes('rocket')")
     picture = page.locator(".pl-photo").get_attribute("src")

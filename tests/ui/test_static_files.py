@@ -1,13 +1,17 @@
 """The page's own files: how scripts reach the page, and that templates and scripts are constants."""
 
 import re
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from sae.ui import static_files
 from sae.ui.static_files import (
     FIRST_SCRIPTS,
+    STYLES,
     head,
     script,
     script_address,
@@ -18,6 +22,8 @@ from sae.ui.static_files import (
 )
 
 IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w.]+)";$', re.MULTILINE)
+STATIC = Path(static_files.__file__).parent / "static"
+COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\b|\b(?:rgb|hsl|hwb|lab|lch|oklab|oklch)a?\((?!\$)")
 TEMPLATES = ("lens.html", "header.html", "about.html", "card.html")
 TEMPLATES += ("latents.html", "steer.html", "compare.html")
 
@@ -75,3 +81,48 @@ def test_templates_and_scripts_are_constants_without_placeholders():
     assert re.findall(r"\.(?:innerHTML|outerHTML)\b", joined) == ["." + "innerHTML"]
     known = r"https://huggingface\.co|http://www\.w3\.org/2000/svg"
     assert "http" not in re.sub(known, "", stylesheet() + joined)
+
+
+def selectors(name: str) -> list[str]:
+    """Selectors of a stylesheet's rules, one by one, without those of its at-rules' own."""
+    text = re.sub(r"/\*.*?\*/", "", (STATIC / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"(?:^|[{};])([^{};]*)\{", text)
+    lists = [" ".join(head.split()) for head in heads if not head.strip().startswith("@")]
+    return [one.strip() for head in lists for one in re.split(r",(?![^(]*\))", head)]
+
+
+def test_a_class_is_defined_in_one_stylesheet():
+    """Elsewhere it may only be adapted, below a class of that stylesheet's own."""
+    alone = re.compile(r"(?:\.pl )?\w*\.([\w-]+)(?:[:\[].*)?")
+    homes = defaultdict(set)
+    for name in STYLES:
+        for selector in selectors(name):
+            if (match := alone.fullmatch(selector)) and match[1].startswith("pl-"):
+                homes[match[1]].add(name)
+    assert "pl-panel" in homes
+    assert "pl-compose-search" in homes
+    assert {one: files for one, files in homes.items() if len(files) > 1} == {}
+
+
+def test_colours_stand_in_one_file():
+    files = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir()}
+    assert set(STYLES) == {name for name in files if name.endswith(".css")}
+    named = {name: COLOUR.findall(text) for name, text in files.items() if name.endswith("css")}
+    assert named.pop("colours.css")
+    assert {name: found for name, found in named.items() if found} == {}
+    for name, text in scripts().items():
+        assert not re.findall(r"[\"'`]#[0-9a-fA-F]{3,8}[\"'`]|\brgba?\((?!\$)", text), name
+    used = set(re.findall(r"var\((--pl-[\w-]+)", "".join(files.values())))
+    used |= {
+        f"--pl-{one}"
+        for text in scripts().values()
+        for one in re.findall(r'olour\("([\w-]+)"\)', text)
+    }
+    defined = set(re.findall(r"(--pl-[\w-]+):", files["colours.css"] + files["page.css"]))
+    assert used == defined
+
+
+def test_no_line_is_longer_than_120_columns():
+    for path in (*STATIC.glob("*.js"), *STATIC.glob("*.css")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) <= 120, f"{path.name}:{number}"

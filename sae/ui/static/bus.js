@@ -5,8 +5,11 @@ const listeners = new Map();
 const waiting = new Map();
 const receivers = new Map();
 
+const menuButtons = () => [...document.querySelectorAll("#tabs .overflow-dropdown button")];
+
 export const bus = {
   picture: null,
+  tabs: [],
   icons: new Map(),
   card: { open() {}, isOpen: () => false, prefetch() {} },
 
@@ -54,8 +57,18 @@ export const bus = {
     act(message);
   },
 
+  // The tab that a button opens, "" for another button. Where there is little room Gradio puts the last
+  // tabs into a menu, whose buttons have the tabs' labels only.
+  tabOf(button) {
+    if (button.dataset.tabId) return button.dataset.tabId;
+    const labels = [...document.querySelectorAll("#tabs .tab-container[aria-hidden] button")];
+    const at = labels.findIndex((one) => one.textContent === button.textContent);
+    return menuButtons().includes(button) ? this.tabs[at] : "";
+  },
+
   goTo(tab) {
-    const button = document.querySelector(`#tabs button[role=tab][data-tab-id="${tab}"]`);
+    const shown = document.querySelector(`#tabs button[role=tab][data-tab-id="${tab}"]`);
+    const button = shown || menuButtons().find((one) => this.tabOf(one) === tab);
     if (button && button.getAttribute("aria-selected") !== "true") button.click();
   },
 };

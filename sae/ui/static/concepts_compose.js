@@ -66,17 +66,17 @@ export class Composer {
 
   build() {
     this.parts = {
-      stage: make("div", "pl-mini"),
+      stage: make("div", "pl-compose-surface"),
       objects: make("div", "pl-objects"),
       tune: make("div", "pl-tune"),
       backgrounds: make("div", "pl-backgrounds"),
-      search: make("input", "pl-search"),
+      search: make("input", "pl-compose-search"),
       kinds: make("div", "pl-kinds"),
     };
     const { stage, objects, tune, backgrounds, search, kinds } = this.parts;
     const left = make("div", "pl-mini-side");
-    const middle = make("div", "pl-choices");
-    const right = make("div", "pl-choices");
+    const middle = make("div", "pl-compose-part");
+    const right = make("div", "pl-compose-part");
     left.append(stage, make("p", "pl-note", "Drag the objects, or use the arrow keys."));
     stage.setAttribute("role", "group");
     stage.setAttribute("aria-label", "The scene you compose");
@@ -215,7 +215,7 @@ export class Composer {
   renderObjects() {
     this.parts.objects.replaceChildren();
     this.scene.objects.forEach((object, i) => {
-      const chip = make("span", "pl-chip");
+      const chip = make("span", "pl-compose-chip");
       const pick = makeButton("pl-chip-pick", undefined, () => {
         this.chosen = i;
         this.render();
@@ -231,7 +231,7 @@ export class Composer {
       this.parts.objects.append(chip);
     });
     if (this.scene.objects.length < this.tab.limits.objects) {
-      const add = makeButton("pl-chip pl-chip-new", "+ New object", () => {
+      const add = makeButton("pl-compose-chip pl-chip-new", "+ New object", () => {
         this.chosen = this.scene.objects.length;
         this.render();
         this.parts.search.focus();

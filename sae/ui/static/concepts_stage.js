@@ -1,16 +1,16 @@
 // The picture: map, crop frame, grid cells, pointer and keys.
 
 import { mapOf } from "./code.js";
-import { amountText, make, setText } from "./dom.js";
+import { amountText, make, pictureColour, setText } from "./dom.js";
 
 function drawCrop(context, x, y, w, h, width, height) {
-  context.fillStyle = "rgba(16,18,24,.62)";
+  context.fillStyle = pictureColour("unseen");
   context.beginPath();
   context.rect(0, 0, width, height);
   context.rect(x, y, w, h);
   context.fill("evenodd");
   context.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-  context.strokeStyle = "rgba(255,255,255,.9)";
+  context.strokeStyle = pictureColour("unseen-edge");
   context.lineWidth = 1.5 * devicePixelRatio;
   context.strokeRect(x, y, w, h);
   context.setLineDash([]);
@@ -236,10 +236,10 @@ export class Stage {
       }
     }
     context.lineCap = "square";
-    context.strokeStyle = "rgba(0,0,0,.75)";
+    context.strokeStyle = pictureColour("under-outline");
     context.lineWidth = 5 * devicePixelRatio;
     context.stroke();
-    context.strokeStyle = "#fff";
+    context.strokeStyle = pictureColour("on-picture");
     context.lineWidth = 2.2 * devicePixelRatio;
     context.stroke();
   }

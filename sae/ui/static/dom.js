@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const SPOKEN_EVERY_MS = 400;
+const pictureColours = new Map();
 const NO_ANSWER = "The server did not answer. Try again, or reload the page.";
 
 export function make(tag, name, text) {
@@ -55,6 +56,12 @@ export const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 
 // A colour of colours.css as it is now, light or dark, for what is drawn on a canvas.
 export const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--pl-${name}`).trim();
+
+// The same for what lies over pictures, light and dark alike: read once, for drawing with the pointer.
+export function pictureColour(name) {
+  if (!pictureColours.get(name)) pictureColours.set(name, colour(name));
+  return pictureColours.get(name);
+}
 
 // Whether the key goes into a field.
 export function isTyping({ target }) {

@@ -2,6 +2,7 @@
 // Knows canvases and the colour table; knows nothing of concepts or events.
 
 import { fromBase64, mapOf } from "./code.js";
+import { pictureColour } from "./dom.js";
 
 const FINE = 8;
 
@@ -90,10 +91,10 @@ export class HeatMaps {
       context.moveTo(left + (x0 + 0.5) * sx, upper + (y0 + 0.5) * sy);
       context.lineTo(left + (x1 + 0.5) * sx, upper + (y1 + 0.5) * sy);
     }
-    context.strokeStyle = "rgba(0,0,0,.55)";
+    context.strokeStyle = pictureColour("under-line");
     context.lineWidth = 3.5 * devicePixelRatio;
     context.stroke();
-    context.strokeStyle = "#fff";
+    context.strokeStyle = pictureColour("on-picture");
     context.lineWidth = 1.6 * devicePixelRatio;
     context.stroke();
   }

@@ -2,7 +2,7 @@
 // redrawn when the view changes; and what is lit, pointed at or fenced in, redrawn with the pointer.
 
 import { bus } from "./bus.js";
-import { setText, switchGroup } from "./dom.js";
+import { colour, setText, switchGroup } from "./dom.js";
 import { UNKNOWN } from "./latents_data.js";
 
 const MARGIN = 26;
@@ -10,9 +10,6 @@ const CELL = 12;
 const DRAG_FROM = 5;
 const MOST_CORNERS = 2000;
 const MOST_ZOOM = 60;
-
-const inkOf = (alpha) =>
-  document.body.classList.contains("dark") ? `rgba(255,255,255,${alpha})` : `rgba(20,22,30,${alpha})`;
 
 export class LatentsMap {
   constructor(tab) {
@@ -35,6 +32,7 @@ export class LatentsMap {
     this.grip = null;
     this.showHand = switchGroup(this.panel.find(".pl-hand"), (hand) => this.takeHand(hand));
     this.frameAsked = 0;
+    this.ink = "";
     this.takeHand(this.hand);
     this.listen();
   }
@@ -247,6 +245,7 @@ export class LatentsMap {
 
   drawLit() {
     const context = this.litDots.getContext("2d");
+    this.ink = colour("mark");
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.atlas.width, this.atlas.height);
@@ -274,9 +273,11 @@ export class LatentsMap {
       context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
       context.fillStyle = `rgb(${colours[at]},${colours[at + 1]},${colours[at + 2]})`;
       context.fill();
-      context.strokeStyle = inkOf(".85");
+      context.strokeStyle = this.ink;
       context.lineWidth = 1;
+      context.globalAlpha = 0.85;
       context.stroke();
+      context.globalAlpha = 1;
     }
   }
 
@@ -284,7 +285,7 @@ export class LatentsMap {
     if (Number.isNaN(this.atlas.x[latent])) return;
     context.beginPath();
     context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
-    context.strokeStyle = inkOf("1");
+    context.strokeStyle = this.ink;
     context.lineWidth = width;
     context.stroke();
   }
@@ -293,12 +294,15 @@ export class LatentsMap {
     context.beginPath();
     for (const [x, y] of this.atlas.fence) context.lineTo(this.screenX(x), this.screenY(y));
     context.closePath();
-    context.fillStyle = inkOf(".08");
+    context.fillStyle = this.ink;
+    context.globalAlpha = 0.08;
     context.fill();
+    context.globalAlpha = 0.9;
     context.setLineDash([5, 4]);
-    context.strokeStyle = inkOf(".9");
+    context.strokeStyle = this.ink;
     context.lineWidth = 1.5;
     context.stroke();
+    context.globalAlpha = 1;
     context.setLineDash([]);
   }
 

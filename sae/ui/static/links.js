@@ -123,9 +123,10 @@ export function writeCompare({ task, heads, split, number, own, off }) {
 
 // The open tab: read once, written with every change; `tabs` are their ids, the first goes unsaid.
 export function followTabs(tabs) {
+  bus.tabs = tabs;
   document.addEventListener("click", (event) => {
-    const button = event.target.closest && event.target.closest("#tabs button[role=tab]");
-    const tab = button && button.dataset.tabId;
+    const button = event.target.closest && event.target.closest("#tabs button");
+    const tab = button && bus.tabOf(button);
     if (tab) writeTab(tab === tabs[0] ? null : tab);
   });
   const asked = opened.get("tab");

@@ -1,7 +1,7 @@
 // The Steer tab: joins picture, rack and answers; asks the server; keeps the address bar.
 
 import { bus } from "./bus.js";
-import { busyWhile, colour, make, makeButton, Panel, setText } from "./dom.js";
+import { busyWhile, make, makeButton, Panel, pictureColour, setText } from "./dom.js";
 import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } from "./links.js";
 import { Answers } from "./steer_answers.js";
 import { experimentPng, recipeIn } from "./steer_picture.js";
@@ -312,9 +312,9 @@ export class SteerTab {
     const [l, t, r, b] = value.box;
     const w = ((r - l) * canvas.width) / code.columns;
     const h = ((b - t) * canvas.height) / code.rows;
-    context.strokeStyle = colour("on-picture");
+    context.strokeStyle = pictureColour("on-picture");
     context.lineWidth = 1.5 * devicePixelRatio;
-    context.fillStyle = colour("marked");
+    context.fillStyle = pictureColour("marked");
     for (const patch of patches) {
       const x = l * canvas.width + (patch % code.columns) * w;
       const y = t * canvas.height + Math.floor(patch / code.columns) * h;

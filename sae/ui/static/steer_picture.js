@@ -1,12 +1,8 @@
 // The experiment as a PNG that carries its recipe, and back. Knows the PNG format's chunks.
 
+import { colour } from "./dom.js";
+
 const RECIPE = "patchlens";
-
-const PAPER = "#f6f6f3";
-
-const INK = "#1c1f26";
-
-const SOFT = "#5b616e";
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -69,13 +65,13 @@ export async function experimentPng(recipe, { photo, prompt, edits, texts }) {
   const context = canvas.getContext("2d");
   canvas.width = 1200;
   canvas.height = 630;
-  context.fillStyle = PAPER;
+  context.fillStyle = colour("print-page");
   context.fillRect(0, 0, 1200, 630);
   const side = 360;
   const scale = Math.min(side / photo.naturalWidth, side / photo.naturalHeight);
   context.imageSmoothingEnabled = photo.naturalWidth > 200;
   context.drawImage(photo, 40, 90, photo.naturalWidth * scale, photo.naturalHeight * scale);
-  context.fillStyle = INK;
+  context.fillStyle = colour("print-ink");
   context.font = "600 30px system-ui, sans-serif";
   context.fillText(`PatchLens: ${prompt.slice(0, 50)}`, 40, 56);
   context.font = "20px system-ui, sans-serif";
@@ -84,10 +80,10 @@ export async function experimentPng(recipe, { photo, prompt, edits, texts }) {
   for (const [title, text] of texts) {
     if (!text) continue;
     context.font = "600 20px system-ui, sans-serif";
-    context.fillStyle = SOFT;
+    context.fillStyle = colour("print-soft");
     context.fillText(title, 450, y);
     context.font = "24px system-ui, sans-serif";
-    context.fillStyle = INK;
+    context.fillStyle = colour("print-ink");
     y = wrapText(context, text.slice(0, 400), 450, y + 34, 700, 32) + 26;
   }
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
