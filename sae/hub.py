@@ -186,6 +186,17 @@ def commit_of(repo_id: str, *, revision: str | None = None, token: str | bool | 
     return str(_info(repo_id, revision, token).sha)
 
 
+def pinned(
+    id_or_dir: str | Path, *, token: str | bool | None = None, local_files_only: bool = False
+) -> str | Path:
+    """A Hub id as "user/name@commit", so that several loads are of one commit; else what was given."""
+    repo_id, _, revision = str(id_or_dir).partition("@")
+    if not isinstance(id_or_dir, str) or Path(id_or_dir).is_dir() or not _HUB_ID.fullmatch(repo_id):
+        return id_or_dir
+    access: dict[str, Any] = {"token": token, "local_files_only": local_files_only}
+    return f"{repo_id}@{_listing(repo_id, revision or None, **access)[0]}"
+
+
 def list_files(
     repo_id: str, *, revision: str | None = None, token: str | bool | None = None
 ) -> list[str]:

@@ -126,6 +126,24 @@ def test_a_branch_that_moves_while_it_is_listed_is_listed_again(
     assert sorted(p.name for p in folder.iterdir()) == ["a.json", "b.json"]
 
 
+def test_a_pinned_id_stays_at_its_commit(
+    server: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add_folder("tester/sae", folder_of("sae", tmp_path / "made"))
+    repo = server.repos["tester/sae"]
+    first = f"tester/sae@{repo.refs['main']}"
+    assert hub.pinned("tester/sae") == hub.pinned(first) == first
+    repo.commit({"README.md": b"emptied"})
+    sae, index = SparseAutoencoder.from_pretrained(first), ConceptIndex.from_pretrained(first)
+    assert len(index) == sae.cfg.d_sae
+    for local in ("bundled", tmp_path / "made", str(tmp_path / "made"), "preset:emoji-world"):
+        assert hub.pinned(local) == local
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert hub.pinned(first) == first
+    with pytest.raises(HubNotCached, match="HF_HUB_OFFLINE"):
+        hub.pinned("tester/other")
+
+
 def test_a_language_model_of_the_hub_takes_one_commit(server: LocalHub, tmp_path: Path) -> None:
     server.add_folder("tester/vlm", folder_of("vlm", tmp_path / "made"))
     model = VisionLanguage.from_pretrained("tester/vlm")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sae import hub
 from sae.backbones import Backbone
 from sae.backbones.vlm import VisionLanguage
 from sae.backbones.vlm_generate import TextStream, Writing, write
@@ -149,9 +150,12 @@ class Steerer:
         vlm = VisionLanguage.from_pretrained(
             model, revision=revision, device=device, dtype=dtype, **access
         )
-        where = {"subfolder": sae_subfolder, **access}
-        autoencoder = SparseAutoencoder.from_pretrained(sae or "bundled", device=device, **where)
-        index = ConceptIndex.beside(sae or "bundled", **where)
+        where, source = (
+            {"subfolder": sae_subfolder, **access},
+            hub.pinned(sae or "bundled", **access),
+        )
+        autoencoder = SparseAutoencoder.from_pretrained(source, device=device, **where)
+        index = ConceptIndex.beside(source, **where)
         if backbone is None and str(model) == "bundled":
             backbone = "bundled"
         vit = None if backbone is None else Backbone.from_pretrained(backbone, **access)
