@@ -204,6 +204,7 @@ def test_templates_ship_with_the_package() -> None:
     assert {p.name for p in cards.TEMPLATES.glob("*.md")} == {
         "sae.md",
         "index.md",
+        "figures.md",
         "head.md",
         "space.md",
     }

@@ -85,7 +85,9 @@ def test_an_id_may_name_its_revision(server: LocalHub, tmp_path: Path) -> None:
 
 def test_the_index_of_a_preset() -> None:
     assert ConceptIndex.from_pretrained("preset:emoji-world").n_images == 6000
-    with pytest.raises(ArtifactError, match="no concept index.*interop preset:patchsae-vit-b16"):
+    with pytest.raises(
+        ArtifactError, match="no concept index.*patchlens convert preset:patchsae-vit-b16"
+    ):
         ConceptIndex.from_pretrained("preset:patchsae-vit-b16")
     with pytest.raises(ValueError, match="no preset 'nothing'"):
         ConceptIndex.from_pretrained("preset:nothing")
