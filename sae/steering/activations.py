@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32
 from PIL import Image
 from torch import Tensor
 
@@ -29,10 +30,10 @@ class Activations:
 
     def __init__(
         self,
-        hidden: Tensor,
+        hidden: Float[Tensor, "*rows tokens d"],
         sae: SparseAutoencoder,
         layout: Callable[[], PatchLayout],
-        max_activation: Tensor | None = None,
+        max_activation: Float[Tensor, " d_sae"] | None = None,
     ) -> None:
         self.hidden, self.sae = hidden, sae
         self.layout, self._max = layout, max_activation
@@ -48,7 +49,7 @@ class Activations:
         return self._code
 
     @torch.no_grad()
-    def latents(self, numbers: Sequence[int]) -> Tensor:
+    def latents(self, numbers: Sequence[int]) -> Float[Tensor, "rows tokens n"]:
         """Activations (rows, tokens, len(numbers)) of a few latents."""
         cfg, sae = self.sae.cfg, self.sae
         if self._code is None and sae.architecture.elementwise and cfg.input_norm == "none":
@@ -65,13 +66,15 @@ class Activations:
         return edit.strength * self._unit(edit) if edit.mode in MEASURED else edit.strength
 
     @torch.no_grad()
-    def edited(self, edits: Sequence[Edit], *, error_term: bool = True) -> Tensor:
+    def edited(
+        self, edits: Sequence[Edit], *, error_term: bool = True
+    ) -> Float[Tensor, "*rows tokens d"]:
         """The activations, shaped as `hidden`, after `edits`; `hidden` itself if nothing changes."""
         if not edits and error_term:
             return self.hidden
         return self.plus(self.change(edits, error_term=error_term))
 
-    def plus(self, change: Tensor) -> Tensor:
+    def plus(self, change: Float[Tensor, "rows tokens d"]) -> Float[Tensor, "*shape d"]:
         """The activations, shaped as `hidden`, with a change (rows, tokens, d) added."""
         changed = (self.x.float() + change).to(self.hidden.dtype)
         if not changed.isfinite().all():
@@ -82,7 +85,9 @@ class Activations:
         return changed.reshape(self.hidden.shape)
 
     @torch.no_grad()
-    def change(self, edits: Sequence[Edit], *, error_term: bool = True) -> Tensor:
+    def change(
+        self, edits: Sequence[Edit], *, error_term: bool = True
+    ) -> Float32[Tensor, "rows tokens d"]:
         """What is added to the activations: (rows, tokens, d) float32."""
         numbers = sorted({edit.latent for edit in edits})
         before = self.latents(numbers) if numbers else self.x.new_zeros(*self.x.shape[:2], 0)
@@ -107,7 +112,7 @@ class Activations:
             total = total + (self.sae.decode(self.code, like=x) - x) * here[..., None]
         return total.to(self.x.device, torch.float32)
 
-    def norms(self, change: Tensor) -> float:
+    def norms(self, change: Float[Tensor, "rows tokens d"]) -> float:
         """The change's size relative to the activations': a share, 0.18 for 18 %."""
         return float(change.norm() / self.x.float().norm().clamp(min=1e-12))
 
@@ -136,7 +141,7 @@ class Activations:
             )
         return float(self._max[edit.latent])
 
-    def reach(self, scope: Scope = EVERYWHERE) -> Tensor:
+    def reach(self, scope: Scope = EVERYWHERE) -> Bool[Tensor, "rows tokens"]:
         """Bool (rows, tokens): the tokens of `scope` (without its `above`) that the SAE knows."""
         return self._tokens(scope).to(self.sae.W_dec.device) & self._trained_on()
 
@@ -184,7 +189,9 @@ def check_image(image: Any) -> None:
 
 
 def check_edits(
-    edits: Sequence[Edit], sae: SparseAutoencoder, max_activation: Tensor | None
+    edits: Sequence[Edit],
+    sae: SparseAutoencoder,
+    max_activation: Float[Tensor, " d_sae"] | None,
 ) -> None:
     """ValueError for a latent that the SAE does not have, or a unit that nobody knows."""
     d_sae = sae.cfg.d_sae
@@ -207,7 +214,10 @@ def check_edits(
 
 
 def control_latent(
-    edits: Sequence[Edit], seed: int, d_sae: int, max_activation: Tensor | None
+    edits: Sequence[Edit],
+    seed: int,
+    d_sae: int,
+    max_activation: Float[Tensor, " {d_sae}"] | None,
 ) -> int:
     """A latent drawn with `seed` from those that fire at all and are not edited."""
     alive = np.arange(d_sae)
@@ -219,7 +229,9 @@ def control_latent(
     return int(np.random.default_rng(seed).choice(alive))
 
 
-def control_change(sae: SparseAutoencoder, change: Tensor, latent: int) -> Tensor:
+def control_change(
+    sae: SparseAutoencoder, change: Float[Tensor, "rows tokens d"], latent: int
+) -> Float[Tensor, "rows tokens d"]:
     """`change` (rows, tokens, d) turned into the latent's direction, token by token of equal norm."""
     direction = sae.W_dec[latent].detach().to(change)
     return change.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(direction, dim=0)

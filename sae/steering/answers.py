@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.backbones.vlm_generate import TextStream
@@ -107,8 +108,8 @@ class NextTokens:
 
 def next_tokens_of(
     tokenizer: Any,
-    before: Tensor,
-    after: Tensor,
+    before: Float[Tensor, " vocabulary"],
+    after: Float[Tensor, " vocabulary"],
     n: int,
     words: Sequence[str] = (),
     relative_change: float = 0.0,

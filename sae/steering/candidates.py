@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from sae.steering.activations import check_edits
@@ -94,7 +95,7 @@ def candidates(
 
 def predicted_changes(
     steerer: "Steerer", prepared: "Prepared", tokens: list[int], dose: float, scope: Scope
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float32[Tensor, " d_sae"], Float32[Tensor, " d_sae"]]:
     """First-order change (d_sae) of the word's logit for each latent set to `dose` times its
     maximum, and for each switched off. Float32 on the CPU."""
     activations, sae = prepared.activations, steerer.sae

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -87,7 +88,7 @@ class ClipSteerer:
         sae: SparseAutoencoder,
         *,
         index: ConceptIndex | None = None,
-        max_activation: np.ndarray | Tensor | None = None,
+        max_activation: Float[np.ndarray | Tensor, " d_sae"] | None = None,
     ) -> None:
         """Strengths are multiples of each latent's maximum with an index, else raw.
 
@@ -112,7 +113,9 @@ class ClipSteerer:
         return self._seen(self.backbone.preprocess([image]), image.size)
 
     @torch.no_grad()
-    def features(self, seen: Seen, hidden: Tensor) -> Tensor:
+    def features(
+        self, seen: Seen, hidden: Float[Tensor, "copies tokens d"]
+    ) -> Float32[Tensor, "copies d_proj"]:
         """Unit image embeddings (copies, d_proj), one for each row of `hidden` (copies, tokens, d)."""
         layers, backbone = self.backbone._layers, self.backbone
         inputs = {
@@ -132,7 +135,7 @@ class ClipSteerer:
         error_term: bool = True,
         units: Units | None = None,
         scope: Scope = EVERYWHERE,
-        text_features: Tensor | None = None,
+        text_features: Float[Tensor, "labels d_proj"] | None = None,
     ) -> ZeroShot:
         """Probabilities of `labels`, softmax of the scaled cosine, without and with the edits.
 
@@ -174,11 +177,11 @@ class ClipSteerer:
 class Steerability:
     """Arrays have one entry per latent (d_sae); NaN where a latent was not measured."""
 
-    steerability: np.ndarray
+    steerability: Float32[np.ndarray, " d_sae"]
     """S = sum over words of the squared change in probability, float32."""
-    power: np.ndarray
+    power: Float32[np.ndarray, " d_sae"]
     """Largest change in probability of any word, float32."""
-    word: np.ndarray
+    word: Int64[np.ndarray, " d_sae"]
     """Number of the word that gained most, int64; -1 where not measured."""
     coverage: float
     """Distinct words that gained most, over the latents measured."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor, nn
 
@@ -76,7 +77,7 @@ class Prepared:
         return replace(self, prompt=prompt, answer_start=answer_start, inputs=inputs)
 
     @lazy
-    def logits(self) -> Tensor:
+    def logits(self) -> Float32[Tensor, " vocabulary"]:
         """Next-token logits (vocabulary) float32 of the model as it is."""
         with torch.no_grad():
             return self.steerer.run(self, self.kept.hidden)[0]
@@ -106,7 +107,7 @@ class Steerer:
         sae: SparseAutoencoder,
         *,
         index: ConceptIndex | None = None,
-        max_activation: np.ndarray | Tensor | None = None,
+        max_activation: Float[np.ndarray | Tensor, " d_sae"] | None = None,
         backbone: Backbone | None = None,
     ) -> None:
         """Join a transformers image-text-to-text model, its processor and an SAE of its tower.
@@ -245,7 +246,9 @@ class Steerer:
         size = float((hidden.float() - before).norm() / before.norm().clamp(min=1e-12))
         return next_tokens_of(self.vlm.tokenizer, prepared.logits, logits, n, tuple(words), size)
 
-    def run(self, prepared: Prepared, hidden: Tensor) -> Tensor:
+    def run(
+        self, prepared: Prepared, hidden: Float[Tensor, "*copies tokens d"]
+    ) -> Float[Tensor, "n vocabulary"]:
         """Next-token logits (copies, vocabulary) with the tower giving `hidden` at the SAE's layer."""
         return self.vlm.logits(prepared.inputs, self.layer, prepared.kept, hidden)
 
@@ -264,7 +267,9 @@ class Steerer:
             return edit.strength * float(self.max_activation[edit.latent])
         return edit.strength
 
-    def writing(self, prepared: Prepared, rows: list[Tensor], max_new_tokens: int) -> Writing:
+    def writing(
+        self, prepared: Prepared, rows: list[Float[Tensor, "*copy tokens d"]], max_new_tokens: int
+    ) -> Writing:
         """A batch to be written, one text for each tensor of edited activations."""
         _check_room(self.vlm, prepared, max_new_tokens)
         hidden = torch.cat(rows) if len(rows) > 1 else rows[0]

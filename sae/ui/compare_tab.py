@@ -6,7 +6,7 @@ Knows: Gradio. Does not know: how an answer is computed.
 import gradio as gr
 
 from sae.ui.compare_desk import CompareDesk
-from sae.ui.page import Page, SentFile, colours, sent_picture
+from sae.ui.page import Page, colours, sent_file, sent_picture
 
 
 def build(page: Page) -> None:
@@ -30,7 +30,7 @@ def _compare_endpoint(page: Page, desk: CompareDesk) -> None:
     page.endpoint(
         compare,
         [
-            SentFile(),
+            sent_file(),
             gr.Textbox(label="task", visible=False),
             gr.Textbox(label="first head", visible=False),
             gr.Textbox(label="second head", visible=False),

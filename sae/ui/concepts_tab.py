@@ -14,9 +14,9 @@ from sae.ui.page import (
     MODEL,
     QUIET,
     Page,
-    SentFile,
     colours,
     example_pictures,
+    sent_file,
     sent_picture,
 )
 
@@ -60,4 +60,4 @@ def _concepts_endpoint(page: Page) -> None:
         """
         return page.concepts.rows(sent_picture(image, "concepts"))
 
-    page.endpoint(concepts, [SentFile()], "concepts")
+    page.endpoint(concepts, [sent_file()], "concepts")

@@ -157,10 +157,10 @@ def example_pictures() -> list[Json]:
 
 
 class SentFile(gr.File):
-    """A file that the caller has sent. An address is refused: this server fetches nothing."""
+    """A file that the caller has sent. An address is refused: this server fetches nothing.
 
-    def __init__(self, label: str = "image", type: str = "filepath", visible: bool = False) -> None:
-        super().__init__(label=label, type=type, visible=visible)
+    Gradio shows what the constructor is told, so it has none of its own: see `sent_file`.
+    """
 
     def get_block_name(self) -> str:
         return "file"
@@ -173,6 +173,11 @@ class SentFile(gr.File):
                 "Send the picture itself: an address is not fetched.", print_exception=False
             )
         return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+def sent_file() -> SentFile:
+    """The endpoints' first input, which is never on screen."""
+    return SentFile(label="image", type="filepath", visible=False)
 
 
 def sent_picture(path: str | None, endpoint: str) -> Image.Image:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from sae.steering.edits import SteerRequest
 from sae.storage import read_json
-from sae.ui.page import QUIET, WRITING, Page, SentFile, example_pictures, sent_picture
+from sae.ui.page import QUIET, WRITING, Page, example_pictures, sent_file, sent_picture
 from sae.ui.steer_desk import SteerDesk
 
 
@@ -57,7 +57,7 @@ def _steer_endpoint(page: Page, desk: SteerDesk) -> None:
     page.endpoint(
         steer,
         [
-            SentFile(),
+            sent_file(),
             gr.Textbox(label="prompt", visible=False),
             gr.JSON(label="edits", visible=False),
         ],

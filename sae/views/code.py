@@ -12,6 +12,7 @@ import base64
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Integer, Shaped, UInt8, UInt16, UInt32
 
 MAX_PER_PLACE = 64
 """Latents kept for one place, the strongest; SAEs with more active ones are cut."""
@@ -22,19 +23,19 @@ class Code(NamedTuple):
 
     n_places: int
     """Patches plus one for the summary token, where the backbone has one."""
-    latents: np.ndarray
+    latents: UInt32[np.ndarray, " n_slots"]
     """(n_slots,) uint32: the distinct latents that fire, ascending."""
-    scale: np.ndarray
+    scale: Float32[np.ndarray, " n_slots"]
     """(n_slots,) float32: each latent's maximum over the places of this image."""
-    place: np.ndarray
+    place: UInt16[np.ndarray, " n_triplets"]
     """(n_triplets,) uint16, ascending."""
-    slot: np.ndarray
+    slot: Integer[np.ndarray, " n_triplets"]
     """(n_triplets,) uint16 or uint32: position in `latents`."""
-    value: np.ndarray
+    value: UInt8[np.ndarray, " n_triplets"]
     """(n_triplets,) uint8: 255 stands for `scale[slot]`."""
 
 
-def quantise(values: np.ndarray, indices: np.ndarray) -> Code:
+def quantise(values: Float[np.ndarray, "*places"], indices: Integer[np.ndarray, "*pairs"]) -> Code:
     """Sparse pairs (n_places, k) to a `Code`; entries with a value of zero or less are padding."""
     if values.shape != indices.shape or values.ndim != 2:
         raise ValueError(
@@ -85,14 +86,14 @@ def unpack(packed: dict[str, object]) -> Code:
     )
 
 
-def to_dense(code: Code, d_sae: int) -> np.ndarray:
+def to_dense(code: Code, d_sae: int) -> Float32[np.ndarray, "n_places {d_sae}"]:
     """The code as a float32 array (n_places, d_sae), for checks and small notebooks."""
     dense = np.zeros((code.n_places, d_sae), np.float32)
     dense[code.place, code.latents[code.slot]] = code.value / 255 * code.scale[code.slot]
     return dense
 
 
-def to_base64(array: np.ndarray) -> str:
+def to_base64(array: Shaped[np.ndarray, "..."]) -> str:
     """Raw little-endian bytes of an array in base64."""
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 

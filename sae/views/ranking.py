@@ -7,6 +7,7 @@ Means are over patches only: the summary (CLS) token is another kind of place.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from sae.views.code import Code
 
@@ -14,11 +15,11 @@ from sae.views.code import Code
 class Ranked(NamedTuple):
     """Latents of one image, strongest first."""
 
-    latents: np.ndarray
+    latents: Int64[np.ndarray, " n"]
     """(n,) int64"""
-    maximum: np.ndarray
+    maximum: Float32[np.ndarray, " n"]
     """(n,) float32: the largest activation over patches."""
-    mean: np.ndarray
+    mean: Float32[np.ndarray, " n"]
     """(n,) float32: the mean activation over all patches, silent ones included."""
 
 
