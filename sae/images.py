@@ -1,13 +1,14 @@
 """From files and odd pixel formats to upright RGB pictures. Knows Pillow and numpy only.
 
-Everything that enters PatchLens as a picture passes through here: uploads through `open_image`,
-pictures that are already open through `upright_rgb`. Knows nothing of models or patches.
+Everything that enters PatchLens as a picture passes through here: files through `open_image`, the
+pictures of an index through `open_thumbnail`, pictures that are already open through `upright_rgb`.
+Knows nothing of models or patches.
 """
 
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,11 @@ MAX_PIXELS = 64_000_000
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO")
 """Formats that are tried. Others (EPS, PDF, …) would start other programs or are no pictures."""
+STRANGERS_FORMATS = FORMATS[:-2]
+"""Formats that are tried where strangers send pictures: without JPEG 2000, of which a few kilobytes
+take many seconds and gigabytes to decode, and without icons."""
+MAX_THUMBNAIL_PIXELS = 1_000_000
+"""Largest width x height of an index's thumbnail."""
 
 _ORIENTATION = 0x0112
 _DECODE_ERRORS: tuple[type[Exception], ...] = (
@@ -39,6 +45,7 @@ _DECODE_ERRORS += (OverflowError, MemoryError, struct.error, zlib.error)
 def open_image(
     source: str | os.PathLike[str] | bytes | BinaryIO,
     enough: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Image.Image:
     """Open a picture as upright RGB; of an animation, the first frame.
 
@@ -46,7 +53,7 @@ def open_image(
     16-bit grey is scaled to 8 bits, CMYK is converted and an EXIF rotation is carried out.
     Sizes are checked from the header, before any pixel is decoded. `enough`, if given, tells for a
     (width, height) which size will do: a JPEG is then decoded at 1/2, 1/4 or 1/8 where that is at
-    least as large, which takes a fraction of the time.
+    least as large, which takes a fraction of the time. Only `formats` are tried.
 
     Raises ImageError (one sentence) for files that are missing, empty, no picture, cut off,
     damaged, or larger than MAX_PIXELS.
@@ -54,7 +61,7 @@ def open_image(
     name = _name(source)
     stream = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(stream, formats=_known_formats()) as image:
+        with Image.open(stream, formats=_known(formats)) as image:
             _check_size(image, name)
             if enough is not None and image.format == "JPEG":
                 image.draft(None, enough(image.size))
@@ -74,6 +81,28 @@ def open_image(
         ) from error
     except _DECODE_ERRORS as error:
         raise ImageError(f"{name} is cut off or damaged and could not be decoded.") from error
+
+
+def open_thumbnail(data: bytes) -> Image.Image:
+    """A picture of a concept index as RGB: WebP of at most MAX_THUMBNAIL_PIXELS, nothing else.
+
+    An index is downloaded, so its pictures are a stranger's: no other decoder is started for them.
+    Raises ImageError (one sentence) for anything else.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=["WEBP"]) as image:
+            if image.width * image.height > MAX_THUMBNAIL_PIXELS:
+                raise ImageError(
+                    f"A picture of the concept index has {image.width} x {image.height} pixels, and "
+                    f"{MAX_THUMBNAIL_PIXELS:,} are the limit; build the index again."
+                )
+            return image.convert("RGB")
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, *_DECODE_ERRORS) as error:
+        raise ImageError(
+            "A picture of the concept index is no WebP, or is damaged; build the index again."
+        ) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -142,6 +171,6 @@ def _name(source: object) -> str:
     return "The picture"
 
 
-def _known_formats() -> list[str]:
+def _known(formats: Sequence[str]) -> list[str]:
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return [name for name in formats if name in Image.OPEN]

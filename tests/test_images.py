@@ -227,3 +227,10 @@ def test_a_large_jpeg_is_decoded_only_as_far_as_needed(tmp_path: Path) -> None:
         assert np.abs(np.asarray(found, float) - np.asarray(same, float)).mean() < 1.5
     assert open_image(tmp_path / "a.jpg", lambda size: size).size == (1600, 1200)
     assert open_image(tmp_path / "a.png", lambda _: (9, 9)).size == (1600, 1200)
+
+
+def test_wherever_a_picture_is_opened_its_formats_are_named() -> None:
+    root = Path(__file__).resolve().parents[1]
+    for path in [*root.glob("sae/**/*.py"), *root.glob("training/**/*.py"), root / "app.py"]:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert "Image.open(" not in line or "formats=" in line, f"{path}: {line.strip()}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sae.errors import ImageError
 from sae.views.code import pack, quantise, to_dense, unpack
 from sae.views.colours import lookup_table, luminance
 from sae.views.pictures import DISPLAY_MAX, DISPLAY_MIN, concept_icon, display_copy, thumbnail
@@ -127,6 +128,30 @@ def test_icon_is_cut_around_the_patch():
     bright = Image.open(io.BytesIO(concept_icon(buffer.getvalue(), 143, (12, 12))))
     dark = Image.open(io.BytesIO(concept_icon(buffer.getvalue(), 0, (12, 12))))
     assert np.asarray(bright).mean() > 20 > np.asarray(dark).mean()
+
+
+def encoded(kind, size=(40, 40)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "ICO"])
+def test_a_picture_of_an_index_is_a_webp_and_starts_no_other_decoder(kind, monkeypatch):
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **_: started.append(args))
+    monkeypatch.setattr("subprocess.check_call", lambda *args, **_: started.append(args))
+    with pytest.raises(ImageError, match="no WebP, or is damaged; build the index again"):
+        concept_icon(encoded(kind))
+    assert not started
+
+
+def test_a_picture_of_an_index_is_bounded_before_it_is_decoded(monkeypatch):
+    declares_much = encoded("WEBP", (4000, 4000))
+    assert len(declares_much) < 4000 * 4000 / 100
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _self: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match="4000 x 4000 pixels"):
+        concept_icon(declares_much)
 
 
 def test_thumbnail_is_a_small_square():

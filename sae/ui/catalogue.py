@@ -4,12 +4,14 @@ Knows: ConceptIndex and how its fields are called on screen. Does not know: pict
 models, Gradio. An SAE without an index works too: its concepts then have numbers only.
 """
 
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae.concepts.statistics import table
+from sae.errors import ImageError
 from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sae.concepts.concept import Concept
     from sae.concepts.index import ConceptIndex
 
+log = logging.getLogger(__name__)
 MAX_ICONS = 256
 """Icons given for one request."""
 EXEMPLARS_PER_ROW = 6
@@ -175,10 +178,14 @@ class Catalogue:
         if not top:
             return ""
         picture = self.index.thumbnail(top[0].image_id)
-        if not top[0].patches:  # it fires in the CLS token only
-            return data_uri(concept_icon(picture), "webp")
-        best = top[0].patches[int(np.argmax(top[0].values))]
-        return data_uri(concept_icon(picture, int(best), self.grid), "webp")
+        best = None  # it fires in the CLS token only
+        if top[0].patches:
+            best = int(top[0].patches[int(np.argmax(top[0].values))])
+        try:
+            return data_uri(concept_icon(picture, best, self.grid), "webp")
+        except ImageError as error:
+            log.warning("no icon for latent %d: %s", latent, error)
+            return ""
 
     def _related(self, neighbours: list) -> list[list[object]]:
         return [[n.latent, self.label(n.latent), _finite(n.score)] for n in neighbours[:8]]

@@ -8,6 +8,8 @@ import io
 
 from PIL import Image
 
+from sae.images import open_thumbnail
+
 DISPLAY_MIN, DISPLAY_MAX = 576, 1024
 """Long side, in pixels, of the copy shown on screen."""
 ICON_SIZE = 64
@@ -48,10 +50,10 @@ def concept_icon(
     """A square WebP crop of an exemplar around its strongest patch: half the picture's width.
 
     `patch` is a row-major number in `grid` (rows, columns); without one, the middle of the whole.
+    Raises ImageError where `thumbnail` is no small WebP.
     """
     rows, columns = grid
-    with Image.open(io.BytesIO(thumbnail)) as opened:
-        image = opened.convert("RGB")
+    image = open_thumbnail(thumbnail)
     side = max(8, min(image.size) // (1 if patch is None else 2))
     patch = 0 if patch is None else patch
     row, column = divmod(patch, columns)

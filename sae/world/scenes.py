@@ -152,7 +152,7 @@ def patch_labels(masks: np.ndarray, patch: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _sheet() -> tuple[Image.Image, dict]:
-    with Image.open(_BUNDLED / "sprites.webp") as sheet:
+    with Image.open(_BUNDLED / "sprites.webp", formats=["WEBP"]) as sheet:
         return sheet.convert("RGBA"), _read_layout()
 
 

@@ -5,7 +5,6 @@ one image a decile of activation. Latents are spread evenly over activated frequ
 left out. Knows an index and pictures; knows no models.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sae.concepts.concept import Concept, Exemplar
 from sae.concepts.index import ConceptIndex
+from sae.images import open_thumbnail
 from sae.storage import replacing
 
 SIDE, GAP, LINE = 140, 4, 16
@@ -72,8 +72,7 @@ def _heading(concept: Concept) -> Sequence[str]:
 
 
 def _picture(index: ConceptIndex, exemplar: Exemplar) -> Image.Image:
-    with Image.open(io.BytesIO(index.thumbnail(exemplar.image_id))) as stored:
-        return stored.convert("RGB").resize((SIDE, SIDE))
+    return open_thumbnail(index.thumbnail(exemplar.image_id)).resize((SIDE, SIDE))
 
 
 def draw_for_card(index: ConceptIndex, path: Path, n: int = 8, each: int = 6) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sae.images import open_image
+from sae.images import open_thumbnail
 from sae.steering import Edit, Prepared, Steerer
 from sae.world.scenes import SIZE, kind_names
 from sae.world.tasks import HELD_OUT_SEED
@@ -90,7 +90,9 @@ def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]
     wanted = sorted({int(n) for n in ids[latents].flatten() if n >= 0})
     rows = torch.cat(
         [
-            backbone.image_features([open_image(index.thumbnail(n)) for n in wanted[i : i + 64]])
+            backbone.image_features(
+                [open_thumbnail(index.thumbnail(n)) for n in wanted[i : i + 64]]
+            )
             for i in range(0, len(wanted), 64)
         ]
     )

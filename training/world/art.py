@@ -219,7 +219,7 @@ def render_svg(path: Path) -> Image.Image:
     import resvg_py
 
     png = resvg_py.svg_to_bytes(svg_path=str(path), width=CELL, height=CELL)
-    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return Image.open(io.BytesIO(bytes(png)), formats=["PNG"]).convert("RGBA")
 
 
 def fit(sprite: Image.Image) -> Image.Image:
@@ -248,8 +248,8 @@ def build(cache: Path, out: Path) -> None:
         short, _, fluent = source.partition("/")
         image = by_name[short]["image"]
         drawn = (
-            Image.open(roots["google"] / "img/google/64" / image),
-            Image.open(roots["twitter"] / "img/twitter/64" / image),
+            Image.open(roots["google"] / "img/google/64" / image, formats=["PNG"]),
+            Image.open(roots["twitter"] / "img/twitter/64" / image, formats=["PNG"]),
             render_svg(roots["fluent"] / "icons/modern" / f"{fluent or name}.svg"),
         )
         for style, sprite in enumerate(drawn):
