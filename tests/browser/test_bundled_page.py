@@ -157,3 +157,12 @@ def test_steer_and_compare_open_on_something_to_see(visit):
         "(old) => new URLSearchParams(location.search).get('pic') !== old", arg=before
     )
     assert best[0].inner_text() != best[1].inner_text()
+
+
+def test_a_card_brings_its_concept_into_a_rack_that_was_never_open(visit):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&card=1502")
+    page.wait_for_selector(".pl-card-body", timeout=60_000)
+    page.locator(".pl-card-foot button", has_text="Steer with it").click()
+    page.wait_for_function("location.search.includes('steer=1502*1.5')", timeout=60_000)
+    assert page.locator(".pl-rack-row").count() == 1

@@ -409,7 +409,7 @@ export class SteerTab {
 
 export function start(component) {
   const tab = new SteerTab(component);
-  tab.listen();
   tab.open();
+  tab.listen();
   return () => tab.take(component.props.value);
 }
