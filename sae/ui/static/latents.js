@@ -12,8 +12,7 @@ const HELP =
   "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. " +
   "/ jumps to the search.";
 const NO_INDEX =
-  "This SAE has no concept index yet, so there is no map. " +
-  "Build one: patchlens index --sae DIR --data DIR";
+  "This SAE has no concept index yet, so there is no map. Build one: patchlens index --sae DIR --data DIR";
 const IDLE_ROUNDS = 4;
 
 export class LatentsTab {
