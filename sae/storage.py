@@ -40,6 +40,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, stripped, as editors save it: UTF-8, with or without a mark at its start.
+
+    ValueError if it is in another encoding.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}). Save it as UTF-8.") from error
+    return [line.strip() for line in text.splitlines()]
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well."""

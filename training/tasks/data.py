@@ -4,18 +4,23 @@ Knows files and few-shot sampling; knows nothing of models. Classes are split as
 the first half is base (seen in training), the rest novel.
 """
 
+import hashlib
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sae.adaptation.classifier import checked_classes
+from sae.errors import ImageError
 from sae.images import open_image
+from sae.storage import read_lines
 from sae.world.tasks import Task, task
+from training.data.sources.folder import ImageFiles, is_hidden, list_pictures, printable
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 MAX_PER_CLASS = 100_000
 
 
@@ -57,6 +62,10 @@ class TaskData(ABC):
     def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:
         """At most `n` pictures that few_shot(split, shots, seed) does not give."""
 
+    def content(self, pictures: Sequence[Labelled]) -> str:  # noqa: ARG002
+        """A hash of the files behind these pictures; "" where there are none."""
+        return ""
+
 
 class WorldTask(TaskData):
     """A bundled task: its pictures are composed when asked for."""
@@ -76,7 +85,11 @@ class WorldTask(TaskData):
 
 
 class FolderTask(TaskData):
-    """FOLDER/class/picture, or FOLDER/train/class/picture beside FOLDER/test/class/picture."""
+    """FOLDER/class/…/picture, or FOLDER/train/class/picture beside FOLDER/test/class/picture.
+
+    Of two classes both are base and none is novel. A picture that cannot be read is left out, said once,
+    and another one of its class takes its place.
+    """
 
     start, lead, tail = "a photo of a", "of a", "."
 
@@ -85,32 +98,66 @@ class FolderTask(TaskData):
         apart = (folder / "train").is_dir() and (folder / "test").is_dir()
         self._train = _by_class(folder / "train" if apart else folder)
         self._test = _by_class(folder / "test") if apart else None
-        names = checked_classes([name.replace("_", " ") for name in self._train])
+        names = checked_classes([printable(name).replace("_", " ") for name in self._train])
         self._folder = dict(zip(names, self._train, strict=True))
-        half = (len(names) + 1) // 2
+        missing = [name for name in names if apart and self._folder[name] not in (self._test or {})]
+        if missing:
+            raise ValueError(
+                f"{folder / 'train' / self._folder[missing[0]]}: class {missing[0]!r} has a folder in "
+                "train but none in test; give it one, or take it out of train."
+            )
+        half = (len(names) + 1) // 2 if len(names) > 2 else 2
         self.base, self.novel = names[:half], names[half:]
+        self._readable: dict[Path, bool] = {}
 
     def few_shot(self, split: str, shots: int, seed: int) -> Labelled:
-        chosen = [self._shuffled(name, seed)[:shots] for name in self.classes(split)]
-        for name in self.classes(split):
-            spare = 0 if self._test else 1
-            there = len(self._train[self._folder[name]])
-            if there < shots + spare:
-                raise ValueError(
-                    f"--shots {shots} is more than class {name!r} has: {there} pictures"
-                    f"{', one of which is kept for the test' if spare else ''}; lower --shots"
-                )
-        return _joined(chosen)
+        return _joined([self._shots(name, shots, seed)[0] for name in self.classes(split)])
 
     def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:
         names = self.classes(split)
         each = max(1, n // max(1, len(names)))
-        if self._test is not None:
-            missing = [name for name in names if self._folder[name] not in self._test]
-            if missing:
-                raise ValueError(f"class {missing[0]!r} has a folder in train but none in test")
-            return _joined([self._test[self._folder[name]][:each] for name in names])
-        return _joined([self._shuffled(name, seed)[shots : shots + each] for name in names])
+        chosen = []
+        for name in names:
+            rest = (
+                self._shots(name, shots, seed)[1]
+                if self._test is None
+                else iter(self._test[self._folder[name]])
+            )
+            pictures = list(islice(filter(self._opens, rest), each))
+            if not pictures:
+                raise ValueError(f"class {name!r} has no picture left to test on; give it more.")
+            chosen.append(pictures)
+        return _joined(chosen)
+
+    def content(self, pictures: Sequence[Labelled]) -> str:
+        files = [source for part in pictures for source in part.sources if isinstance(source, Path)]
+        images, digest = ImageFiles(Path(), tuple(files), ()), hashlib.sha256()
+        for number, file in enumerate(files):
+            digest.update(f"{printable(file.name)} {images.content(number)}\n".encode())
+        return digest.hexdigest()
+
+    def _shots(self, name: str, shots: int, seed: int) -> tuple[list[Path], Iterator[Path]]:
+        """The first readable `shots` of a class, and an iterator over the pictures after them."""
+        files = iter(self._shuffled(name, seed))
+        chosen = list(islice(filter(self._opens, files), shots))
+        rest = list(files)
+        spare = 0 if self._test else 1
+        if len(chosen) < shots or (spare and not rest):
+            raise ValueError(
+                f"--shots {shots} is more than class {name!r} has: {len(self._train[self._folder[name]])} "
+                f"pictures{', one of which is kept for the test' if spare else ''}; lower --shots"
+            )
+        return chosen, iter(rest)
+
+    def _opens(self, path: Path) -> bool:
+        if path not in self._readable:
+            self._readable[path] = True
+            try:
+                open_image(path)
+            except ImageError as error:
+                sys.stderr.write(f"warning: {path} is left out: {error}\n")
+                self._readable[path] = False
+        return self._readable[path]
 
     def _shuffled(self, name: str, seed: int) -> list[Path]:
         files = self._train[self._folder[name]]
@@ -136,14 +183,13 @@ def read_templates(path: Path | None) -> tuple[str, ...]:
     """The lines of a template file."""
     if path is None:
         return ()
-    return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    return tuple(line.strip() for line in read_lines(path) if line.strip())
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
-    by_class = {}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(f for f in inner.iterdir() if f.suffix.lower() in PICTURES)
-        if files:
+    by_class: dict[str, list[Path]] = {}
+    for inner in sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)):
+        if files := list_pictures(inner):
             by_class[inner.name] = files[:MAX_PER_CLASS]
     if not by_class:
         raise ValueError(

@@ -24,6 +24,9 @@ from training.launch import StopRequest, command_line, stop_on_signal
 from training.tasks.data import Labelled, TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
 
+HIDDEN = ("options", "pictures")
+"""What of a finished seed is not told."""
+
 
 def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) -> None:
     """All seeds of the command line, one after the other; each finished one is kept."""
@@ -49,7 +52,7 @@ def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[
     if accelerator.is_main_process:
         write_json(target / METRICS, metrics(args, parts, data, rows, words))
         for row in rows:
-            accelerator.print({name: row[name] for name in row if name != "options"})
+            accelerator.print({name: row[name] for name in row if name not in HIDDEN})
         accelerator.print(f"the head is in {target}")
 
 
@@ -64,11 +67,17 @@ def one_seed(
 ) -> dict[str, Any] | None:
     """Train and measure one seed; None if stopped. What is finished is left as it is."""
     kept = options_of(args)
-    if (done := finished(folder, seed, kept, parts)) is not None:
-        return done
-    checkpoint = checkpoint_of(folder, kept)
-    start = time.perf_counter()
     few = data.few_shot("base", args.shots, seed)
+    tests = {
+        split: data.test(split, args.n_test, seed, args.shots)
+        for split in ("base", "novel")
+        if len(data.classes(split)) > 1
+    }
+    pictures = data.content([few, *tests.values()])
+    if (done := finished(folder, seed, kept, parts, pictures)) is not None:
+        return done
+    checkpoint = checkpoint_of(folder, kept, pictures)
+    start = time.perf_counter()
     torch.manual_seed(seed)
     head = HEADS[args.method].fresh(parts, data, args)
     options = FitOptions(kept["epochs"], kept["lr"], args.batch, args.weight_decay, seed)
@@ -77,16 +86,14 @@ def one_seed(
         losses = fit(head, parts, few, options, accelerator, stop, checkpoint)
         if stop.requested and read_epoch(checkpoint) < options.epochs:
             return None
-    row: dict[str, Any] = {"seed": seed, "options": kept}
+    row: dict[str, Any] = {"seed": seed, "options": kept, "pictures": pictures}
     if accelerator.is_main_process:
         save_head(folder, head, parts, task=args.task, half=args.half)
         stored = load_head(folder, parts).head
         row["train_seconds"] = round(time.perf_counter() - start, 1)
         row["last_loss"] = round(losses[-1], 4) if losses else None
-        for split in ("base", "novel"):
-            known = split == "base" or stored.any_classes
-            if known and len(data.classes(split)) > 1:
-                test = data.test(split, args.n_test, seed, args.shots)
+        for split, test in tests.items():
+            if split == "base" or stored.any_classes:
                 classifier = stored.classifier(parts, data.classes(split))
                 row[split] = round(measure(parts, classifier, test), 4)
         write_json(folder / f"seed-{seed}.json", row)
@@ -119,36 +126,46 @@ def metrics(
         "options": options_of(args),
         "n_classes": {"base": len(data.base), "novel": len(data.novel)},
         "accuracy": summary(rows),
-        "seeds": [{name: row[name] for name in row if name != "options"} for row in rows],
+        "seeds": [{name: row[name] for name in row if name not in HIDDEN} for row in rows],
         "command": command_line("training/prompts.py", words),
     }
 
 
-def finished(folder: Path, seed: int, options: dict[str, Any], parts: ClipParts) -> dict | None:
+def finished(
+    folder: Path, seed: int, options: dict[str, Any], parts: ClipParts, pictures: str
+) -> dict | None:
     """What a finished seed was found to reach, or None if it is not finished.
 
-    Raises ValueError if it was trained with other options or on another CLIP.
+    Raises ValueError if it was trained with other options or pictures, or on another CLIP.
     """
     path = folder / f"seed-{seed}.json"
     if not path.is_file():
         return None
     row = read_json(path)
     before = row.get("options", {})
+    anew = "--overwrite trains it anew, another --out keeps it"
     if before != options:
         names = sorted(n for n in before | options if before.get(n) != options.get(n))
         raise ValueError(
             f"{folder} holds a head trained with another {', '.join(names)} "
-            f"({[before.get(n) for n in names]}, now {[options.get(n) for n in names]}); "
-            "--overwrite trains it anew, another --out keeps it"
+            f"({[before.get(n) for n in names]}, now {[options.get(n) for n in names]}); {anew}"
         )
+    if row.get("pictures", pictures) != pictures:
+        raise ValueError(f"the pictures of the head in {folder} have changed since; {anew}")
     load_head(folder, parts)
     return row
 
 
-def checkpoint_of(folder: Path, options: dict[str, Any]) -> Path:
-    """Where a run with these options keeps its state, so that no other run goes on from it."""
-    key = hashlib.sha256(plain_key(options).encode()).hexdigest()[:8]
-    return folder / f"checkpoint-{key}.safetensors"
+def checkpoint_of(folder: Path, options: dict[str, Any], pictures: str) -> Path:
+    """Where a run with these options and pictures keeps its state; ValueError if another one lies there."""
+    key = hashlib.sha256(plain_key({**options, "pictures": pictures}).encode()).hexdigest()[:8]
+    path = folder / f"checkpoint-{key}.safetensors"
+    if others := [other for other in folder.glob("checkpoint-*.safetensors") if other != path]:
+        raise ValueError(
+            f"{others[0]} is of a run with other options or pictures that was stopped; --overwrite "
+            "trains anew, another --out keeps it"
+        )
+    return path
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from sae.backbones import Backbone
 from sae.backbones.text import NO_WORD, averaged_text_features, phrases_of
 from sae.concepts.index import ConceptIndex
 from sae.hub import BUNDLED
+from sae.storage import read_lines
 
 TEXT, LABELS = "text tower", "labels"
 MINIMUM = 0.05
@@ -47,12 +48,8 @@ class Naming(NamedTuple):
 def read_words(path: str | Path = WORDS) -> list[str]:
     """The words of a file, one a line, in its order; lines that are empty or begin with # are not
     words. ValueError if it holds none, or too many."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}). Save the words as UTF-8.") from error
-    words = [line.strip() for line in lines]
-    words = list(dict.fromkeys(word for word in words if word and not word.startswith("#")))
+    lines = read_lines(Path(path))
+    words = list(dict.fromkeys(word for word in lines if word and not word.startswith("#")))
     if not 0 < len(words) <= MAX_WORDS:
         raise ValueError(f"{path}: {len(words)} words; expected 1 to {MAX_WORDS}, one a line.")
     return words

@@ -3,14 +3,14 @@
 Knows which reader belongs to which --data. Knows nothing of backbones or activations.
 """
 
+from collections.abc import Collection
 from typing import Any
 
+from training.data.sources.folder import SUFFIXES, folder
 from training.data.sources.hugging_face import dataset, is_dataset, streamed
 from training.data.sources.image_source import (
     HELD_OUT_SHARE,
-    SUFFIXES,
     ImageSource,
-    folder,
     split,
     world,
 )
@@ -19,14 +19,22 @@ from training.data.sources.tar_shards import is_tar_data, tar_shards
 __all__ = ["HELD_OUT_SHARE", "SUFFIXES", "ImageSource", "open_source", "open_whole"]
 
 
-def open_source(data: str, *, seed: int, n_eval: int, streaming: bool = False) -> tuple[Any, Any]:
+def open_source(
+    data: str,
+    *,
+    seed: int,
+    n_eval: int,
+    streaming: bool = False,
+    kept: Collection[str] | None = None,
+) -> tuple[Any, Any]:
     """The training images and the held-out images of `data`, which never share one.
 
     `data` is 'world'; a folder of images; .tar shards (their folder, a file, or a pattern such as
     a-{000..012}.tar); a Hugging Face dataset (hf:user/name[:split], or a folder of save_to_disk),
     with `streaming` read in order without a download; or a store of training/extract.py.
-    Images by number keep 5 % (at most `n_eval`, at least two of four) as held-out, the same ones in every
-    run; a streamed dataset holds out its first `n_eval` images; a store knows its own.
+    Images by number keep 5 % (at most `n_eval`, at least two of four) as held-out, the same ones in
+    every run over as many images, or those of the names `kept` that an earlier run held out; a
+    streamed dataset holds out its first `n_eval` images; a store knows its own.
 
     Raises FileNotFoundError, OSError or ValueError, one sentence with the next step.
     """
@@ -42,7 +50,7 @@ def open_source(data: str, *, seed: int, n_eval: int, streaming: bool = False) -
     if data == "world":
         return world(seed, n_eval)
     whole, n = open_whole(data)
-    return split(whole, n, n_eval, data)
+    return split(whole, n, n_eval, data, kept)
 
 
 def open_whole(data: str) -> tuple[ImageSource, int]:

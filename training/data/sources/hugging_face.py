@@ -7,6 +7,7 @@ training skips every row with the same bytes.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 
 from sae.errors import ImageError
 from sae.images import open_image
+from training.data.sources.folder import content_of, ends_of
 from training.data.sources.image_source import Enough, ImageSource
 
 
@@ -32,9 +34,18 @@ def dataset(data: str) -> tuple[ImageSource, int]:
     """All images of a dataset, and how many rows it has."""
     rows = open_rows(data, streaming=False)
     image = image_column(rows.features, data)
-    kept = [image, *(name for name in rows.features if name in ("label", "labels"))]
-    images = DatasetImages(data, _undecoded(rows.select_columns(kept), image), image)
-    return ImageSource(data, images.load, label=images.label, can_shrink=True), len(rows)
+    label = label_column(rows.features, data)
+    kept = [image, label] if label else [image]
+    images = DatasetImages(data, _undecoded(rows.select_columns(kept), image), image, label)
+    source = ImageSource(
+        data,
+        images.load,
+        label=images.label,
+        can_shrink=True,
+        image_name="row {}".format,
+        content=images.content,
+    )
+    return source, len(rows)
 
 
 @dataclass(frozen=True)
@@ -44,22 +55,69 @@ class DatasetImages:
     name: str
     rows: Any
     column: str
+    label_column: str | None = None
 
     def load(self, number: int, enough: Enough | None = None) -> Image.Image:
-        """The image of row `number`."""
+        """The image of row `number`; ImageError that names the row."""
         cell = self.rows[number][self.column]
         if cell is None or not (cell["bytes"] or cell["path"]):
             raise ImageError(f"Row {number} of {self.name} holds no image.")
-        return open_image(cell["bytes"] or cell["path"], enough)
+        try:
+            return open_image(cell["bytes"] or cell["path"], enough)
+        except ImageError as error:
+            raise ImageError(f"row {number} of {self.name}: {error}") from error
+
+    def content(self, number: int) -> str:
+        """Size and hash of row `number`'s image; "" if it holds none."""
+        content = _content(self.rows[number][self.column])
+        return content_of(len(content), ends_of(content)) if content else ""
 
     def label(self, number: int) -> str:
-        """The text of row `number` in the column label or labels."""
-        for name in ("label", "labels"):
-            if name in self.rows.features:
-                value = self.rows.select_columns(name)[number][name]
-                names = getattr(self.rows.features[name], "int2str", str)
-                return "" if value is None else names(value)
+        """The class of row `number` as text; "" where it has none, or more than one."""
+        if self.label_column is None:
+            return ""
+        value = self.rows.select_columns(self.label_column)[number][self.label_column]
+        return label_text(self.rows.features[self.label_column], value)
+
+
+def label_text(feature: Any, value: Any) -> str:
+    """A label as text: the name of its class where the column knows it.
+
+    "" for none: a missing one, a number below 0 (which stands for one that is not told), NaN, and a
+    list that holds not exactly one.
+    """
+    if isinstance(value, list | tuple):
+        inner = getattr(feature, "feature", feature)
+        return label_text(inner, value[0]) if len(value) == 1 else ""
+    if value is None or value != value:
         return ""
+    names = getattr(feature, "names", None)
+    if names is not None:
+        return str(names[value]) if 0 <= value < len(names) else ""
+    if isinstance(value, int | float) and value < 0:
+        return ""
+    return str(value)
+
+
+def label_column(features: Any, data: str) -> str | None:
+    """The column that holds the classes: label or labels, the finest of several, or the only one.
+
+    Says which was taken where there is more than one; None where there is none.
+    """
+    import datasets
+
+    def holds_classes(kind: Any) -> bool:
+        return isinstance(getattr(kind, "feature", kind), datasets.ClassLabel)
+
+    known = [name for name in ("label", "labels") if name in features]
+    known += [name for name, kind in features.items() if holds_classes(kind) and name not in known]
+    if not known:
+        return None
+    fine = [name for name in known if "fine" in name and known[0] not in ("label", "labels")]
+    chosen = (fine or known)[0]
+    if len(known) > 1:
+        sys.stderr.write(f"--data {data}: classes are column {chosen} of {', '.join(known)}\n")
+    return chosen
 
 
 def open_rows(data: str, *, streaming: bool) -> Any:
@@ -83,15 +141,18 @@ def open_rows(data: str, *, streaming: bool) -> Any:
 
 
 def image_column(features: Any, data: str) -> str:
-    """The first column that holds images."""
+    """The column that holds images: the one called image, or else the first; says so of several."""
     import datasets
 
-    for name, kind in (features or {}).items():
-        if isinstance(kind, datasets.Image):
-            return name
-    raise ValueError(
-        f"--data {data}: no image column among {', '.join(features or ['unknown columns'])}."
-    )
+    columns = [n for n, kind in (features or {}).items() if isinstance(kind, datasets.Image)]
+    if not columns:
+        raise ValueError(
+            f"--data {data}: no image column among {', '.join(features or ['unknown columns'])}."
+        )
+    chosen = "image" if "image" in columns else columns[0]
+    if len(columns) > 1:
+        sys.stderr.write(f"--data {data}: images are column {chosen} of {', '.join(columns)}\n")
+    return chosen
 
 
 def _undecoded(rows: Any, column: str) -> Any:
@@ -182,6 +243,10 @@ class HeldOutImages:
         """Image `number`, opened."""
         return open_content(self.contents[number])
 
+    def content(self, number: int) -> str:
+        """Size and hash of image `number`."""
+        return content_of(len(self.contents[number]), ends_of(self.contents[number]))
+
 
 def streamed(data: str, n_eval: int) -> tuple[StreamedSource, ImageSource]:
     """The training rows of a streamed dataset, and its first `n_eval` images, held out."""
@@ -196,7 +261,9 @@ def streamed(data: str, n_eval: int) -> tuple[StreamedSource, ImageSource]:
     )
     held_out = HeldOutImages(contents)
     n = np.arange(len(contents))
-    return source, ImageSource(f"{data}, its first {len(n)} images", held_out.load, n)
+    name = f"{data}, its first {len(n)} images"
+    named = {"image_name": "row {}".format, "content": held_out.content}
+    return source, ImageSource(name, held_out.load, n, **named)
 
 
 def open_content(content: bytes, enough: Any = None) -> Image.Image:

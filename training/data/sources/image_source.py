@@ -1,27 +1,22 @@
-"""Images by number, and the endless walk over them: the files of a folder, the scenes of the emoji world.
+"""Images by number, the endless walk over them, their split, and the scenes of the emoji world.
 
-Knows numbers, orders, labels, paths and suffixes. Knows nothing of backbones or activations. Image number i
+Knows numbers, orders and labels. Knows nothing of backbones or activations. Image number i
 of a source is always the same image, so a run can be taken up again anywhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sae.images import open_image
 from sae.world.scenes import Scene, compose
 from sae.world.tasks import HELD_OUT_SEED
 from training.world.generator import sample_scene
 
 Enough = Callable[[tuple[int, int]], tuple[int, int]]
 """Of a picture of (width, height), the size that is enough to decode."""
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2"}
-)
 HELD_OUT_SHARE = 0.05
 _FAR = 1 << 40
 """Further than any run walks through an endless source."""
@@ -39,7 +34,9 @@ class ImageSource:
     `name` says what they are, for training.json. `numbers` are the images that may be used, or None
     for as many as one likes. `load(number)` opens one, and raises ImageError if it cannot; where
     `can_shrink` it also takes `enough=`, and then may decode large JPEGs at a half, a quarter or an
-    eighth. `label(number)` is the image's class as text, "" if it has none.
+    eighth. `label(number)` is the image's class as text, "" if it has none. Where `image_name` and
+    `content` are given, they tell an image by name and by what it holds ("" if it cannot be read), so
+    that the same images are found again when others come or go.
     """
 
     name: str
@@ -47,6 +44,8 @@ class ImageSource:
     numbers: np.ndarray | None = None
     label: Callable[[int], str] = no_label
     can_shrink: bool = False
+    image_name: Callable[[int], str] | None = None
+    content: Callable[[int], str] | None = None
 
     @property
     def all(self) -> list[int]:
@@ -96,55 +95,35 @@ def order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
-def split(whole: ImageSource, n: int, n_eval: int, data: str) -> tuple[ImageSource, ImageSource]:
+def split(
+    whole: ImageSource, n: int, n_eval: int, data: str, kept: Collection[str] | None = None
+) -> tuple[ImageSource, ImageSource]:
     """Training and held-out images: 5 % of the `n` (at most `n_eval`, at least two of four) are
-    held out, the same ones in every run."""
+    held out, the same ones in every run; or, of names that a run `kept` out, those that are there."""
     if n < 2:
         raise ValueError(
             f"--data {data} holds {n} images; training needs at least 2, one of them held out."
         )
-    shuffled = np.random.default_rng(0).permutation(n)
-    n_held_out = min(n_eval, max(1 if n < 4 else 2, int(HELD_OUT_SHARE * n)))
-    held_out, training = shuffled[:n_held_out], shuffled[n_held_out:]
+    if kept and whole.image_name:
+        place = {name: at for at, name in enumerate(kept)}
+        places = np.array([place.get(whole.image_name(i), -1) for i in range(n)])
+        held_out = np.flatnonzero(places >= 0)
+        held_out = held_out[np.argsort(places[held_out], kind="stable")]
+        shuffled = np.random.default_rng(0).permutation(n)
+        training = shuffled[places[shuffled] < 0]
+        if not len(held_out) or not len(training):
+            raise ValueError(
+                f"--data {data}: of the {len(kept)} images that training held out, {len(held_out)} are "
+                f"there, beside {len(training)} others; give the folder that it was trained on."
+            )
+    else:
+        shuffled = np.random.default_rng(0).permutation(n)
+        n_held_out = min(n_eval, max(1 if n < 4 else 2, int(HELD_OUT_SHARE * n)))
+        held_out, training = shuffled[:n_held_out], shuffled[n_held_out:]
     return (
         replace(whole, name=f"{whole.name}, {len(training)} images", numbers=training),
-        replace(whole, name=f"{whole.name}, {n_held_out} held-out images", numbers=held_out),
+        replace(whole, name=f"{whole.name}, {len(held_out)} held-out images", numbers=held_out),
     )
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """The files of a folder and all its sub-folders, in the order of their paths."""
-
-    root: Path
-    files: tuple[Path, ...]
-
-    def load(self, number: int, enough: Enough | None = None) -> Image.Image:
-        """File `number`, opened."""
-        return open_image(self.files[number], enough)
-
-    def label(self, number: int) -> str:
-        """The name of the sub-folder that the file lies in, "" at the top."""
-        parent = self.files[number].parent
-        return "" if parent == self.root else parent.name
-
-
-def folder(data: str) -> tuple[ImageSource, int]:
-    """All images of a folder, and how many there are."""
-    root = Path(data)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"--data {data}: no such folder. Give 'world', a folder of images or of .tar shards, "
-            "a store of extract.py, or hf:user/name[:split]."
-        )
-    files = tuple(sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES))
-    if not files:
-        raise FileNotFoundError(
-            f"--data {data}: no images in it; looked in all sub-folders for "
-            f"{', '.join(sorted(SUFFIXES))}, and for .tar shards."
-        )
-    images = ImageFiles(root, files)
-    return ImageSource(data, images.load, label=images.label, can_shrink=True), len(files)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from sae.errors import ImageError
 from sae.images import open_image
-from training.data.sources.image_source import SUFFIXES, Enough, ImageSource
+from training.data.sources.folder import SUFFIXES, content_of, ends_of, is_hidden
+from training.data.sources.image_source import Enough, ImageSource
 
 MAX_SHARDS = 100_000
 MAX_IMAGE_BYTES = 256 << 20
@@ -40,7 +41,15 @@ def tar_shards(data: str) -> tuple[ImageSource, int]:
             f"--data {data}: no images in {len(found.paths)} tar shards; looked for members with "
             f"the extensions {', '.join(sorted(SUFFIXES))}."
         )
-    return ImageSource(data, found.load, label=found.label, can_shrink=True), len(found.shard)
+    source = ImageSource(
+        data,
+        found.load,
+        label=found.label,
+        can_shrink=True,
+        image_name=found.name,
+        content=found.content,
+    )
+    return source, len(found.shard)
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,12 @@ class TarImages:
     offset: np.ndarray
     size: np.ndarray
     labels: tuple[str, ...]
+    members: tuple[str, ...]
 
     @classmethod
     def open(cls, paths: list[Path]) -> "TarImages":
         """Read the headers of all shards."""
-        rows, labels = [], []
+        rows, labels, members = [], [], []
         for number, path in enumerate(paths):
             texts: dict[str, str] = {}
             keys = []
@@ -64,25 +74,46 @@ class TarImages:
                 key, kind = _key(member.name)
                 if kind == ".cls":
                     texts[key] = text
-                elif kind in SUFFIXES:
+                elif kind in SUFFIXES and not _is_hidden(member.name):
                     rows.append((number, member.offset_data, member.size))
                     keys.append(key)
+                    members.append(member.name)
             labels += [texts.get(key, "") for key in keys]
         table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        return cls(tuple(paths), table[:, 0], table[:, 1], table[:, 2], tuple(labels))
+        columns = table[:, 0], table[:, 1], table[:, 2]
+        return cls(tuple(paths), *columns, tuple(labels), tuple(members))
 
     def load(self, number: int, enough: Enough | None = None) -> Image.Image:
         """Image `number`, opened."""
+        try:
+            return open_image(self._read(number), enough)
+        except ImageError as error:
+            raise ImageError(
+                f"{self.paths[self.shard[number]]}, {self.members[number]}: {error}"
+            ) from error
+
+    def _read(self, number: int) -> bytes:
         path, size = self.paths[self.shard[number]], int(self.size[number])
         if size > MAX_IMAGE_BYTES:
-            raise ImageError(f"An image in {path.name} has {size} bytes, over {MAX_IMAGE_BYTES}.")
+            raise ImageError(f"it has {size} bytes, over {MAX_IMAGE_BYTES}.")
         try:
             with path.open("rb") as file:
                 file.seek(int(self.offset[number]))
-                content = file.read(size)
+                return file.read(size)
         except OSError as error:
-            raise ImageError(f"{path} could not be read: {error.strerror}.") from error
-        return open_image(content, enough)
+            raise ImageError(f"it could not be read: {error.strerror}.") from error
+
+    def name(self, number: int) -> str:
+        """Shard and member of image `number`."""
+        return f"{self.paths[self.shard[number]].name}:{self.members[number]}"
+
+    def content(self, number: int) -> str:
+        """Size and hash of image `number`; "" if it cannot be read."""
+        try:
+            content = self._read(number)
+        except ImageError:
+            return ""
+        return content_of(len(content), ends_of(content))
 
     def label(self, number: int) -> str:
         """What the sample's .cls member says."""
@@ -134,6 +165,10 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, str]]:
             f"{path}: found no whole, uncompressed tar file ({error}); expected a WebDataset "
             "shard. Unpack .tar.gz to .tar, or download it again."
         ) from error
+
+
+def _is_hidden(member: str) -> bool:
+    return any(is_hidden(part) for part in member.split("/") if part != ".")
 
 
 def _key(name: str) -> tuple[str, str]:
