@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from sae.config import BackboneRef, SAEConfig
+from sae.hub import BUNDLED
 from sae.model import SparseAutoencoder
+from sae.storage import read_json
 
 PROMPT = "describe the image"
-CAT = 624
-"""The bundled latent that fires on cats."""
+CAT: int = read_json(BUNDLED / "steering" / "presets.json")["presets"][0]["edits"][0]["latent"]
+"""The bundled latent that puts a cat into a picture: that of the first recorded experiment."""
 
 
 def random_sae(
