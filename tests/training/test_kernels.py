@@ -89,6 +89,7 @@ def test_cpu_kernels_equal_dense_sums(kind: str, entries: Entries, ends, dtype) 
     compare(module, entries, ends, dtype)
 
 
+@pytest.mark.slow
 def test_triton_kernels_train_as_dense_autograd_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1", kernels.VARIABLE: "triton"}

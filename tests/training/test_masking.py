@@ -81,6 +81,7 @@ def naive(lens: ConceptLens, classifier, images, keep: torch.Tensor) -> torch.Te
         return classifier.logits(lens.parts.image_features(images, classifier.prompts))
 
 
+@pytest.mark.slow
 def test_a_sweep_equals_whole_forwards_with_hooks(parts, classifier):
     lens = small_lens(parts)
     images = parts.backbone.preprocess(pictures(12))
