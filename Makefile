@@ -38,6 +38,7 @@ test-fast: $(VENV)/.dev  ## run the tests that take no time, while working: unde
 	@$(THREADS) $(PY) -m pytest -m "not slow" $(ARGS)
 
 lint: $(VENV)/.dev  ## check style, names and types
+	@rm -f sae/ui/*.pyi  # Gradio writes them beside its components, and mypy would read them instead
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 	@$(VENV)/bin/oxlint sae/ui/static && $(VENV)/bin/oxfmt --check sae/ui/static
 

@@ -71,7 +71,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path) -> str:
-    """A Python with the wheel and what it says it needs."""
+    """A Python with the wheel and what it says it needs, and nothing that an earlier check left there."""
+    extra = ["accelerate", "datasets", "matplotlib", "numba"]
+    subprocess.run([clean_python("pip"), "-m", "pip", "uninstall", "-q", "-y", *extra], check=True)
     clean_python("--force-reinstall", "--no-deps", str(wheel))
     return clean_python(str(wheel))
 

@@ -262,7 +262,7 @@ def streamed(data: str, n_eval: int) -> tuple[StreamedSource, ImageSource]:
     held_out = HeldOutImages(contents)
     n = np.arange(len(contents))
     name = f"{data}, its first {len(n)} images"
-    named = {"image_name": "row {}".format, "content": held_out.content}
+    named: dict[str, Any] = {"image_name": "row {}".format, "content": held_out.content}
     return source, ImageSource(name, held_out.load, n, **named)
 
 
