@@ -6,7 +6,7 @@ Knows: Gradio. Does not know: how an answer is computed.
 import gradio as gr
 
 from sae.ui.compare_desk import CompareDesk
-from sae.ui.page import Page, colours, sent_file, sent_picture
+from sae.ui.page import Page, colours, sent_file, sent_path
 
 
 def build(page: Page) -> None:
@@ -24,7 +24,7 @@ def _compare_endpoint(page: Page, desk: CompareDesk) -> None:
 
         Of each head, contributions + residual = margin.
         """
-        picture = sent_picture(image, "compare")
+        picture = page.concepts.uploaded(sent_path(image, "compare"))
         return desk.comparison.explain(picture, task, (first, second)).to_json()
 
     page.endpoint(

@@ -3,25 +3,26 @@
 Knows: examples, composed scenes, uploads and links, and how an answer is laid out in JSON.
 Does not know: Gradio's events. Keeps nothing of a visitor between two calls.
 
-A browser names its upload by the path the server gave it, so a path is a claim by a stranger:
-only regular files inside the upload folder are honoured, after every link is resolved.
+Answers for visitors' own pictures are kept for a while by the content of the file.
 """
 
+import json
 import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from sae.errors import ImageError
-from sae.images import open_image
 from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
-from sae.ui.dispatch import Dispatch, Json, fields_of
+from sae.ui.dispatch import Dispatch, Json, aside, fields_of
 from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of, solve
 from sae.ui.links import Limits, View, parse_view, scene_code
+from sae.ui.uploads import Uploads
 from sae.views.code import pack, to_base64
 from sae.views.pictures import display_copy
 from sae.views.ranking import rank
@@ -30,9 +31,12 @@ from sae.world.scenes import Scene, scene_from_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 MAX_ROWS = 64
 """Concepts that `/concepts` gives at most."""
+MAX_KEPT_BYTES = 32 * 1024**2
+"""Answers for visitors' own pictures that are kept, so that a repeated picture costs nothing."""
 
 
 class ConceptsDesk:
@@ -41,6 +45,8 @@ class ConceptsDesk:
     def __init__(self, analyst: Analyst, catalogue: Catalogue) -> None:
         self.analyst = analyst
         self.catalogue = catalogue
+        self.uploads = Uploads()
+        self._kept = KeptAnswers()
         self._examples = {example.name: example for example in EXAMPLES}
         self._example = lru_cache(maxsize=len(EXAMPLES))(self._make_example)
         self.limits = Limits(
@@ -103,12 +109,23 @@ class ConceptsDesk:
         if kind == "scene":
             return picture_of(_scene_of(data))
         if kind == "upload":
-            return open_image(_upload_of(data))
+            return self.uploaded(fields_of(data).get("path"))
         raise ImageError("The picture is not known any more. Open one in the Concepts tab.")
+
+    def uploaded(self, path: object) -> Image.Image:
+        """An uploaded picture, decoded while others' questions are answered; ImageError if it is gone."""
+        with aside():
+            return self.uploads.open(path)
 
     def open_image(self, image: Image.Image) -> Json:
         """The answer for a visitor's own picture, upright and RGB."""
         return self._lay_out(image, self.analyst.analyse(image), {"kind": "upload"}, "Your picture")
+
+    def rows_of(self, path: object) -> list[Json]:
+        """`rows` of an uploaded picture."""
+        return self._kept.answer(
+            f"rows {self.uploads.identify(path)[1]}", lambda: self.rows(self.uploaded(path))
+        )
 
     def rows(self, image: Image.Image) -> list[Json]:
         """The concepts of a picture as `/concepts` gives them, strongest first."""
@@ -157,7 +174,10 @@ class ConceptsDesk:
         return {**answer, "view": _view_json(view)}
 
     def _open_file(self, data: object) -> Json:
-        return self.open_image(open_image(_upload_of(data)))
+        path = fields_of(data).get("path")
+        return self._kept.answer(
+            f"open {self.uploads.identify(path)[1]}", lambda: self.open_image(self.uploaded(path))
+        )
 
     def _lay_out(self, image: Image.Image, analysis: Analysis, source: Json, alt: str) -> Json:
         shown, (width, height) = display_copy(image)
@@ -175,31 +195,38 @@ class ConceptsDesk:
         }
 
 
+class KeptAnswers:
+    """Answers by what was asked, at most MAX_KEPT_BYTES as JSON; the ones unused for longest go."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._size, self._lock = 0, threading.Lock()
+
+    def answer(self, question: str, make: Callable[[], T]) -> T:
+        """The answer to `question`: a kept one, or what `make` gives, which must be plain JSON."""
+        with self._lock:
+            kept = self._kept.get(question)
+            if kept is not None:
+                self._kept.move_to_end(question)
+        if kept is not None:
+            known: T = json.loads(kept)
+            return known
+        answer = make()
+        kept = json.dumps(answer).encode()
+        with self._lock:
+            self._size += len(kept) - len(self._kept.pop(question, b""))
+            self._kept[question] = kept
+            while self._size > MAX_KEPT_BYTES:
+                self._size -= len(self._kept.popitem(last=False)[1])
+        return answer
+
+
 def _scene_of(data: object) -> Scene:
     try:
         return scene_from_json(data if isinstance(data, str) and len(data) < 2000 else "")
     except ValueError as error:
         log.info("a scene was refused: %s", error)
         raise ImageError("This scene could not be drawn. Change it and try again.") from error
-
-
-def uploaded_file(claimed: object) -> Path | None:
-    """The uploaded file that `claimed` names, or None for anything else."""
-    if not isinstance(claimed, str) or not claimed or len(claimed) > 4096 or "\0" in claimed:
-        return None
-    folder = Path(get_upload_folder()).resolve()
-    path = Path(claimed)
-    if not path.is_absolute():
-        return None
-    path = path.resolve()
-    return path if path.is_relative_to(folder) and path.is_file() else None
-
-
-def _upload_of(data: object) -> str:
-    path = uploaded_file(fields_of(data).get("path"))
-    if path is None:
-        raise ImageError("The picture did not arrive. Try to send it again.")
-    return str(path)
 
 
 def _view_json(view: View) -> Json:

@@ -17,7 +17,7 @@ from sae.ui.page import (
     colours,
     example_pictures,
     sent_file,
-    sent_picture,
+    sent_path,
 )
 
 
@@ -34,8 +34,13 @@ def build(page: Page) -> None:
         examples=example_pictures(),
     )
 
-    def answer(event: gr.EventData) -> dict[str, object]:
-        return page.dispatch.ask({"ticket": 0, **fields_of(event._data), "way": "open"})
+    def answer(event: gr.EventData, request: gr.Request) -> dict[str, object]:
+        asked = fields_of(event._data)
+        desk.uploads.remember(request.session_hash or "", fields_of(asked.get("data")).get("path"))
+        return page.dispatch.ask({"ticket": 0, **asked, "way": "open"})
+
+    def leave(request: gr.Request) -> None:
+        desk.uploads.end(request.session_hash or "")
 
     def follow_link(request: gr.Request) -> Any:
         query = {key: str(text) for key, text in request.query_params.items()}
@@ -47,6 +52,7 @@ def build(page: Page) -> None:
             return {"ticket": 0, "problem": str(error)}
 
     lens.open(answer, outputs=[lens], trigger_mode="always_last", **QUIET, **MODEL)
+    page.demo.unload(leave)
     page.demo.load(follow_link, outputs=[lens], **QUIET, **MODEL)
     _concepts_endpoint(page)
 
@@ -58,6 +64,6 @@ def _concepts_endpoint(page: Page) -> None:
         Every row has latent (its number), name (may be empty), activation (maximum over patches),
         mean (over all patches) and frequency (share of the index's images; null without an index).
         """
-        return page.concepts.rows(sent_picture(image, "concepts"))
+        return page.concepts.rows_of(sent_path(image, "concepts"))
 
     page.endpoint(concepts, [sent_file()], "concepts")

@@ -9,9 +9,11 @@ away, and one at a time runs a model.
 
 import logging
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 
@@ -22,8 +24,11 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 16
 """Questions that are answered or wait, of all visitors; more are turned away."""
 BUSY = "Many questions are being answered at the moment. Try again in a few seconds."
+LEFT = "Nobody waits for this answer any more."
 NOT_UNDERSTOOD = "This request is not understood. Reload the page."
 UNEXPECTED = "This could not be answered. Nothing else is affected: change something, or try another picture."
+asker_left: ContextVar[threading.Event | None] = ContextVar("asker_left", default=None)
+"""Set once the connection is gone over which the question came, where that is known."""
 _PATH = re.compile(
     r"""(?:^|[\s'"(\[=:,<])  (?: ~?/[^\s/'"]+/ | ~/ | /[^\s/'"]+\.\w | [A-Za-z]:\\ | \\\\ | file: )
       | [\w.-]+/[\w./-]*\.(?:json|safetensors|np[yz]|py|toml|txt|pt|bin|parquet|webp|png|jpe?g)\b""",
@@ -33,6 +38,26 @@ _PATH = re.compile(
 
 class QuestionError(Exception):
     """A question that cannot be answered. Its text is one sentence for the screen."""
+
+
+_mine = threading.local()
+"""`turn`: the lock that this thread holds while it is its question's turn to run a model."""
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """For work without a model, such as decoding a picture: others' questions have their turn."""
+    turn: Lock | None = getattr(_mine, "turn", None)
+    if turn is None:
+        yield
+        return
+    _mine.turn = None
+    turn.release()
+    try:
+        yield
+    finally:
+        turn.acquire()
+        _mine.turn = turn
 
 
 class Dispatch:
@@ -67,7 +92,7 @@ class Dispatch:
     def run(self, act: Callable[[], T], *, model: bool = True) -> T:
         """`act()` in its turn; whatever it raises is told as a QuestionError."""
         try:
-            with self._seat(), self._model if model else nullcontext():
+            with self._seat(), self._turn() if model else nullcontext():
                 return act()
         except Exception as error:
             raise QuestionError(sentence_of(error)) from error
@@ -92,8 +117,20 @@ class Dispatch:
             yield {**ticket, "problem": sentence_of(error)}
 
     def _step(self, steps: Iterator[Json]) -> Json | None:
-        with self._model:
+        with self._turn():
             return next(steps, None)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One at a time; a question whose asker has left meanwhile is dropped."""
+        with self._model:
+            if (left := asker_left.get()) is not None and left.is_set():
+                raise QuestionError(LEFT)
+            _mine.turn = self._model
+            try:
+                yield
+            finally:
+                _mine.turn = None
 
     @contextmanager
     def _seat(self) -> Iterator[None]:

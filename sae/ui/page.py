@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from PIL import Image
 
-from sae.images import open_image
 from sae.steering.edits import MAX_EDITS, MAX_PROMPT
 from sae.ui.catalogue import MAX_ICONS, Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json, QuestionError
 from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.static_files import script, template
+from sae.ui.uploads import uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
 from sae.views.pictures import data_uri, thumbnail
@@ -34,9 +33,13 @@ if TYPE_CHECKING:
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """Of events that only the page's own scripts raise."""
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
+CALLS = {"concurrency_id": "calls", "concurrency_limit": 2}
 WRITING = {"concurrency_id": "writing", "concurrency_limit": 1}
-"""Texts that are written: they take long, so opening a picture does not queue behind them."""
+WRITING_CALLS = {"concurrency_id": "writing calls", "concurrency_limit": 1}
+"""Who waits for whom: the page for itself and HTTP callers for each other, so that neither fills the
+other's queue; texts take long, so opening a picture does not queue behind them. One model runs at a
+time, see `Dispatch`; two at a time are read and decoded."""
 MAX_UPLOAD = 24
 """Largest file that the server accepts, in MB of 1024 * 1024 bytes."""
 
@@ -87,7 +90,7 @@ class Page:
         act: Callable[..., object],
         inputs: Sequence[gr.components.Component],
         label: str,
-        queue: Mapping[str, Any] = MODEL,
+        queue: Mapping[str, Any] = CALLS,
     ) -> None:
         """Add the HTTP endpoint named after `act`; its components are never on screen."""
 
@@ -168,11 +171,16 @@ class SentFile(gr.File):
     async def async_move_resource_to_block_cache(
         self, url_or_file_path: str | Path | None
     ) -> str | None:
-        if "://" in str(url_or_file_path):
+        path = uploaded_file(url_or_file_path)
+        if path is None:
             raise gr.Error(
                 "Send the picture itself: an address is not fetched.", print_exception=False
             )
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        return str(path)
+
+    def preprocess(self, payload: Any) -> str | None:
+        """The upload's path; Gradio's own way leaves an empty file for every call."""
+        return None if payload is None else str(payload.path)
 
 
 def sent_file() -> SentFile:
@@ -180,8 +188,8 @@ def sent_file() -> SentFile:
     return SentFile(label="image", type="filepath", visible=False)
 
 
-def sent_picture(path: str | None, endpoint: str) -> Image.Image:
-    """The picture of a `SentFile`, upright and RGB; ImageError or ValueError with one sentence."""
+def sent_path(path: str | None, endpoint: str) -> str:
+    """The path of a `SentFile`; ValueError with one sentence where none was sent."""
     if path is None:
         raise ValueError(f"send a picture: predict(handle_file(path), …, api_name='/{endpoint}')")
-    return open_image(path)
+    return path

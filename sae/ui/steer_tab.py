@@ -9,7 +9,7 @@ import gradio as gr
 
 from sae.steering.edits import SteerRequest
 from sae.storage import read_json
-from sae.ui.page import QUIET, WRITING, Page, example_pictures, sent_file, sent_picture
+from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
 
@@ -47,7 +47,7 @@ def _steer_endpoint(page: Page, desk: SteerDesk) -> None:
         edits: a JSON list such as [{"latent": 12, "mode": "set", "strength": 2.0}]; strengths are
         multiples of each latent's own maximum. Returns original, steered, relative_change.
         """
-        picture = sent_picture(image, "steer")
+        picture = page.concepts.uploaded(sent_path(image, "steer"))
         request = SteerRequest.from_json({"prompt": prompt, "edits": edits or []})
         captions = desk.steerer.generate(
             picture, request.prompt, request.edits, max_new_tokens=request.max_new_tokens
@@ -62,5 +62,5 @@ def _steer_endpoint(page: Page, desk: SteerDesk) -> None:
             gr.JSON(label="edits", visible=False),
         ],
         "captions",
-        WRITING,
+        WRITING_CALLS,
     )

@@ -12,10 +12,11 @@ from PIL import Image
 
 from sae.ui.analysis import Analyst, check_match
 from sae.ui.catalogue import Catalogue
-from sae.ui.concepts_desk import ConceptsDesk, uploaded_file
+from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch
 from sae.ui.examples import EXAMPLES, drawing_box, picture_of
 from sae.ui.frame import facts
+from sae.ui.uploads import uploaded_file
 from sae.views.code import to_dense, unpack
 from sae.world.scenes import Scene, SceneObject, scene_to_json
 from tests.small_page import D_SAE, small_backbone, small_sae, small_world

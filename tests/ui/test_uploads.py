@@ -1,0 +1,253 @@
+"""Visitors' pictures: hostile ones end in one sentence, others' go on, and none stays on the disk."""
+
+import io
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sae.errors import ImageError
+from sae.images import open_image
+from sae.ui import uploads
+from sae.ui.decoding import Decoder, check_parts
+from sae.ui.uploads import AFTER_VISIT_S, KEPT_S, Uploads, plain_name
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    made = Decoder()
+    yield made
+    made.close()
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int, channels: int = 3) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 255, (height, width, channels), dtype=np.uint8))
+
+
+def gif_of_comments(n: int) -> bytes:
+    head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00" + bytes(6)
+    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
+    return head + b"!\xfe" + (b"\xff" + b"x" * 255) * n + b"\0" + frame
+
+
+def png_of_text(n: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + check
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(bytes(4))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"tEXt", b"a\0") * n + end
+
+
+def jpeg_of_scans(n: int) -> bytes:
+    plain = encoded(Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
+    last = plain[plain.rindex(b"\xff\xda") : -2]
+    return plain[:-2] + last * n + b"\xff\xd9"
+
+
+def jpeg_of_segments(n: int) -> bytes:
+    plain = encoded(Image.new("RGB", (8, 8)), "JPEG")
+    return plain[:2] + b"\xff\xfe\x00\x02" * n + plain[2:]
+
+
+HOSTILE = {
+    "comments.gif": gif_of_comments(80_000),
+    "extensions.gif": gif_of_comments(0)[:19] + b"!\xfe\0" * 500_000 + gif_of_comments(0)[19:],
+    "texts.png": png_of_text(1_000_000),
+    "scans.jpg": jpeg_of_scans(3_010),
+    "segments.jpg": jpeg_of_segments(2_000_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_far_too_many_parts_is_refused_before_it_is_decoded(name, monkeypatch):
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match="far more parts than a picture has"):
+        check_parts(HOSTILE[name], name)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_every_usual_picture_passes_and_its_pixels_are_the_same(kind, decoder, tmp_path):
+    options = {"progressive": True} if kind == "JPEG" else {}
+    data = encoded(noise(300, 500), kind, **options)
+    check_parts(data, "a")
+    check_parts(encoded(noise(30, 50), kind, save_all=True) if kind == "GIF" else data, "a")
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    assert np.array_equal(np.asarray(decoder.open(path)), np.asarray(open_image(path)))
+
+
+def test_parts_are_counted_in_what_is_cut_off_or_no_picture():
+    rng = np.random.default_rng(0)
+    for data in [*HOSTILE.values(), encoded(noise(30, 30), "JPEG"), encoded(noise(9, 9), "GIF")]:
+        small = data[:3000]
+        for end in (0, 1, 3, 10, 14, 500, 3000):
+            check_parts(small[:end], "a")
+            check_parts(small[:end] + rng.bytes(2000), "a")
+
+
+def test_what_a_visitor_may_not_send_is_one_sentence(decoder, tmp_path):
+    eps = tmp_path / "a.eps"
+    eps.write_bytes(encoded(Image.new("RGB", (9, 9)), "EPS"))
+    jp2 = tmp_path / "a.jp2"
+    jp2.write_bytes(encoded(Image.new("RGB", (9, 9)), "JPEG2000"))
+    for path in (eps, jp2):
+        with pytest.raises(ImageError, match="use JPEG, PNG, WebP, GIF, BMP or TIFF"):
+            decoder.open(path)
+    with pytest.raises(ImageError, match=r"There is no file none\.png\."):
+        decoder.open(tmp_path / "none.png")
+
+
+def bmp_of_runs(side: int = 8000) -> bytes:
+    """Runs of one pixel, which Pillow expands one by one."""
+    runs = (b"\x01\x05" * side + b"\0\0") * 1000
+    head = struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024)
+    head += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + head + bytes(1024) + runs
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are a thing of POSIX")
+def test_a_picture_beyond_the_limits_costs_its_worker_and_nothing_else(tmp_path):
+    slow, large, usual = tmp_path / "slow.bmp", tmp_path / "large.png", tmp_path / "usual.png"
+    slow.write_bytes(bmp_of_runs())
+    Image.new("RGB", (8000, 7000)).save(large)
+    noise(10, 10).save(usual)
+    hasty, modest = Decoder(cpu_s=0), Decoder(memory_bytes=300 * 1024**2)
+    for limited, path in ((hasty, slow), (modest, large)):
+        with pytest.raises(ImageError, match="takes too long or too much memory"):
+            limited.open(path)
+        assert limited.open(usual).size == (10, 10)
+        limited.close()
+
+
+def test_uploads_lie_where_nobody_can_guess_and_are_found_by_their_path_only(folder):
+    kept = Uploads()
+    path = kept.keep("../../my photo.png", io.BytesIO(encoded(noise(9, 9), "PNG")))
+    assert Path(path).is_relative_to(folder)
+    assert Path(path).name == "my photo.png"
+    assert kept.open(path).size == (9, 9)
+    for claimed in (None, 3, "", "my photo.png", "/etc/passwd", path + "\0", str(folder)):
+        with pytest.raises(ImageError, match="did not arrive"):
+            kept.open(claimed)
+    kept.decoder.close()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_refused_picture_is_not_decoded_again(monkeypatch):
+    kept = Uploads()
+    first = kept.keep("a.gif", io.BytesIO(gif_of_comments(5000)))
+    again = kept.keep("b.gif", io.BytesIO(gif_of_comments(5000)))
+    with pytest.raises(ImageError, match="far more parts"):
+        kept.open(first)
+    monkeypatch.setattr(kept.decoder, "open", lambda _path: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match="far more parts"):
+        kept.open(again)
+    kept.decoder.close()
+
+
+def test_what_is_old_goes_whoever_wrote_it_and_whenever_the_server_started(folder):
+    kept = Uploads()
+    used = Path(kept.keep("used.png", io.BytesIO(b"used")))
+    old = Path(kept.keep("old.png", io.BytesIO(b"old")))
+    stray, link, empty = folder / "tmpabc", folder / "deep_links" / "state.json", folder / "x" / "y"
+    link.parent.mkdir()
+    empty.mkdir(parents=True)
+    for path in (stray, link):
+        path.write_bytes(b"")
+    past = time.time() - KEPT_S - 10
+    for path in (old, stray, link, empty, empty.parent):
+        os.utime(path, (past, past))
+    Uploads().sweep()  # another server's
+    assert used.is_file()
+    assert not any(path.exists() for path in (old, stray, link, empty))
+    os.utime(used, (past, past))
+    kept.identify(str(used))  # used again
+    kept.sweep()
+    assert used.is_file()
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_FILES", 3), ("MAX_BYTES", 3500)])
+def test_the_folder_is_bounded_by_number_and_bytes(name, value, folder, monkeypatch):
+    kept = Uploads()
+    paths = [Path(kept.keep(f"{number}.png", io.BytesIO(bytes(1000)))) for number in range(4)]
+    for age, path in enumerate(reversed(paths)):
+        os.utime(path, (time.time() - 10 - age,) * 2)
+    monkeypatch.setattr(uploads, name, value)
+    paths.append(Path(kept.keep("last.png", io.BytesIO(bytes(1000)))))
+    assert [path.is_file() for path in paths] == [False, False, True, True, True]
+    assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_visits_pictures_go_soon_after_it():
+    kept = Uploads()
+    mine, other = (kept.keep("a.png", io.BytesIO(b"a")) for _ in range(2))
+    kept.remember("mine", mine)
+    kept.remember("other", other)
+    for claimed in (None, "/etc/passwd", {}):
+        kept.remember("mine", claimed)
+    kept.end("mine")
+    kept.end("nobody")
+    left = KEPT_S - (time.time() - Path(mine).stat().st_mtime)
+    assert left <= AFTER_VISIT_S
+    assert time.time() - Path(other).stat().st_mtime < KEPT_S / 2
+
+
+def test_an_aborted_upload_leaves_nothing(folder):
+    class Aborted(io.BytesIO):
+        def read(self, *_):
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        Uploads().keep("a.png", Aborted())
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("a.png", "a.png"),
+        ("C:\\x\\ä b.JPG", "ä b.JPG"),
+        ("../../etc/passwd", "passwd"),
+        ("..", "picture"),
+        ("", "picture"),
+        ("a\n\0<b>.png", "a___b_.png"),
+        ("a" * 300 + ".png", "a" * 80 + ".png"),
+    ],
+)
+def test_names_are_plain(name, plain):
+    assert plain_name(name) == plain
+
+
+def test_more_pictures_than_workers_wait_for_their_turn(decoder, tmp_path):
+    path = tmp_path / "a.png"
+    noise(20, 20).save(path)
+    sizes: list[tuple[int, int]] = []
+    many = [threading.Thread(target=lambda: sizes.append(decoder.open(path).size)) for _ in "12345"]
+    for one in many:
+        one.start()
+    for one in many:
+        one.join()
+    assert sizes == [(20, 20)] * 5
