@@ -1,6 +1,7 @@
 """Artifact format 1: the folder an SAE lives in, written whole and read strictly.
 
-    config.json               everything needed to run the SAE, and the sha256 of its weights
+    config.json               everything needed to run the SAE, the sha256 of its weights, and a seal:
+                              the sha256 of all that it says (`sae.storage`)
     cfg.json                  the same SAE in the words of SAELens 6; written for others, never read,
                               and left out where SAELens has no words for it
     sae_weights.safetensors   W_enc (d_in, d_sae)  b_enc (d_sae)  W_dec (d_sae, d_in)  b_dec (d_in)
@@ -26,7 +27,16 @@ from torch import Tensor
 from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig
 from sae.errors import ArtifactError
-from sae.storage import is_a, read_json, replacing, sha256, typed_fields, write_json
+from sae.storage import (
+    check_seal,
+    is_a,
+    read_json,
+    replacing,
+    sealed,
+    sha256,
+    typed_fields,
+    write_json,
+)
 
 CONFIG, SAELENS_CONFIG, WEIGHTS = "config.json", "cfg.json", "sae_weights.safetensors"
 REQUIRED_FILES = (CONFIG, WEIGHTS)
@@ -65,7 +75,7 @@ def write(folder: str | Path, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> 
         (folder / SAELENS_CONFIG).unlink(missing_ok=True)
     else:
         write_json(folder / SAELENS_CONFIG, words)
-    write_json(folder / CONFIG, {**_config_to_json(cfg), "sha256": {WEIGHTS: digest}})
+    write_json(folder / CONFIG, sealed({**_config_to_json(cfg), "sha256": {WEIGHTS: digest}}))
 
 
 def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:
@@ -136,7 +146,8 @@ def _config_to_json(cfg: SAEConfig) -> dict[str, Any]:
 
 
 def _read_config(path: Path) -> tuple[SAEConfig, str]:
-    content = read_json(path)
+    said = read_json(path)
+    content = dict(said)
     version = content.get("format")
     if isinstance(version, int) and is_a(version, int) and version > 1:
         raise ArtifactError(
@@ -163,6 +174,7 @@ def _read_config(path: Path) -> tuple[SAEConfig, str]:
         cfg = SAEConfig(**{**fields, "backbone": BackboneRef(**backbone)})
     except (ValueError, OverflowError) as error:
         raise ArtifactError(path, f"{error}", "a consistent configuration") from error
+    check_seal(path, said)
     return cfg, hashes[WEIGHTS]
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sae import artifact
 from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import sha256
+from sae.storage import SEAL, sealed, sha256
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
 
@@ -56,6 +56,7 @@ def test_config_says_what_is_needed_and_no_more(tmp_path: Path) -> None:
     assert content.pop("sha256") == {
         "sae_weights.safetensors": sha256(tmp_path / "sae_weights.safetensors")
     }
+    assert len(content.pop(SEAL)) == 64
     assert content == {
         "format": 1,
         "architecture": "matryoshka",
@@ -103,16 +104,16 @@ def test_saelens_words(architecture: str, expected: dict, tmp_path: Path) -> Non
 
 
 def in_config(**changes: object) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
+    def damage(folder: Path) -> None:  # by whoever writes it, and so seals it
         path = folder / "config.json"
-        content = json.loads(path.read_text())
+        content = {k: v for k, v in json.loads(path.read_text()).items() if k != SEAL}
         for key, value in changes.items():
             where, key = (content["backbone"], key[1:]) if key.startswith("_") else (content, key)
             if value is KeyError:
                 del where[key]
             else:
                 where[key] = value
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(sealed(content)))
 
     return damage
 
@@ -187,8 +188,11 @@ DAMAGE = {
     "k too large": (in_config(k=41), "k=41"),
     "bad groups": (in_config(group_sizes=[40]), "group_sizes mean nothing for batch_topk"),
     "groups of text": (in_config(group_sizes=["40"]), "expected whole numbers"),
-    "threshold not finite": (in_config(threshold=float("nan")), "finite scalar threshold"),
-    "threshold huge": (in_config(threshold=10**400), "expected a consistent configuration"),
+    "threshold not finite": (
+        in_config(threshold=float("nan")),
+        "found the number NaN, which is not finite",
+    ),
+    "threshold huge": (in_config(threshold=10**400), "beyond 64 bits"),
     "newer format": (in_config(format=2), "found format 2; expected format 1.*update it"),
     "format zero": (in_config(format=0), "reads format 1"),
     "other d_in": (in_config(d_in=17), r"W_enc of shape \[16, 40\]; expected \(17, 40\)"),
@@ -255,3 +259,44 @@ def test_a_failed_write_leaves_the_old_artifact(
         tiny_sae("topk").save_pretrained(tmp_path)
     assert SparseAutoencoder.from_pretrained(tmp_path).cfg.architecture == "relu"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def altered(folder: Path, **changes: object) -> None:
+    """Change config.json as an accident or a careless hand does: the seal stays as it is."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("topk", {"k": 6}),
+        ("topk", {"negative": "keep"}),
+        ("topk", {"negative": "rank"}),
+        ("relu", {"input_norm": "layer_norm"}),
+        ("relu", {"architecture": "topk", "k": 3}),
+        ("batch_topk", {"architecture": "matryoshka", "group_sizes": [40]}),
+        ("batch_topk", {"k": 1}),
+        ("matryoshka", {"group_sizes": [10, 4, 26]}),
+        ("topk", {"backbone": {"id": "bundled", "layer": 3, "tokens": "cls"}}),
+    ],
+)
+def test_no_altered_config_loads(architecture: str, changes: dict, tmp_path: Path) -> None:
+    tiny_sae(architecture).save_pretrained(tmp_path)
+    altered(tmp_path, **changes)
+    with pytest.raises(ArtifactError, match=r"config\.json.*something in it was altered"):
+        SparseAutoencoder.from_pretrained(tmp_path)
+
+
+def test_an_artifact_without_a_seal_still_opens_and_says_so(tmp_path: Path) -> None:
+    sae = tiny_sae("topk")
+    sae.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    del content[SEAL]
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"config\.json is of an older PatchLens.*Save it again"):
+        again = SparseAutoencoder.from_pretrained(tmp_path)
+    assert again.cfg == sae.cfg
+    again.save_pretrained(tmp_path)
+    SparseAutoencoder.from_pretrained(tmp_path)

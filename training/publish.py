@@ -80,7 +80,8 @@ def _pinned(sae: str) -> str:
     if cards.is_local(read_json(folder / artifact.CONFIG), origin):
         raise ValueError(
             f"{sae} needs the backbone {cfg.backbone.id}, a folder of this machine, so the Space "
-            "could not start. Put that on the Hub, and its id and commit into config.json."
+            "could not start. Put that on the Hub, write its id and commit into config.json, and "
+            "delete the entry content_sha256 there."
         )
     return ARTIFACT
 

@@ -4,7 +4,7 @@ Knows the format, that a head belongs to one CLIP, and the heads and task-level 
 with PatchLens (or lie in a folder like theirs); knows nothing of training or maths.
 
     config.json         format, kind, class names, settings, backbone (id, revision, fingerprint,
-                        shapes), sha256 of the weights
+                        shapes), sha256 of the weights, and the seal of all this (`sae.storage`)
     head.safetensors    the learned tensors; empty for zero-shot
     metrics.json        optional: accuracies, written by training/prompts.py
 
@@ -15,6 +15,7 @@ Names of tasks and heads come from remote users, so they are only ever looked up
 joined to a path unseen.
 """
 
+import inspect
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,14 +24,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from sae.adaptation.heads import HEADS, Head, ZeroShotHead
 from sae.backbones.prompting import ClipParts
 from sae.errors import ArtifactError
 from sae.hub import local_folder, push_folder
-from sae.storage import read_json, replacing, sha256, typed_fields, write_json
+from sae.storage import (
+    check_seal,
+    read_json,
+    replacing,
+    sealed,
+    sha256,
+    typed_fields,
+    write_json,
+)
 from sae.world.tasks import TASKS, Task, task
 
 FORMAT = 1
@@ -38,6 +47,8 @@ CONFIG, WEIGHTS, METRICS = "config.json", "head.safetensors", "metrics.json"
 AGAIN = "Train or download the head again."
 ROOT = Path(__file__).resolve().parents[1] / "bundled" / "heads"
 RESULTS = "compare.json"
+_CHEAP = 1024
+"""No number of a head's settings up to this one costs time or memory worth a look."""
 
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "format": (int,),
@@ -103,18 +114,16 @@ def save_head(
         save_file(tensors, temporary)
     backbone = parts.backbone
     origin = {"id": backbone.id, "revision": backbone.revision, "fingerprint": parts.fingerprint()}
-    write_json(
-        folder / CONFIG,
-        {
-            "format": FORMAT,
-            "kind": head.kind,
-            "task": task,
-            "class_names": list(head.class_names),
-            "settings": _plain(head.settings),
-            "backbone": origin | parts.shapes(),
-            "sha256": sha256(folder / WEIGHTS),
-        },
-    )
+    content = {
+        "format": FORMAT,
+        "kind": head.kind,
+        "task": task,
+        "class_names": list(head.class_names),
+        "settings": _plain(head.settings),
+        "backbone": origin | parts.shapes(),
+        "sha256": sha256(folder / WEIGHTS),
+    }
+    write_json(folder / CONFIG, sealed(content))
 
 
 def push_head(
@@ -162,16 +171,18 @@ def load_head(
     wanted = (CONFIG, WEIGHTS)
     folder = local_folder(id_or_dir, files=wanted, bundled="heads", subfolder=subfolder, **access)
     path = folder / CONFIG
-    config = typed_fields(path, read_json(path), _CONFIG_TYPES, "")
+    said = read_json(path)
+    config = typed_fields(path, said, _CONFIG_TYPES, "")
     if config["format"] != FORMAT:
         raise ArtifactError(
             path, f"format {config['format']}", f"format {FORMAT}", "Update PatchLens."
         )
     origin = typed_fields(path, config["backbone"], _BACKBONE_TYPES, "backbone.")
-    head = _rebuild(path, config)
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise ArtifactError(weights, "no such file", "the head's tensors", AGAIN)
+    head = _rebuild(path, config, _shapes(weights))
+    check_seal(path, said, AGAIN)
     if (found := sha256(weights)) != config["sha256"]:
         raise ArtifactError(weights, f"sha256 {found[:12]}…", config["sha256"][:12] + "…", AGAIN)
     _fill(weights, head)
@@ -253,28 +264,59 @@ def results(task_name: str, root: Path = ROOT) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _rebuild(path: Path, config: Mapping[str, Any]) -> Head:
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a safetensors file, from its header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(path, f"{error}", "safetensors", AGAIN) from error
+
+
+def _rebuild(path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Head:
+    """The head of a config, not yet filled; its tensors must have these shapes.
+
+    No size is believed before the file of the weights has it: a number of the settings counts or measures
+    tensors, so none is larger than their number and their sides, or than what costs nothing.
+    """
     if config["kind"] not in HEADS:
         raise ArtifactError(path, f"kind {config['kind']!r}", f"one of {', '.join(HEADS)}", AGAIN)
-    sizes = [v for v in config["settings"].values() if isinstance(v, int)]
-    if any(not 0 <= size <= 1 << 16 for size in sizes):
-        raise ArtifactError(path, f"settings {config['settings']}", "sizes up to 65536", AGAIN)
+    kind, settings = HEADS[config["kind"]], config["settings"]
+    most = max([_CHEAP, len(shapes), *(side for shape in shapes.values() for side in shape)])
+    if any(not 0 <= v <= most for v in settings.values() if isinstance(v, int)):
+        raise ArtifactError(path, f"settings {settings}", f"sizes up to {most}", AGAIN)
+    _check_kinds_of(path, kind, settings)
     try:
         with torch.random.fork_rng(devices=[]):
-            return HEADS[config["kind"]](config["class_names"], **config["settings"]).eval()
-    except (TypeError, ValueError) as error:
+            with torch.device("meta"):  # shapes alone, whatever sizes are claimed
+                expected = _shapes_of(kind(config["class_names"], **settings))
+            if dict(shapes) != expected:
+                few = sorted(set(shapes.items()) ^ set(expected.items()))[:4]
+                raise ArtifactError(path, f"settings whose tensors differ: {few}", "a head", AGAIN)
+            return kind(config["class_names"], **settings).eval()
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, ArtifactError):
+            raise
         raise ArtifactError(path, f"settings that do not fit: {error}", "a head", AGAIN) from error
 
 
+def _check_kinds_of(path: Path, kind: type[Head], settings: Mapping[str, Any]) -> None:
+    """Insist that every setting is of the type of its default, and that lists hold texts."""
+    defaults = {name: one.default for name, one in inspect.signature(kind).parameters.items()}
+    for name, value in settings.items():
+        usual = defaults.get(name, inspect.Parameter.empty)
+        if usual is not inspect.Parameter.empty and type(value) is not type(usual):
+            found = f"settings.{name} = {value!r:.80}"
+            raise ArtifactError(path, found, type(usual).__name__, AGAIN)
+
+
+def _shapes_of(head: Head) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in head.state_dict().items()}
+
+
 def _fill(path: Path, head: Head) -> None:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(path, f"{error}", "safetensors", AGAIN) from error
-    expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if found != expected:
-        raise ArtifactError(path, f"tensors {found}", f"{expected}", AGAIN)
+    """Put the file's tensors, whose shapes fit, into a head."""
+    tensors = load_file(path)
     for name, value in tensors.items():
         if not value.is_floating_point() or not value.isfinite().all():
             raise ArtifactError(path, f"{name}: {value.dtype}, not finite", "numbers", AGAIN)

@@ -40,7 +40,8 @@ def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     if isinstance(templates, str) or not templates:
         raise ValueError(f"expected a list of one or more templates, got {templates!r:.80}")
     for template in templates:
-        if not isinstance(template, str) or template.count("{}") != 1:
+        fits = isinstance(template, str) and template.count("{}") == 1
+        if not fits or set("{}") & set(template.replace("{}", "")):
             raise ValueError(
                 f"template {template!r:.80} needs exactly one {{}}, where the class name goes, as in "
                 '"a photo of a {}."'

@@ -2,7 +2,8 @@
 
 Knows shapes, words and file formats; knows no models, and no meaning of a number. Errors are
 ArtifactErrors that name the file. In the folder `concepts/` of an artifact, format 2:
-    index.json                data set, numbers of images and tokens, patch grid, SAE's hash, settings
+    index.json                data set, numbers of images and tokens, patch grid, SAE's hash, settings;
+                              the sha256 of every other file, and the seal of all this (`sae.storage`)
     statistics.safetensors    one number a latent and statistic, and histograms
     exemplars.safetensors     image numbers, activations and firing patches
     classes.safetensors       tokens by latent and class, with classes.json, the classes' names
@@ -10,9 +11,12 @@ ArtifactErrors that name the file. In the folder `concepts/` of an artifact, for
     embeddings.safetensors    where a latent's exemplars lie among the words of the text tower
     names.json                names, where they come from, scores and confidences
     images.safetensors        WebP thumbnails of the exemplar images, with captions.json
+An index is written beside the folder, and takes the place of an older one when it is whole.
 """
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +27,15 @@ from safetensors.numpy import load_file, save_file
 
 from sae.concepts.statistics import HISTOGRAM, required
 from sae.errors import ArtifactError
-from sae.storage import read_json, replacing, typed_fields, write_json
+from sae.storage import (
+    check_seal,
+    read_json,
+    read_json_value,
+    sealed,
+    sha256,
+    typed_fields,
+    write_json,
+)
 
 AGAIN = "Build the index again: patchlens index --sae DIR --data DIR."
 FOLDER = "concepts"
@@ -46,6 +58,7 @@ _HEADER = {
     "text_tower": (dict, type(None)),
     "embedder": (str, type(None)),
     "neuron_monosemanticity": (dict, type(None)),
+    "sha256": (dict, type(None)),
 }
 _TEXT_TOWER = {"id": (str,), "revision": (str, type(None))}
 _NEURONS = {"mean": (int, float), "best": (int, float)}
@@ -82,23 +95,65 @@ class IndexContent(NamedTuple):
 
 
 def write(folder: Path, content: IndexContent) -> None:
-    """Write every file of an index, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").unlink(missing_ok=True)  # comes last: an index without it is none
+    """Write an index into `folder`; at every moment the old one or the new one is there, whole.
+
+    What else lies in the folder stays in it.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    try:
+        fresh.mkdir()
+        _write_files(fresh, content)
+        _swap(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put back the old index of a process that was killed between the two renames of `write`."""
+    before = _before(folder)
+    with contextlib.suppress(OSError):  # where one may only read, there is nothing to put back
+        if before.is_dir() and not folder.exists():
+            before.rename(folder)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.before")
+
+
+def _write_files(folder: Path, content: IndexContent) -> None:
     for name in ARRAYS:
-        with replacing(folder / f"{name}.safetensors") as temporary:
-            arrays = {k: np.ascontiguousarray(v) for k, v in getattr(content, name).items()}
-            save_file(arrays, temporary)
+        arrays = {k: np.ascontiguousarray(v) for k, v in getattr(content, name).items()}
+        save_file(arrays, folder / f"{name}.safetensors")
     for name in TEXTS:
-        with replacing(folder / f"{name}.json") as temporary:
-            text = json.dumps(getattr(content, name), ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text, encoding="utf-8")
-    write_json(folder / "index.json", content.header)
+        text = json.dumps(getattr(content, name), ensure_ascii=False, allow_nan=False)
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    hashes = {name: sha256(folder / name) for name in FILES[1:]}
+    write_json(folder / FILES[0], sealed({**content.header, "sha256": hashes}))
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Let `fresh` take the place of `folder`, whose other files come along."""
+    before = _before(folder)
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name in FILES:
+                continue
+            copy: Any = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, fresh / path.name)
+        folder.rename(before)
+    fresh.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def read(folder: Path) -> IndexContent:
     """Read an index; ArtifactError says which file is wrong and how."""
-    header = _header(folder / "index.json")
+    recover(folder)
+    header, hashes = _header(folder / FILES[0])
     arrays: dict[str, Any] = {name: _arrays(folder / f"{name}.safetensors") for name in ARRAYS}
     kinds = {"names": dict, "captions": list, "class_names": list}
     texts: dict[str, Any] = {
@@ -106,10 +161,16 @@ def read(folder: Path) -> IndexContent:
     }
     content = IndexContent(header=header, **arrays, **texts)
     check(folder, content)
+    for name, digest in hashes.items():
+        if (found := sha256(folder / name)) != digest:
+            raise ArtifactError(
+                folder / name, f"sha256 {found[:12]}…", f"{digest[:12]}… as in {FILES[0]}", AGAIN
+            )
     return content
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What index.json says, and the hashes of the other files; {} in an index of an older version."""
     found = read_json(path)
     if found.get("format") != FORMAT:
         raise ArtifactError(
@@ -117,6 +178,9 @@ def _header(path: Path) -> dict[str, Any]:
             "of other versions of PatchLens cannot be read)."
         )  # fmt: skip
     header = typed_fields(path, {"neuron_monosemanticity": None, **found}, _HEADER, "")
+    hashes = header.pop("sha256", None)
+    if hashes is not None:
+        typed_fields(path, hashes, dict.fromkeys(FILES[1:], (str,)), "sha256.")
     grid = header["grid"]
     if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
         raise ArtifactError(path, f"grid {grid!r}", "two whole numbers above 0")
@@ -124,7 +188,8 @@ def _header(path: Path) -> dict[str, Any]:
         typed_fields(path, header["text_tower"], _TEXT_TOWER, "text_tower.")
     if header["neuron_monosemanticity"] is not None:
         typed_fields(path, header["neuron_monosemanticity"], _NEURONS, "neuron_monosemanticity.")
-    return header
+    check_seal(path, found, AGAIN)
+    return header, hashes or {}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -139,15 +204,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _text(path: Path, kind: type) -> Any:
     if not path.is_file():
         raise ArtifactError(path, "no such file", "a file of the concept index", AGAIN)
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise ArtifactError(path, f"{path.stat().st_size} bytes", f"at most {_MAX_TEXT_BYTES}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(path, f"{error}", "JSON") from error
-    if not isinstance(content, kind):
-        raise ArtifactError(path, f"a JSON {type(content).__name__}", kind.__name__)
-    return content
+    return read_json_value(path, kind, _MAX_TEXT_BYTES)
 
 
 def check(folder: Path, content: IndexContent) -> None:

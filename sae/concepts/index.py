@@ -28,7 +28,16 @@ from sae.concepts.concept import (
     Neighbour,
     latent_number,
 )
-from sae.concepts.content import AGAIN, FILES, FOLDER, IndexContent, check, read, write
+from sae.concepts.content import (
+    AGAIN,
+    FILES,
+    FOLDER,
+    IndexContent,
+    check,
+    read,
+    recover,
+    write,
+)
 from sae.concepts.search import Searcher
 from sae.concepts.statistics import HISTOGRAM, histogram_edges, required, table
 from sae.errors import ArtifactError, HubFileNotFound
@@ -123,6 +132,7 @@ class ConceptIndex:
             folder = local_folder(presets.artifact_of(sae), files=[wanted], **where)
         except HubFileNotFound:
             return None
+        recover(folder / FOLDER)
         return cls.from_pretrained(sae, **where) if (folder / wanted).is_file() else None
 
     def check_sae(self, sha256: str, folder: Path | None = None) -> None:

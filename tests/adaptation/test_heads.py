@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sae.adaptation.classifier import checked_classes, classify
 from sae.adaptation.files import load_head, save_head
 from sae.adaptation.heads import HEADS, CoOpHead, LinearHead, MapleHead, VPTHead, ZeroShotHead
 from sae.backbones.text import checked_templates
 from sae.errors import ArtifactError
+from sae.storage import SEAL, sealed
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_parts
 
 
@@ -105,6 +107,11 @@ def test_save_and_load_give_equal_bits(parts, tmp_path):
     assert {json.loads(p.read_text())["kind"] for p in tmp_path.glob("*/config.json")} == set(HEADS)
 
 
+def resealed(config):
+    """The config as an author would have written it."""
+    return sealed({name: value for name, value in config.items() if name != SEAL})
+
+
 def damage(folder, what):
     config = json.loads((folder / "config.json").read_text())
     if what == "weights":
@@ -124,7 +131,7 @@ def damage(folder, what):
         "classes": {"class_names": ["cat"]},
         "shape": {"settings": config["settings"] | {"n_ctx": 5}},
     }
-    (folder / "config.json").write_text(json.dumps(config | changes[what]))
+    (folder / "config.json").write_text(json.dumps(resealed(config | changes[what])))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +143,67 @@ def test_damaged_files_are_refused(parts, tmp_path, what):
     damage(tmp_path, what)
     with pytest.raises(ArtifactError):
         load_head(tmp_path, parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("coop", {"class_names": list(reversed(CLASSES))}),
+        ("coop", {"settings": {"position": "front"}}),
+        ("coop", {"settings": {"tail": "!"}}),
+        ("vpt", {"settings": {"templates": ["a {}"]}}),
+        ("maple", {"task": "other"}),
+        ("maple", {"backbone": {"fingerprint": None}}),
+    ],
+)
+def test_no_altered_head_loads(parts, tmp_path, kind, change):
+    head = next(head for head in every_head() if head.kind == kind)
+    save_head(tmp_path, head, parts)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for name, value in change.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match="something in it was altered"):
+        load_head(tmp_path)
+    path.write_text(json.dumps({k: v for k, v in config.items() if k != SEAL}))
+    with pytest.warns(UserWarning, match="older PatchLens"):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"depth": 60_000},
+        {"n_ctx": 60_000},
+        {"d_text": 65_536, "d_vision": 65_536},
+        {"depth": 1000, "d_text": 1000, "d_vision": 1000},
+        {"n_ctx": 10**30},
+        {"n_ctx": True},
+        {"lead": 3},
+        {"tail": None},
+        {"unknown": 1},
+    ],
+)
+def test_sizes_that_a_head_claims_are_not_made_before_its_file_has_them(parts, tmp_path, settings):
+    head = MapleHead(CLASSES, d_text=32, d_vision=32, depth=2, tail="")
+    save_head(tmp_path, head, parts)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["settings"] |= settings
+    path.write_text(json.dumps(config if 10**30 in settings.values() else resealed(config)))
+    made = []
+    hook = register_module_parameter_registration_hook(lambda _m, _n, p: made.append(p))
+    with hook, pytest.raises(ArtifactError):
+        load_head(tmp_path)
+    assert all(parameter.is_meta for parameter in made)  # 25 s and gigabytes before
+    assert len(made) < 10_000
+
+
+def test_templates_say_nothing_but_where_the_name_goes():
+    for wrong in ("{} {x}", "{} {0.__class__}", "{} {", "{}}"):
+        with pytest.raises(ValueError, match="exactly one"):
+            checked_templates([wrong])
 
 
 def test_nan_weights_are_refused(parts, tmp_path):
@@ -155,7 +223,7 @@ def test_a_head_of_another_backbone_is_refused(parts, tmp_path):
         load_head(tmp_path, other)
     config = json.loads((tmp_path / "config.json").read_text())
     config["backbone"]["n_vision_layers"] = 12
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(resealed(config)))
     with pytest.raises(ValueError, match="was trained on"):
         load_head(tmp_path, parts)
 

@@ -2,16 +2,19 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sae.concepts import content
 from sae.concepts.build.assembly import build_index
 from sae.concepts.build.naming import best_words, name_by_labels, name_by_text, read_words
 from sae.concepts.content import FILES
 from sae.concepts.index import ConceptIndex, histogram_edges
 from sae.errors import ArtifactError
+from sae.storage import SEAL, sealed
 from tests.concepts.concept_parts import FakeBackbone, Reds, make_sae
 
 
@@ -258,9 +261,110 @@ def test_no_such_latent(index):
 def test_damage_is_refused(index, tmp_path, file, change, message):
     index.save_pretrained(tmp_path)
     path = tmp_path / "concepts" / file
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    changed = change(json.loads(path.read_text()))
+    if file == "index.json":
+        changed = sealed({key: value for key, value in changed.items() if key != SEAL})
+    path.write_text(json.dumps(changed))
     with pytest.raises(ArtifactError, match=message):
         ConceptIndex.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("index.json", b'"tau": 0.2', b'"tau": 0.3'),
+        ("index.json", b'"n_unreadable": 0', b'"n_unreadable": 1'),
+        ("names.json", b'"odd"', b'"even"'),
+        ("names.json", b"0.5", b"0.9"),
+        ("captions.json", b"[", b"[ "),
+        ("class_names.json", b'"odd"', b'"cat"'),
+    ],
+)
+def test_no_altered_text_of_an_index_loads(index, tmp_path, file, old, new):
+    name_by_labels(index).save_pretrained(tmp_path)
+    path = tmp_path / "concepts" / file
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=rf"{file}: found .*sha256"):
+        ConceptIndex.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("file", [name for name in FILES if name.endswith(".safetensors")])
+def test_no_altered_table_of_an_index_loads(index, tmp_path, file):
+    index.save_pretrained(tmp_path)
+    path = tmp_path / "concepts" / file
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(start, len(whole), max(1, (len(whole) - start) // 20)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ArtifactError, match=r"concepts/\w+\.safetensors: found"):
+            ConceptIndex.from_pretrained(tmp_path)
+
+
+def test_an_index_without_hashes_still_opens_and_says_so(index, tmp_path):
+    index.save_pretrained(tmp_path)
+    path = tmp_path / "concepts" / "index.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in said.items() if k not in (SEAL, "sha256")}))
+    with pytest.warns(UserWarning, match=r"index\.json is of an older PatchLens"):
+        old = ConceptIndex.from_pretrained(tmp_path)
+    old.save_pretrained(tmp_path)
+    assert json.loads(path.read_text()) == said
+
+
+class Killed(BaseException):
+    """As of a process that is gone: nothing may tidy up after it."""
+
+
+class Countdown:
+    """The last `left` steps of a process: the last one raises, and after it nothing happens."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def before(self, real):
+        def step(*args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return real(*args, **kwargs) if self.left > 0 else None
+
+        return step
+
+
+def test_a_kill_at_any_moment_of_saving_leaves_the_old_index_or_the_new(
+    index, tmp_path, monkeypatch
+):
+    """Steps are the file operations of saving; after each of them the process is gone."""
+    renamed = index.with_names(["x", "y", "z"], ["labels"] * 3, [1.0] * 3)
+    steps = [(content.shutil, "rmtree"), (Path, "rename"), (Path, "mkdir"), (Path, "write_text")]
+    steps += [(content, "save_file")]
+    steps += [(content, "sha256"), (content, "write_json")]
+    outcomes = []
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        index.save_pretrained(folder)
+        (folder / "concepts" / "mine.txt").write_text("kept")
+        life = Countdown(number)
+        with monkeypatch.context() as patch:
+            for owner, name in steps:
+                patch.setattr(owner, name, life.before(getattr(owner, name)))
+            try:
+                renamed.save_pretrained(folder)
+            except Killed:
+                pass
+            else:
+                break
+        found = ConceptIndex.beside(folder)
+        assert found is not None, number
+        outcomes.append(found.names == renamed.names)
+        assert (folder / "concepts" / "mine.txt").read_text() == "kept"
+        renamed.save_pretrained(folder)  # and the next one is whole, and tidies up
+        assert ConceptIndex.from_pretrained(folder).names == renamed.names
+        assert [path.name for path in folder.iterdir()] == ["concepts"]
+    assert outcomes == sorted(outcomes)
+    assert {True, False} == set(outcomes)
+    assert len(outcomes) > 12
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name.endswith(".safetensors")])

@@ -9,7 +9,7 @@ import pytest
 from sae.backbones import Backbone
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
-from sae.storage import read_json, write_json
+from sae.storage import read_sealed, sealed, write_json
 from tests.local_hub import LocalHub, using
 from tests.training.index_parts import make_world
 from tests.training.index_parts import words as index_words
@@ -73,9 +73,9 @@ def test_the_backbone_is_loaded_at_the_revision_that_the_sae_names(
 ):
     SparseAutoencoder.from_pretrained(world / "sae").save_pretrained(tmp_path)
     ConceptIndex.from_pretrained(world / "sae").save_pretrained(tmp_path)
-    config = read_json(tmp_path / "config.json")
+    config = read_sealed(tmp_path / "config.json")
     config["backbone"]["revision"] = "0123456789abcdef"
-    write_json(tmp_path / "config.json", config)
+    write_json(tmp_path / "config.json", sealed(config))
     asked = []
 
     def load(id: str, *, revision: str | None = None, **options: object) -> Backbone:
