@@ -18,8 +18,10 @@ from torch import Tensor
 from sae.config import BackboneRef, SAEConfig
 from sae.errors import ArtifactError, ConfigError
 from sae.interop import (
+    check,
     clipscope,
     dictionary_learning,
+    equations,
     fastsae,
     overcomplete,
     patchsae,
@@ -30,6 +32,7 @@ from sae.interop import (
     sparsify,
     visaebench,
 )
+from sae.interop.check import Check
 from sae.interop.foreign import Reading, fold
 from sae.interop.source import Hints, Source
 
@@ -79,6 +82,8 @@ class Conversion:
     cfg: SAEConfig
     tensors: dict[str, Tensor]
     reading: Reading
+    check: Check | None = None
+    """The self-check; None where nothing could be compared."""
 
 
 def register_reader(reader: Reader) -> None:
@@ -98,8 +103,10 @@ def detect(source: str | Path) -> str:
 def read(source: str | Path, hints: Hints | None = None) -> Conversion:
     """Read a folder or file of any format, `hints.format` or the one detected.
 
-    Raises ArtifactError for damaged or unknown files, and ValueError where neither the files nor
-    `hints` say which backbone and layer the activations come from.
+    What was read is run beside the format's own equations, which are written apart from the reader.
+    Raises ArtifactError for damaged or unknown files and for a reading that computes something else than
+    its library, and ValueError where neither the files nor `hints` say which backbone and layer the
+    activations come from.
     """
     hints = hints or Hints()
     files = Source(_existing(source))
@@ -107,8 +114,31 @@ def read(source: str | Path, hints: Hints | None = None) -> Conversion:
     if name not in READERS:
         raise ConfigError(f"format {name!r}: expected one of {', '.join(READERS)}.")
     reading = READERS[name].read(files, hints)
+    if reading.reference is None:
+        reading.reference = equations.run_of(name, files, reading.weights, hints)
     cfg, tensors = _folded(files.path, reading, hints)
-    return Conversion(name, cfg, tensors, reading)
+    return Conversion(name, cfg, tensors, reading, _checked(files.path, cfg, tensors, reading))
+
+
+def _checked(
+    path: Path, cfg: SAEConfig, tensors: dict[str, Tensor], reading: Reading
+) -> Check | None:
+    """The self-check, passed; ArtifactError if it fails, and a word to the person if there is none."""
+    if reading.reference is None:
+        reading.assumed.append("the reader is right: it gives no equations to check it with")
+        return None
+    found = check.compare(check.folded(cfg, tensors), reading.reference, tensors)
+    if not found.told:
+        reading.assumed.append("the reading is right: no latent fired, so it could not be checked")
+        return None
+    if not found.passed:
+        raise ArtifactError(
+            path,
+            f"self-check FAILED {found}",
+            f"differences below {check.TOLERANCE:g}",
+            "The files are not in the format they were taken for, or it has changed.",
+        )
+    return found
 
 
 def _detect(source: Source) -> str:

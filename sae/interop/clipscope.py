@@ -42,7 +42,7 @@ def read(source: Source, _: Hints) -> Reading:
     made = ForeignSAE(
         "topk", w["enc"], torch.zeros(d_sae), w["dec"], w["pre_b"], k=k, negative="keep"
     )
-    result = Reading(made, tokens="all", found=[f"k = {k}"])
+    result = Reading(made, tokens="all", found=[f"k = {k}"], weights=path)
     if m := re.fullmatch(r"(\d+)_resid", path.absolute().parent.name):
         result.layer, result.backbone = int(m[1]), BACKBONE
         result.assumed.append(f"backbone {BACKBONE}, the one CLIP-Scope was made for")

@@ -1,10 +1,11 @@
 """dictionary_learning's `ae.pt` and its `config.json` (Marks et al.), sae-for-vlm's included.
 
 A bare state dict; the classes differ by their names. AutoEncoder: encoder.weight (F, d), encoder.bias,
-decoder.weight (d, F), bias. AutoEncoderNew: decoder.bias, and nothing subtracted. Gated, TopK and
-BatchTopK: encoder.weight …, b_dec. Matryoshka: W_enc (d, F) …, group_sizes. JumpReLU: W_enc …,
-threshold (F), nothing subtracted. BatchTopK and Matryoshka use a scalar threshold (strictly above;
--1 if it was never set, and then every positive value passes).
+decoder.weight (d, F), bias; from_pretrained brings the decoder's columns to unit length, and the encoder
+with them, where April-update training left others. AutoEncoderNew: decoder.bias, and nothing subtracted.
+Gated, TopK and BatchTopK: encoder.weight …, b_dec. Matryoshka: W_enc (d, F) …, group_sizes. JumpReLU:
+W_enc …, threshold (F), nothing subtracted. BatchTopK and Matryoshka use a scalar threshold (strictly
+above; -1 if it was never set, and then every positive value passes).
 """
 
 from pathlib import Path
@@ -42,7 +43,7 @@ def read(source: Source, _: Hints) -> Reading:
             "the config.json that was saved with the weights",
             "TopK and BatchTopK weights look alike: only it tells them apart.",
         )
-    result = Reading(sae_of(path, tensors))
+    result = Reading(sae_of(path, tensors), weights=path)
     where, trainer = found
     _agree(where, trainer, result.sae)
     name = trainer.get("lm_name")
@@ -79,7 +80,7 @@ def sae_of(path: Path, tensors: dict[str, Tensor]) -> ForeignSAE:
         made.gate = (w["gate_bias"], w["r_mag"], w["mag_bias"])
     elif "bias" in names:
         w = take(path, tensors, {**_LINEAR, "bias": "d"})
-        made = ForeignSAE("relu", *_columns(w, w["bias"]))
+        made = _normalised(ForeignSAE("relu", *_columns(w, w["bias"])))
     elif "decoder.bias" in names:
         w = take(path, tensors, {**_LINEAR, "decoder.bias": "d"})
         made = ForeignSAE("relu", *_columns(w, w["decoder.bias"]), subtract=False)
@@ -90,6 +91,15 @@ def sae_of(path: Path, tensors: dict[str, Tensor]) -> ForeignSAE:
     else:
         w = take(path, tensors, {**_LINEAR, "k": "", "b_dec": "d"})
         made = ForeignSAE("topk", *_columns(w, w["b_dec"]), k=int(w["k"]))
+    return made
+
+
+def _normalised(made: ForeignSAE) -> ForeignSAE:
+    """As AutoEncoder.normalize_decoder leaves it: x_hat the same, latents times their row's length."""
+    norms = made.W_dec.norm(dim=1)
+    if not torch.allclose(norms, torch.ones_like(norms)):
+        made.W_dec = made.W_dec / norms[:, None]
+        made.W_enc, made.b_enc = made.W_enc * norms, made.b_enc * norms
     return made
 
 

@@ -58,6 +58,7 @@ def read(source: Source, _: Hints) -> Reading:
         layer=int(layer[1]),
         tokens="all",
         hook=hook,
+        weights=weights[0],
         found=[f"hook {hook}", f"weights {weights[0].name}"],
         assumed=["all tokens: FastSAE trains on every token of the hook's output"],
     )

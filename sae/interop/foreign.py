@@ -6,18 +6,20 @@ latents = act((x - b_dec) W_enc + b_enc), x_hat = latents W_dec + b_dec, exactly
 Sums over d_in are taken in float64, so that folding costs no more than the last float32 digit.
 """
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig, TokenPolicy
 
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""A library's own latents (n, F) and reconstruction (n, d) of activations (n, d)."""
 _COLUMNS = 4096
 """Latents folded at once, which bounds the float64 copies."""
 
@@ -30,7 +32,8 @@ class ForeignSAE:
     z_hat = act(pi) W_dec + b_dec;  x_hat = z_hat * scale + mean
     With `gate` = (b_gate, r_mag, b_mag), b_enc is zero and a latent is
     max(pi exp(r_mag) + b_mag, 0) where pi + b_gate > 0 (Rajamanoharan et al. 2024, equation 6).
-    With `by_decoder_norm`, pi is multiplied by ||W_dec|| before act and divided by it after.
+    With `by_decoder_norm`, pi is multiplied by ||W_dec|| before act and divided by it after, the norms
+    being those of W_dec as it is here, before `scale`.
     """
 
     architecture: str
@@ -67,6 +70,11 @@ class Reading:
     """What the files said, for the report."""
     assumed: list[str] = field(default_factory=list)
     """What they did not say, and was taken for granted."""
+    weights: Path | None = None
+    """The file that the tensors came from."""
+    reference: Run | None = None
+    """The format's own encode and decode, written apart from `sae`: what the self-check compares with.
+    The formats of this package have theirs in `sae.interop.equations`."""
 
 
 def own(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> ForeignSAE:
@@ -88,6 +96,7 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
     """The config and weights of PatchLens' SAE that computes what `sae` describes."""
     W_enc, b_enc = sae.W_enc, sae.b_enc
     W_dec, b_dec, threshold = sae.W_dec, sae.b_dec, sae.threshold
+    norms = W_dec.double().norm(dim=1).float() if sae.by_decoder_norm else None
     offset = None if sae.subtract else b_dec
     if sae.mean is not None or sae.scale != 1.0:
         mean = torch.zeros_like(b_dec) if sae.mean is None else sae.mean
@@ -97,8 +106,7 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
         b_dec = moved
     if offset is not None:
         b_enc = (b_enc.double() + _times(offset, W_enc)).float()
-    if sae.by_decoder_norm:
-        norms = W_dec.double().norm(dim=1).float()
+    if norms is not None:
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
     if sae.gate is not None:
         b_gate, r_mag, b_mag = (part.double() for part in sae.gate)
@@ -124,50 +132,6 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
         **fields,
     )
     return cfg, tensors
-
-
-def unfolded(
-    sae: ForeignSAE, x: Float[Tensor, "n d"]
-) -> tuple[Float64[Tensor, "n F"], Float64[Tensor, "n d"]]:
-    """Latents and reconstruction of `x (n, d)` by its library's own steps, in float64.
-
-    This is what the self-check of a conversion compares the folded weights with.
-    """
-    wide = {
-        f.name: getattr(sae, f.name).double()
-        for f in dataclasses.fields(sae)
-        if isinstance(getattr(sae, f.name), Tensor)
-    }
-    x = x.double()
-    shift: Tensor | float = wide.get("mean", 0.0)
-    size: Tensor | float = sae.scale
-    epsilon = 0.0
-    if sae.input_norm == "layer_norm":
-        shift, size, epsilon = x.mean(-1, keepdim=True), x.std(-1, keepdim=True), 1e-5
-    elif sae.input_norm == "constant_norm":
-        shift, size = 0.0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
-    z = (x - shift) / (size + epsilon)
-    pi = (z - wide["b_dec"] if sae.subtract else z) @ wide["W_enc"] + wide["b_enc"]
-    norms = wide["W_dec"].norm(dim=1) if sae.by_decoder_norm else torch.ones_like(pi[0])
-    latents = _activated(sae, pi * norms)
-    return latents, (latents / norms @ wide["W_dec"] + wide["b_dec"]) * size + shift
-
-
-def _activated(sae: ForeignSAE, pi: Tensor) -> Tensor:
-    if sae.gate is not None:
-        b_gate, r_mag, b_mag = (part.double() for part in sae.gate)
-        return (pi * r_mag.exp() + b_mag).relu() * (pi + b_gate > 0)
-    row = architecture(sae.architecture)
-    if row.k == "token":
-        order = pi.abs() if sae.negative == "rank" else pi
-        places = order.topk(sae.k or 1, dim=-1).indices
-        chosen = pi.gather(-1, places)
-        chosen = chosen.relu() if sae.negative == "zero" else chosen
-        return torch.zeros_like(pi).scatter(-1, places, chosen)
-    if row.threshold is None:
-        return pi.relu()
-    theta = torch.as_tensor(sae.threshold, dtype=torch.float64)
-    return pi.relu() * ((pi >= theta) if sae.inclusive else (pi > theta))
 
 
 def _times(vector: Tensor, W_enc: Tensor) -> Tensor:

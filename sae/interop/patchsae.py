@@ -66,6 +66,7 @@ def reading(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> R
         backbone=name,
         layer=layer if is_a(layer, int) else None,
         tokens="cls" if config.get("class_token") else "all",
+        weights=path,
     )
     result.found.append(f"config of {len(config)} entries, layer {shown(layer)}, model {name}")
     if config.get("class_token"):

@@ -2,6 +2,8 @@
 
 Names as in SAELens of that time; `normalize_activations` is "layer_norm" unless it says otherwise:
 every token (x - mean) / (std + 1e-5), undone after decoding. Hook points count layers from 0.
+A gated SAE with top-k chooses by magnitude before the gate closes some of them, which no PatchLens SAE
+does.
 """
 
 import re
@@ -52,7 +54,9 @@ def read(source: Source, hints: Hints) -> Reading:
         raise ArtifactError(path, "no config.json", "one beside the weights")
     if not isinstance(tensors, dict):
         raise ArtifactError(path, f"a {type(tensors).__name__}", "a state dict")
-    result = Reading(_described(path, tensors, where, config), found=[f"weights {path.name}"])
+    result = Reading(
+        _described(path, tensors, where, config), found=[f"weights {path.name}"], weights=path
+    )
     _place(where, config, result, hints)
     return result
 
@@ -64,6 +68,13 @@ def _described(path: Path, tensors: dict[str, Tensor], where: Path, config: dict
     if norm not in _NORMS:
         raise ArtifactError(where, f"normalize_activations {norm!r:.40}", f"one of {list(_NORMS)}")
     activation = field(where, config, "activation_fn_str", str, default="relu")
+    if "r_mag" in tensors and activation != "relu":
+        raise ArtifactError(
+            where,
+            f"a gated SAE with activation {activation!r:.40}",
+            "relu: with top-k, the k are chosen by magnitude and the gate then closes some of them",
+            "Use another SAE.",
+        )
     if "r_mag" in tensors:
         w = take(path, tensors, _GATED)
         zero = torch.zeros_like(w["r_mag"])

@@ -5,6 +5,7 @@ insist on names, shapes and dtypes. Knows nothing of any one library's format.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Hints:
     layer: int | None = None
     tokens: TokenPolicy | None = None
     k: int | None = None
+    norm: tuple[Tensor, float] | None = None
+    """Mean (d) and size by which activations were centred and divided before this SAE saw them."""
 
 
 @dataclass(frozen=True)
@@ -192,3 +195,57 @@ def same(path: Path, content: Mapping[str, Any], key: str, length: int) -> None:
     """Insist that a config's size, where it gives one, is the weights' own."""
     if key in content and content[key] != length:
         raise ArtifactError(path, f"{key} = {shown(content[key])}", f"{length} as in the weights")
+
+
+def norm_of(path: Path, content: Any) -> tuple[Tensor, float]:
+    """Mean (d) and size of `content`: {"mean", "std"}, as tensors or numbers."""
+    told = content if isinstance(content, dict) else {}
+    mean, std = told.get("mean"), told.get("std")
+    if isinstance(mean, list) and all(is_a(value, int, float) for value in mean):
+        mean = torch.tensor(mean)
+    if isinstance(std, Tensor) and std.numel() == 1:
+        std = std.item()
+    if not isinstance(mean, Tensor) or mean.dim() != 1 or not isinstance(std, (int, float)):
+        raise ArtifactError(path, "no mean and std", "mean, a vector, and std, one number")
+    if not bool(mean.float().isfinite().all()) or not 0 < std < math.inf:
+        raise ArtifactError(path, "mean or std that is not finite", "a finite mean, std above 0")
+    return mean.float(), float(std)
+
+
+def read_norm(path: str | Path) -> tuple[Tensor, float]:
+    """Mean and size of a safetensors, JSON or pickled file that has both."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return norm_of(path, read_safetensors(path))
+    return norm_of(path, read_json(path) if path.suffix == ".json" else read_pickle(path))
+
+
+def flat_yaml(path: Path) -> dict[str, Any]:
+    """The entries `name: value` of a flat YAML file: numbers, true, false, null and text."""
+    found: dict[str, Any] = {}
+    if path.stat().st_size > 1 << 16:
+        raise ArtifactError(path, f"{path.stat().st_size} bytes", "a short YAML file")
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = line.split(" #", 1)[0].rstrip()
+        if not text or text.lstrip().startswith(("#", "---", "...")):
+            continue
+        entry = _ENTRY.fullmatch(text)
+        if entry is None or entry[1] in found:
+            raise ArtifactError(path, f"the line {text[:60]!r}", "lines `name: value`, each once")
+        found[entry[1]] = _scalar((entry[2] or "").strip())
+    return found
+
+
+_ENTRY = re.compile(r"([A-Za-z_][\w.-]*):(?:\s+(.*))?")
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+def _scalar(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

@@ -1,7 +1,8 @@
 """eai-sparsify's folders (EleutherAI): `cfg.json` and `sae.safetensors`, one a hook point.
 
 encoder.weight (F, d), encoder.bias, W_dec (F, d), b_dec; latents are the k largest of
-relu((x - b_dec) encoder.weight^T + encoder.bias). num_latents 0 means d_in * expansion_factor.
+relu((x - b_dec) encoder.weight^T + encoder.bias). num_latents 0 means d_in * expansion_factor. With
+`signed` (mid-2024) there is no relu and the k are the largest by size.
 """
 
 import re
@@ -48,7 +49,9 @@ def read(source: Source, _: Hints) -> Reading:
     made = ForeignSAE(
         "topk", w["encoder.weight"].t(), w["encoder.bias"], w["W_dec"], w["b_dec"], k=k
     )
-    result = Reading(made, found=[f"k = {k}, hook point {source.folder.name}"])
+    if field(path, config, "signed", bool, default=False):
+        made.negative = "rank"
+    result = Reading(made, found=[f"k = {k}, hook point {source.folder.name}"], weights=weights)
     if layer := _LAYER.search(source.folder.name):
         result.layer = int(layer[1])
     return result

@@ -1,8 +1,11 @@
-"""visaebench's folders: `config.json` {activation, input_dim, hidden_dim, k, threshold} and weights.
+"""visaebench's folders: `config.json` (or .yaml, .yml) {activation, input_dim, hidden_dim, k, threshold}
+and weights.
 
 encoder.weight (F, d), encoder.bias, decoder.weight (F, d: not a torch.nn.Linear's), decoder.bias; or
 overcomplete's names. Nothing is subtracted before encoding. topk keeps the k largest of relu,
 batchtopk every code not below `threshold`, jumprelu every code above its own of `jump_thresholds`.
+Its published SAEs take patches as (x - mean) / std, by a vector and one number that are not in their
+files: `norm_stats.pt` of its cache has them, beside the weights or given (`Hints.norm`).
 """
 
 from pathlib import Path
@@ -16,12 +19,13 @@ from sae.architectures import architecture
 from sae.config import SAEConfig
 from sae.errors import ArtifactError
 from sae.interop.foreign import ForeignSAE, Reading
-from sae.interop.source import Hints, Source, field, same, take, tensors_of
+from sae.interop.source import Hints, Source, field, flat_yaml, norm_of, same, take, tensors_of
 from sae.storage import replacing, write_json
 
 NAME = "visaebench"
 TITLE = "visaebench: config.json and sae.pt or model.safetensors"
 FILES = ("sae.pt", "model.safetensors", "model.pt")
+CONFIGS = ("config.json", "config.yaml", "config.yml")
 _SIMPLE = {"encoder.weight": "Fd", "encoder.bias": "F", "decoder.weight": "Fd"}
 _OVERCOMPLETE = {
     "encoder.final_block.0.weight": "Fd",
@@ -31,18 +35,20 @@ _OVERCOMPLETE = {
 
 
 def detect(source: Source) -> bool:
-    found = source.config("config.json")
-    if found is None or not any(source.has(name) for name in FILES):
+    if not any(source.has(name) for name in CONFIGS) or not any(map(source.has, FILES)):
         return False
-    named = {"activation", "sae_type", "architecture"} & set(found[1])
-    return "input_dim" in found[1] and "hidden_dim" in found[1] and bool(named)
+    if source.has("config.yaml") or source.has("config.yml"):
+        return not source.has("config.json")
+    found = source.config("config.json")
+    names = set(found[1]) if found else set()
+    return bool(names & {"activation", "sae_type"}) and not names & {"activation_fn_str", "trainer"}
 
 
-def read(source: Source, _: Hints) -> Reading:
-    path, config = source.need("config.json")
+def read(source: Source, hints: Hints) -> Reading:
+    path, config = _config(source)
     weights = source.weights(FILES) or source.folder / FILES[0]
     tensors = tensors_of(source, weights, *FILES)
-    kind = config.get("activation", config.get("sae_type", config.get("architecture")))
+    kind = config.get("activation", config.get("sae_type", config.get("architecture", "topk")))
     kind = kind.lower() if isinstance(kind, str) else kind
     more = {"jump_thresholds": "F", "thresholds": "F"} if kind == "jumprelu" else {}
     more |= {"_running_threshold": ""} if kind == "batchtopk" else {}
@@ -50,9 +56,9 @@ def read(source: Source, _: Hints) -> Reading:
     same(path, config, "input_dim", W_enc.shape[0])
     same(path, config, "hidden_dim", W_enc.shape[1])
     made = ForeignSAE("topk", W_enc, b_enc, W_dec, b_dec, subtract=False)
-    result = Reading(made, found=[f"{kind}, {W_enc.shape[0]} to {W_enc.shape[1]}"])
+    result = Reading(made, found=[f"{kind}, {W_enc.shape[0]} to {W_enc.shape[1]}"], weights=weights)
     if kind == "topk":
-        made.k = field(path, config, "k", int)
+        made.k = hints.k if hints.k is not None else field(path, config, "k", int)
     elif kind == "batchtopk":
         stored = float(w["_running_threshold"]) if "_running_threshold" in w else 0.0
         threshold = config.get("threshold")
@@ -60,7 +66,7 @@ def read(source: Source, _: Hints) -> Reading:
         made.threshold = (
             stored if threshold is None else field(path, config, "threshold", float, int)
         )
-        made.k = field(path, config, "k", int)
+        made.k = field(path, config, "k", int, default=hints.k or 1)
         if threshold is None and "_running_threshold" not in w:
             result.assumed.append("threshold 0, as visaebench takes it where none is given")
     elif kind == "jumprelu":
@@ -71,12 +77,32 @@ def read(source: Source, _: Hints) -> Reading:
             result.assumed.append("thresholds 0.01, as visaebench takes them where none are given")
     else:
         raise ArtifactError(path, f"activation {kind!r:.40}", "topk, batchtopk or jumprelu")
-    result.assumed.append("raw activations: visaebench scores them as (x - mean) / std of its own")
+    norm = hints.norm or _norm_beside(source)
+    if norm is None:
+        result.assumed.append(
+            "raw activations: visaebench's published SAEs take (x - mean) / std; give --norm FILE"
+        )
+    else:
+        made.mean, made.scale = norm
+        result.found.append(f"inputs centred and divided by {made.scale:.6g}: folded in")
+    result.tokens = "patches"
     name = config.get("backbone")
     result.backbone = name if isinstance(name, str) and "/" in name else None
     layer = config.get("layer")
     result.layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
     return result
+
+
+def _norm_beside(source: Source) -> tuple[Tensor, float] | None:
+    path = source.folder / "norm_stats.pt"
+    return norm_of(path, source.pickle(path)) if path.is_file() else None
+
+
+def _config(source: Source) -> tuple[Path, dict[str, Any]]:
+    for name in CONFIGS[1:]:
+        if source.has(name) and not source.has("config.json"):
+            return source.folder / name, flat_yaml(source.folder / name)
+    return source.need("config.json")
 
 
 def write(folder: Path, cfg: SAEConfig, tensors: dict[str, Tensor]) -> None:

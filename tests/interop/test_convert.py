@@ -1,20 +1,23 @@
 """The converter, the writers, and what is refused although it is whole."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sae import interop
 from sae.errors import ArtifactError
 from sae.interop import Hints, visaebench
 from sae.interop.__main__ import main
+from sae.interop.source import read_norm
 from sae.model import SparseAutoencoder
 from tests.interop import published
-from tests.interop.published import PUBLISHED, D, as_json
+from tests.interop.published import PUBLISHED, D, as_json, overcomplete_family
 from tests.local_hub import LocalHub, using
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
@@ -69,7 +72,10 @@ def test_a_wrong_fold_fails_the_self_check(
 
     monkeypatch.setattr(interop, "fold", wrong)
     assert main(arguments("patchsae", tmp_path)) == 1
-    assert "self-check  FAILED" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "self-check FAILED against the format's own equations" in said.err
+    assert said.out == ""
+    assert not (tmp_path / "out").exists(), "a reading that fails is not written"
 
 
 def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +178,26 @@ REFUSED = {
     ("fastsae", change_config("config.json", activation_name="gelu")): "relu and vanilla",
     ("prisma relu", change_config("config.json", layer_subtype="hook_mlp_out")): "residual stream",
     ("prisma relu", change_config("config.json", activation_fn_str="tanh-relu")): "relu or topk",
+    (
+        "prisma gated",
+        change_config("config.json", activation_fn_str="topk", activation_fn_kwargs={"k": 5}),
+    ): "a gated SAE with activation 'topk'; expected relu: with top-k",
+    (
+        "saev old",
+        change_config("config.json", scale_mean=True),
+    ): "scale_mean True.*not in these files. Give them: --norm FILE",
+    (
+        "saev told",
+        change_config("config.json", train_data={"tokens": "register"}),
+    ): "tokens 'register'; expected one of content, patches",
+    (
+        "saelens whitened",
+        change_config("activation_scaler.json", has_whitening=False),
+    ): "mean and matrix are not in these files",
+    (
+        "saelens matryoshka_batchtopk",
+        change_config("cfg.json", matryoshka_widths=[20, 5]),
+    ): "matryoshka_widths that do not grow",
     ("visaebench topk", change_config("config.json", hidden_dim=41)): "hidden_dim = 41",
     (
         "dictionary_learning BatchTopKSAE",
@@ -189,6 +215,122 @@ def test_whole_but_not_expressible(case: str, change: object, tmp_path: Path) ->
     hints = Hints(made.hints.format, "some/backbone", made.hints.layer, "all", made.hints.k)
     with pytest.raises(ArtifactError, match=REFUSED[case, change]):
         interop.read(made.source, hints)
+
+
+@pytest.mark.parametrize("name", ["norm.json", "norm.safetensors", "norm.pt"])
+def test_the_scaling_of_inputs_can_be_given(name: str, tmp_path: Path) -> None:
+    made = PUBLISHED["saev old"][1](tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    mean, std = torch.tensor(content["scale_mean"]), content["scale_norm"]
+    as_json(tmp_path / "config.json", {"data": {"scale_mean": True, "scale_norm": True}})
+    if name.endswith(".json"):
+        as_json(tmp_path / name, {"mean": mean.tolist(), "std": std})
+    elif name.endswith(".pt"):
+        (tmp_path / "norm").mkdir()
+        torch.save({"mean": mean, "std": torch.tensor(std)}, tmp_path / "norm" / name)
+    else:
+        save_file({"mean": mean, "std": torch.tensor([std])}, tmp_path / name)
+    given = next(tmp_path.rglob(name))
+    words = ["--backbone", "some/backbone", "--layer", "3", "--norm", str(given)]
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "sae.pt"), "--to", str(out), *words]) == 0
+    x = torch.randn(20, D)
+    sae = SparseAutoencoder.from_pretrained(out)
+    torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("content", [{}, {"mean": [1.0]}, {"mean": [1.0], "std": 0}, {"mean": 3}])
+def test_a_scaling_without_mean_or_size_is_refused(content: dict, tmp_path: Path) -> None:
+    as_json(tmp_path / "norm.json", content)
+    with pytest.raises(ArtifactError, match=r"norm.json: found (no mean and std|mean or std)"):
+        read_norm(tmp_path / "norm.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("QSAE", {}, "an overcomplete 'QSAE'; expected one of SAE, TopKSAE"),
+        ("BatchTopKSAE", {"running_threshold": None}, "without a running_threshold"),
+    ],
+)
+def test_classes_of_overcomplete_that_are_not_expressible(
+    kind: str, change: dict, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def changed(module: Any, *args: Any) -> None:
+        module.__dict__.update(change)
+        save(module, *args)
+
+    monkeypatch.setattr(torch, "save", changed)
+    made = overcomplete_family.of_class(kind)(tmp_path)
+    with pytest.raises(ArtifactError, match=words):
+        interop.read(made.source, made.hints)
+
+
+WRONG = {
+    "b_dec is subtracted, or not": lambda sae: setattr(sae, "subtract", not sae.subtract),
+    "negative values": lambda sae: setattr(
+        sae, "negative", "rank" if sae.negative != "rank" else "zero"
+    ),
+    "the norm of tokens": lambda sae: setattr(
+        sae, "input_norm", "layer_norm" if sae.input_norm == "none" else "none"
+    ),
+    "a decoder twice as large": lambda sae: setattr(sae, "W_dec", sae.W_dec * 2),
+    "latents twice as large": lambda sae: (
+        setattr(sae, "W_dec", sae.W_dec / 2),
+        setattr(sae, "W_enc", sae.W_enc * 2),
+        setattr(sae, "b_enc", sae.b_enc * 2),
+    ),
+    "one latent more": lambda sae: setattr(sae, "k", sae.k + 1),
+    "a threshold a tenth higher": lambda sae: setattr(sae, "threshold", sae.threshold * 1.1),
+    "a scaling": lambda sae: setattr(sae, "scale", sae.scale * 1.5),
+}
+SAYS = {
+    "negative values": lambda sae: sae.architecture == "topk",
+    "one latent more": lambda sae: sae.architecture == "topk",
+    "a threshold a tenth higher": lambda sae: _positive(sae.threshold),
+    "latents twice as large": lambda sae: not sae.by_decoder_norm,
+    "b_dec is subtracted, or not": lambda sae: bool(sae.b_dec.any()),
+}
+"""Where a mistake makes a difference at all; everywhere else it always does."""
+
+
+def _positive(threshold: Any) -> bool:
+    return threshold is not None and bool((torch.as_tensor(threshold) > 0).any())
+
+
+def complaint(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_reading_that_computes_something_else_is_refused(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold, tried = interop.fold, []
+
+    def misread(sae: Any, backbone: Any) -> Any:
+        if SAYS.get(mistake, bool)(sae):
+            WRONG[mistake](sae)
+            tried.append(case)
+        return fold(sae, backbone)
+
+    monkeypatch.setattr(interop, "fold", misread)
+    passed = []
+    for case in PUBLISHED:
+        folder = tmp_path / case.replace(" ", "_")
+        folder.mkdir()
+        made = PUBLISHED[case][1](folder)
+        n = len(tried)
+        said = complaint(lambda made=made: interop.read(made.source, made.hints))
+        passed += [case] if len(tried) > n and "self-check FAILED" not in said else []
+    assert len(tried) > 5
+    assert passed == []
 
 
 def test_what_the_files_do_not_say_is_asked_for(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_converted_preset_says_what_it_is(
 
     monkeypatch.setattr(interop, "fold", wrong)
     assert main([PRISMA, "--to", str(tmp_path / "other")]) == 1
-    assert "self-check  FAILED" in capsys.readouterr().out
+    assert "self-check FAILED" in capsys.readouterr().err
 
 
 def test_ours_is_bundled_and_the_app_opens_it() -> None:

@@ -13,6 +13,7 @@ from sae import interop
 from sae.errors import ArtifactError, ConfigError
 from sae.interop import READERS, Hints, register_reader
 from sae.interop import source as source_module
+from sae.interop.__main__ import main
 from sae.interop.foreign import ForeignSAE, Reading
 from sae.interop.source import Source, field, take
 from sae.model import SparseAutoencoder
@@ -60,7 +61,14 @@ class Rows:
         described = ForeignSAE(
             "relu", w["encoder"].t(), torch.zeros(n), w["decoder"], torch.zeros(d)
         )
-        return Reading(described, layer=field(path, content, "layer", int), tokens=hints.tokens)
+        layer = field(path, content, "layer", int)
+        reading = Reading(described, layer=layer, tokens=hints.tokens, weights=path)
+        if "equations" in content:
+            reading.reference = lambda x: (
+                latents := (x @ w["encoder"].t()).relu(),
+                latents @ w["decoder"],
+            )
+        return reading
 
 
 @pytest.fixture
@@ -76,7 +84,7 @@ def test_a_format_from_outside(tmp_path: Path) -> None:
     encoder, decoder = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).round(
         decimals=2
     )
-    content = {"layer": 4, "encoder": encoder.tolist(), "decoder": decoder.tolist()}
+    content = {"layer": 4, "encoder": encoder.tolist(), "decoder": decoder.tolist(), "equations": 1}
     (tmp_path / "sae.json").write_text(json.dumps(content))
     assert interop.detect(tmp_path) == "rows"
     sae = SparseAutoencoder.from_other(tmp_path, backbone="bundled", tokens="all")
@@ -88,6 +96,20 @@ def test_a_format_from_outside(tmp_path: Path) -> None:
         SparseAutoencoder.from_other(tmp_path, backbone="bundled", tokens="all")
     with pytest.raises(ConfigError, match="there is a format 'rows' already"):
         register_reader(Rows())
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_reader_without_equations_says_that_it_could_not_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    content = {"layer": 4, "encoder": rows[0].tolist(), "decoder": rows[1].tolist()}
+    (tmp_path / "sae.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="it gives no equations to check it with"):
+        SparseAutoencoder.from_other(tmp_path, backbone="bundled", tokens="all")
+    words = [str(tmp_path), "--to", str(tmp_path / "out"), "--backbone", "a/b", "--tokens", "all"]
+    assert main(words) == 0
+    assert "self-check  could not be made: see above" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", PUBLISHED)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.interop.published.dictionary_family import dl, sae_for_vlm
-from tests.interop.published.overcomplete_family import overcomplete, pickled, visaebench
+from tests.interop.published.overcomplete_family import of_class, overcomplete, pickled, visaebench
 from tests.interop.published.parts import D, N, Published, as_json, topk
 from tests.interop.published.patchsae_family import fastsae, patchsae, prisma
-from tests.interop.published.saelens_family import saelens, sparsify
+from tests.interop.published.saelens_family import saelens, signed, sparsify
 from tests.interop.published.saev_family import clipscope, saev
 
 __all__ = ["PUBLISHED", "D", "N", "Published", "as_json", "dl", "fastsae", "prisma", "topk"]
@@ -19,7 +19,9 @@ __all__ = ["PUBLISHED", "D", "N", "Published", "as_json", "dl", "fastsae", "pris
 _DL = ("AutoEncoder", "AutoEncoderNew", "AutoEncoderTopK", "BatchTopKSAE", "unset")
 _DL += ("MatroyshkaBatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder")
 _SAELENS = ("standard", "outside", "layer_norm", "constant_norm", "topk", "rescaled", "abstopk")
-_SAELENS += ("jumprelu", "gated")
+_SAELENS += ("jumprelu", "gated", "log_threshold", "batchtopk", "matryoshka_batchtopk", "scaled")
+_SAELENS += ("whitened", "outside whitened")
+_SAEV = ("Relu", "TopK", "BatchTopK", "old", "schema 1", "schema 1 later", "told", "by path")
 PUBLISHED: dict[str, tuple[str, Callable[[Path], Published]]] = {
     "patchsae": ("patchsae", patchsae),
     "patchsae legacy": ("patchsae", lambda f: patchsae(f, "legacy.pt")),
@@ -29,19 +31,24 @@ PUBLISHED: dict[str, tuple[str, Callable[[Path], Published]]] = {
     "sae_for_vlm": ("sae_for_vlm", sae_for_vlm),
     **{f"prisma {k}": ("prisma", prisma(k)) for k in ("relu", "plain", "topk", "gated", "pickle")},
     **{f"saelens {k}": ("saelens", saelens(k)) for k in _SAELENS},
-    **{f"saev {k}": ("saev", saev(k)) for k in ("Relu", "TopK", "BatchTopK", "old")},
+    **{f"saev {k}": ("saev", saev(k)) for k in _SAEV},
     **{
         f"overcomplete {k}": ("overcomplete", overcomplete(k))
-        for k in ("plain", "norm", "archetypal")
+        for k in ("plain", "norm", "archetypal", "identity", "untied", "jump")
     },
     **{
         f"overcomplete pickled {k}": ("overcomplete", pickled(k))
-        for k in ("l2", "l1", "max_l2", "max_l1", "identity", "archetypal")
+        for k in ("l2", "l1", "max_l2", "max_l1", "identity", "archetypal", "fused")
+    },
+    **{
+        f"overcomplete {k}": ("overcomplete", of_class(k))
+        for k in ("SAE", "BatchTopKSAE", "JumpSAE", "RAJumpSAE", "tied")
     },
     "sparsify": ("sparsify", sparsify),
+    "sparsify signed": ("sparsify", signed),
     **{
         f"visaebench {k}": ("visaebench", visaebench(k))
-        for k in ("topk", "batchtopk", "jumprelu", "overcomplete")
+        for k in ("topk", "batchtopk", "jumprelu", "overcomplete", "yaml", "norm", "missing")
     },
     "clipscope": ("clipscope", clipscope),
 }

@@ -32,7 +32,10 @@ def dl(kind: str) -> Callable[[Path], Published]:
 
         sizes = torch.tensor([4, 10, 26])
         state, encode = {
-            "AutoEncoder": ({**linear, "bias": w["b_dec"]}, lambda x: F.relu(pre(x))),
+            "AutoEncoder": (
+                {**linear, "bias": w["b_dec"]},
+                lambda x: F.relu(pre(x)) * w["W_dec"].pow(2).sum(1).sqrt(),
+            ),
             "AutoEncoderNew": ({**linear, "decoder.bias": w["b_dec"]}, lambda x: F.relu(raw(x))),
             "AutoEncoderTopK": (
                 {**linear, **scalars, "b_dec": w["b_dec"]},
@@ -65,7 +68,8 @@ def dl(kind: str) -> Callable[[Path], Published]:
         if "k" in state:
             trainer["k"] = K
         as_json(folder / "config.json", {"trainer": trainer, "buffer": {}})
-        decode = lambda z, _: F.linear(z, dec, w["b_dec"])  # noqa: E731
+        columns = w["W_dec"].pow(2).sum(1).sqrt() if kind == "AutoEncoder" else torch.ones(N)
+        decode = lambda z, _: F.linear(z, dec / columns, w["b_dec"])  # noqa: E731
         return Published(folder, encode, decode, HERE)
 
     return make

@@ -50,12 +50,23 @@ def overcomplete(kind: str) -> Callable[[Path], Published]:
             relax = a["R"] / a["R"].norm(dim=1, keepdim=True) * 0.7
             state |= {"dictionary.W": rows, "dictionary.C": a["C"], "dictionary.Relax": relax}
             atoms = rows @ a["C"] + relax
+        elif kind == "identity":  # rows of any length, as no normalisation leaves them
+            atoms = state["dictionary._weights"] = w["D"]
         else:
             state["dictionary._weights"] = atoms
+        encode: Callable[[Tensor], Tensor] = lambda x: topk(pre(x).relu())  # noqa: E731
+        if kind == "untied":  # 0.3's encoder of one matrix, here without a bias
+            state = {k: v for k, v in state.items() if not k.startswith("encoder.")}
+            state["encoder.weight"] = w["W"]
+            encode = lambda x: topk((x @ w["W"].T).relu())  # noqa: E731
+        elif kind == "jump":
+            state["thresholds"], state["bandwidth"] = w["b"] * 0.3 + 1, torch.tensor(1e-3)
+            theta = state["thresholds"].exp()
+            encode = lambda x: torch.where(h(x).relu() < theta, 0.0, h(x).relu())  # noqa: E731
         torch.save(state, folder / "sae.pt")
         return Published(
             folder,
-            lambda x: topk(pre(x).relu()),
+            encode,
             lambda z, _: z @ (atoms * torch.exp(torch.tensor(0.4))),
             Hints(backbone="some/backbone", layer=3, tokens="all", k=K),
         )
@@ -79,6 +90,10 @@ def pickled(kind: str) -> Callable[[Path], Published]:
         ):
             parameter.data.copy_(value)
         dictionary, atoms = (_archetypal if kind == "archetypal" else _layer)(kind, w)
+        if kind == "fused":  # what .eval() made is what runs, whatever was done to the rows since
+            dictionary, atoms = _layer("l2", w)
+            atoms = atoms * 2
+            dictionary._fused_dictionary = atoms * torch.exp(torch.tensor(0.4))
         encoder = _module("modules", "MLPEncoder", mlp_blocks=nn.ModuleList())
         encoder.final_block, encoder.norm_layer = nn.Sequential(*layers), nn.BatchNorm1d
         sae = _module("topk_sae", "TopKSAE", encoder=encoder, dictionary=dictionary)
@@ -93,6 +108,46 @@ def pickled(kind: str) -> Callable[[Path], Published]:
         return Published(
             folder, encode, lambda z, _: z @ atoms * torch.exp(torch.tensor(0.4)), HERE
         )
+
+    return make
+
+
+def of_class(kind: str) -> Callable[[Path], Published]:
+    """Modules of the other classes, whose codes are not the k largest of a token."""
+
+    def make(folder: Path) -> Published:
+        w = weights(W=(N, D), b=(N,), D=(N, D), C=(20, D), mix=(N, 20))
+        dictionary, atoms = (_archetypal if kind.startswith("RA") else _layer)("l2", w)
+        atoms = atoms * torch.exp(torch.tensor(0.4))
+        if kind == "tied":  # 0.3's encoder without weights, of a TopKSAE
+            encoder = _module("modules", "TieableEncoder", tied_to=dictionary)
+            encoder.bias = nn.Parameter(w["b"])
+            pre = lambda x: x @ atoms.T + w["b"]  # noqa: E731
+        else:
+            layer = nn.Linear(D, N)
+            layer.weight.data.copy_(w["W"])
+            layer.bias.data.copy_(w["b"])
+            encoder = _module("modules", "MLPEncoder", mlp_blocks=nn.ModuleList())
+            encoder.final_block = nn.Sequential(layer, nn.Identity())
+            encoder.final_activation = nn.ReLU()
+            pre = lambda x: x @ w["W"].T + w["b"]  # noqa: E731
+        name = "TopKSAE" if kind == "tied" else kind
+        sae = _module("some_sae", name, encoder=encoder, dictionary=dictionary)
+        sae.top_k, sae.device = 5000 if name == "BatchTopKSAE" else K, "cpu"
+        codes = lambda x: pre(x).relu()  # noqa: E731
+        encode: Callable[[Tensor], Tensor] = codes
+        if name == "TopKSAE":
+            encode = lambda x: topk(codes(x))  # noqa: E731
+        elif name == "BatchTopKSAE":
+            sae.running_threshold = torch.tensor(3.25)
+            encode = lambda x: codes(x) * (codes(x) >= 3.25)  # noqa: E731
+        elif name.endswith("JumpSAE"):
+            sae.thresholds = nn.Parameter(w["b"] * 0.3 + 1)
+            theta = (w["b"] * 0.3 + 1).exp()
+            encode = lambda x: torch.where(codes(x) < theta, 0.0, codes(x))  # noqa: E731
+        torch.save(sae.eval(), folder / "sae.pt")
+        forget("overcomplete")
+        return Published(folder, encode, lambda z, _: z @ atoms, HERE)
 
     return make
 
@@ -138,7 +193,10 @@ def visaebench(kind: str) -> Callable[[Path], Published]:
         state["decoder.bias"] = w["b"]
         config: dict[str, Any] = {"activation": kind, "input_dim": D, "hidden_dim": N, "k": K}
         decode = lambda z, _: z @ w["W"] + w["b"]  # noqa: E731
-        if kind == "topk":
+        here = Hints(backbone="some/backbone", layer=3)
+        place = ("some/backbone", 3, "patches")
+        if kind in ("topk", "yaml", "norm", "missing"):
+            config["activation"] = "topk"
             encode = lambda x: topk(codes(x))  # noqa: E731
             torch.save(state, folder / "sae.pt")
         elif kind == "batchtopk":
@@ -156,7 +214,18 @@ def visaebench(kind: str) -> Callable[[Path], Published]:
             encode = lambda x: topk(codes(x))  # noqa: E731
             decode = lambda z, _: z @ w["W"] * 2.718281828459045**-0.3  # noqa: E731
             torch.save(state, folder / "sae.pt")
-        as_json(folder / "config.json", config)
-        return Published(folder, encode, decode, HERE)
+        if kind == "norm":  # what its cache of activations keeps, laid beside
+            n = weights(9, mean=(D,))
+            torch.save({"mean": n["mean"], "std": torch.tensor(1.7)}, folder / "norm_stats.pt")
+            encode = lambda x: topk(codes((x - n["mean"]) / 1.7))  # noqa: E731
+            decode = lambda z, _: (z @ w["W"] + w["b"]) * 1.7 + n["mean"]  # noqa: E731
+        if kind == "missing":
+            config = {"activation": "topk", "k": K}
+        if kind == "yaml":
+            lines = [f"{name}: {value}" for name, value in config.items()]
+            (folder / "config.yaml").write_text("# an SAE\n" + "\n".join(lines) + "\n")
+        else:
+            as_json(folder / "config.json", config)
+        return Published(folder, encode, decode, here, place)
 
     return make

@@ -1,10 +1,13 @@
 """SAELens and eai-sparsify: cfg.json beside safetensors."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from sae.interop import Hints
@@ -13,6 +16,7 @@ from tests.interop.published.parts import (
     K,
     N,
     Published,
+    Weights,
     as_json,
     as_safetensors,
     square,
@@ -59,6 +63,17 @@ def saelens(kind: str) -> Callable[[Path], Published]:
             theta = weights(3, t=(N,))["t"] * 2
             tensors["threshold"] = theta
             encode = lambda x: h(x).relu() * (h(x) > theta)  # noqa: E731
+        elif kind == "log_threshold":
+            architecture, tensors["log_threshold"] = "jumprelu", weights(3, t=(N,))["t"]
+            encode = lambda x: h(x).relu() * (h(x) > tensors["log_threshold"].exp())  # noqa: E731
+        elif kind in (
+            "batchtopk",
+            "matryoshka_batchtopk",
+            "scaled",
+            "whitened",
+            "outside whitened",
+        ):
+            return _checkpoint(folder, kind, w)
         elif kind == "gated":
             g = weights(7, b_gate=(N,), b_mag=(N,), r_mag=(N,))
             g["r_mag"] *= 0.3
@@ -74,6 +89,54 @@ def saelens(kind: str) -> Callable[[Path], Published]:
         return Published(folder, encode, decode, place=("a/b", 7, "all"))
 
     return make
+
+
+def _checkpoint(folder: Path, kind: str, w: Weights) -> Published:
+    """What SAELens writes while it trains: h ||W_dec|| against one threshold, on scaled inputs."""
+    norms, theta = w["W_dec"].pow(2).sum(1).sqrt(), 4.5
+    tensors = {**w, "topk_threshold": torch.tensor(theta, dtype=torch.float64)}
+    config: dict[str, Any] = {"architecture": "batchtopk", "k": 4.5}
+    config |= {"rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": True}
+    into = outof = lambda x: x  # noqa: E731
+    if kind == "matryoshka_batchtopk":
+        config |= {"architecture": kind, "matryoshka_widths": [5, 20]}
+    elif kind == "scaled":
+        config["normalize_activations"] = "expected_average_only_in"
+        as_json(folder / "activation_scaler.json", {"scaling_factor": 0.4, "has_whitening": False})
+        into, outof = lambda x: 0.4 * x, lambda x: x / 0.4
+    elif kind.endswith("whitened"):
+        config["normalize_activations"] = "covariance_whitening"
+        config["apply_b_dec_to_input"] = kind == "whitened"
+        made = weights(11, M=(D, D), mean=(D,))
+        matrix = torch.linalg.qr(made["M"].double()).Q * torch.linspace(0.3, 2, D).double()
+        mean, back = made["mean"].double(), torch.linalg.inv(matrix)
+        white = {"mean": mean, "matrix": matrix.contiguous(), "inverse_matrix": back.contiguous()}
+        safetensors_torch.save_file(white, folder / "activation_whitening.safetensors")
+        as_json(folder / "activation_scaler.json", {"scaling_factor": None, "has_whitening": True})
+        into = lambda x: ((x.double() - mean) @ matrix).float()  # noqa: E731
+        outof = lambda x: (x.double() @ back + mean).float()  # noqa: E731
+    taken = w["b_dec"] if config["apply_b_dec_to_input"] else torch.zeros(D)
+
+    def encode(x: Tensor) -> Tensor:
+        scaled = ((into(x) - taken) @ w["W_enc"] + w["b_enc"]) * norms
+        return scaled.relu() * (scaled > theta)
+
+    as_safetensors(tensors, folder / "sae_weights.safetensors")
+    meta = {"sae_lens_version": "6.54.0", "model_name": "a/b", "hook_name": "layers.7"}
+    as_json(folder / "cfg.json", {**config, "d_in": D, "d_sae": N, "metadata": meta})
+    decode = lambda z, _: outof((z / norms) @ w["W_dec"] + w["b_dec"])  # noqa: E731
+    return Published(folder, encode, decode, place=("a/b", 7, "all"))
+
+
+def signed(folder: Path) -> Published:
+    """sparsify of mid-2024: no relu, and the k of largest size."""
+    made = sparsify(folder)
+    path = made.source / "cfg.json"
+    as_json(path, {**json.loads(path.read_text()), "signed": True})
+    w = weights(E=(N, D), e=(N,), W=(N, D), b=(D,))
+    pre = lambda x: F.linear(x - w["b"], w["E"], w["e"])  # noqa: E731
+    made.encode = lambda x: pre(x) * (topk(pre(x).abs()) > 0)
+    return made
 
 
 def sparsify(folder: Path) -> Published:

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae.interop import Hints
 from tests.interop.published.parts import HERE, D, K, N, Published, as_json, square, topk, weights
+
+HERE_PLACE = ("some/backbone", 3, "all")
 
 
 def saev(kind: str) -> Callable[[Path], Published]:
-    """A line of JSON and a state dict; nothing is subtracted."""
+    """A line of JSON and a state dict; nothing is subtracted, but before 31 July 2025 b_dec was."""
 
     def make(folder: Path) -> Published:
         w = (
             square()
-            if kind != "old"
+            if kind != "old" and not kind.startswith("schema 1")
             else weights(W_enc=(D, 36), b_enc=(36,), W_dec=(36, D), b_dec=(D,))
         )
         h = lambda x: x @ w["W_enc"] + w["b_enc"]  # noqa: E731
@@ -25,7 +28,9 @@ def saev(kind: str) -> Callable[[Path], Published]:
         encode: Callable[[Tensor], Tensor] = lambda x: h(x).relu()  # noqa: E731
         activation: dict[str, Any] = {"cls": kind, "params": {"top_k": K}}
         state = dict(w)
-        if kind == "Relu":
+        if kind in ("told", "by path"):
+            activation["cls"] = "Relu"
+        if activation["cls"] == "Relu":
             activation["params"] = {}
         elif kind == "TopK":
             encode = lambda x: topk(h(x))  # noqa: E731
@@ -42,12 +47,29 @@ def saev(kind: str) -> Callable[[Path], Published]:
             header = {"d_vit": D, "exp_factor": 3, "sparsity_coeff": 4e-4, "ghost_grads": False}
             mean, norm = weights(9, m=(D,))["m"] * 3, 2.5
             as_json(folder / "config.json", {"scale_mean": mean.tolist(), "scale_norm": norm})
-            encode = lambda x: h((x - mean) / norm).relu()  # noqa: E731
+            encode = lambda x: h((x - mean) / norm - w["b_dec"]).relu()  # noqa: E731
             decode = lambda z, _: (z @ w["W_dec"] + w["b_dec"]) * norm + mean  # noqa: E731
+        hints, place = HERE, HERE_PLACE
+        if kind.startswith("schema 1"):  # the class of the activation in the header, or in cfg
+            header = {"schema": 1, "cls": "TopK", "cfg": {"d_vit": D, "exp_factor": 3, "top_k": K}}
+            if kind == "schema 1 later":
+                told = {"cls": "TopK", "params": {"top_k": K}}
+                header["cls"] = "SparseAutoencoderConfig"
+                header["cfg"] = {"d_vit": D, "exp_factor": 3, "activation": told}
+            encode = lambda x: topk(h(x - w["b_dec"]))  # noqa: E731
+        elif kind == "told":
+            told = {"train_data": {"layer": 7, "tokens": "content"}}
+            as_json(folder / "config.json", told)
+            hints, place = Hints(backbone="some/backbone"), ("some/backbone", 7, "patches")
+        elif kind == "by path":
+            folder = folder / "layer_13" / "3zih0tpa"
+            folder.mkdir(parents=True)
+            hints = Hints(backbone="some/backbone", tokens="patches")
+            place = ("some/backbone", 13, "patches")
         with (folder / "sae.pt").open("wb") as file:
             file.write((json.dumps(header) + "\n").encode())
             torch.save(state, file)
-        return Published(folder, encode, decode, HERE)
+        return Published(folder, encode, decode, hints, place)
 
     return make
 
