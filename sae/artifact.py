@@ -60,9 +60,7 @@ def write(folder: str | Path, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> 
     """Write config.json, cfg.json and the weights into `folder`, each file atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stored = {name: tensors[name].contiguous() for name in parameter_shapes(cfg)}
-    if cfg.threshold is not None:
-        stored["threshold"] = torch.full_like(stored["b_enc"], cfg.threshold)
+    cfg, stored = _storable(cfg, {name: tensors[name] for name in parameter_shapes(cfg)})
     for name, tensor in stored.items():
         if not _is_finite(tensor):
             raise ValueError(f"{name} holds NaN or infinity; an artifact must be finite.")
@@ -101,7 +99,25 @@ def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:
             raise ArtifactError(path, f"NaN or infinity in {name}", "finite numbers")
     if cfg.threshold is not None:
         _check_constant(path, tensors["threshold"], cfg.threshold)
+        if (
+            tensors["threshold"].dtype != torch.float32
+        ):  # older files kept more digits than the weights
+            cfg = dataclasses.replace(cfg, threshold=float(tensors["threshold"][0]))
     return cfg, tensors
+
+
+def _storable(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """What the file holds: one dtype of those that are read, float32 for any other, and a scalar
+    threshold rounded like the weights, in config.json too, so that every reader fires the same latents."""
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    dtype = dtype if dtype in _DTYPES.values() else torch.float32
+    stored = {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()}
+    if cfg.threshold is not None:
+        stored["threshold"] = torch.full_like(stored["b_enc"], cfg.threshold)
+        if dtype != torch.float32:
+            cfg = dataclasses.replace(cfg, threshold=float(stored["threshold"][0]))
+    return cfg, stored
 
 
 def saelens_config(cfg: SAEConfig, dtype: torch.dtype) -> dict[str, Any] | None:

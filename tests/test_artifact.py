@@ -1,5 +1,6 @@
 """Format 1: what is written comes back bit for bit, and every kind of damage has its message."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,41 @@ def test_half_precision_comes_back_as_asked(tmp_path: Path) -> None:
     same = SparseAutoencoder.from_pretrained(tmp_path, dtype=torch.float16)
     assert torch.equal(same.W_enc, sae.W_enc)
     assert SparseAutoencoder.from_pretrained(tmp_path).W_enc.dtype == torch.float32
+
+
+@pytest.mark.parametrize("architecture", ["batch_topk", "matryoshka", "jumprelu"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_thresholds_are_rounded_like_the_weights(
+    architecture: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    sae = tiny_sae(architecture)
+    if sae.cfg.threshold is not None:
+        sae.cfg = dataclasses.replace(sae.cfg, threshold=3.7001)
+    sae.to(dtype).save_pretrained(tmp_path)
+    stored = load_file(tmp_path / artifact.WEIGHTS)["threshold"].float()
+    again = SparseAutoencoder.from_pretrained(tmp_path)
+    theirs = torch.randn(400, 16) * 2
+    h = (theirs - again.b_dec) @ again.W_enc + again.b_enc
+    assert torch.equal(again.encode(theirs) != 0, (h > stored) & (h > 0))
+    if again.cfg.threshold is not None:
+        assert torch.tensor(again.cfg.threshold) == stored[0]
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["threshold"] == float(stored[0])
+        old = {k: v for k, v in config.items() if k != SEAL}
+        old = sealed({**old, "threshold": 3.7001})
+        (tmp_path / "config.json").write_text(json.dumps(old))
+        assert SparseAutoencoder.from_pretrained(tmp_path).cfg == again.cfg, (
+            "older files still open"
+        )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_float64_is_stored_as_what_is_read(architecture: str, tmp_path: Path) -> None:
+    sae = tiny_sae(architecture).double()
+    sae.save_pretrained(tmp_path)
+    again = SparseAutoencoder.from_pretrained(tmp_path)
+    assert torch.equal(again.W_enc, sae.W_enc.float())
+    assert json.loads((tmp_path / "cfg.json").read_text())["dtype"] == "float32"
 
 
 def test_saving_over_the_folder_it_was_loaded_from(tmp_path: Path) -> None:
