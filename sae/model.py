@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sae import artifact, hub
 from sae.architectures import Architecture, architecture
 from sae.config import BackboneRef, SAEConfig, TokenPolicy
+from sae.errors import ArtifactError, HubFileNotFound
 from sae.sparse import SparseLatents, decode_sparse, tokens_per_chunk
 
 __all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
@@ -151,14 +152,15 @@ class SparseAutoencoder(nn.Module):
         wrote it, and warns of what its files did not say and had to be assumed. `dtype=None` means
         float32. Nothing is unpickled and loading is strict: any difference
         between the files and what config.json promises raises `sae.errors.ArtifactError`; a Hub
-        repository that cannot be had raises `sae.errors.HubError`. Both name the next step.
+        repository that cannot be had raises `sae.errors.HubError`. Both name the next step; of another
+        library's SAE they say whose it looks like, and the call that opens it.
         """
         access: dict[str, Any] = {
             "revision": revision,
             "token": token,
             "local_files_only": local_files_only,
         }
-        from sae.interop import presets
+        from sae.interop import presets, recognise
 
         if presets.is_preset(id_or_dir) and subfolder is None:
             found = presets.load(str(id_or_dir), **access)
@@ -166,8 +168,13 @@ class SparseAutoencoder(nn.Module):
             cfg, tensors = found.cfg, found.tensors
         else:
             files = artifact.REQUIRED_FILES
-            folder = hub.local_folder(id_or_dir, files=files, subfolder=subfolder, **access)
-            cfg, tensors = artifact.read(folder)
+            try:
+                folder = hub.local_folder(id_or_dir, files=files, subfolder=subfolder, **access)
+                cfg, tensors = artifact.read(folder)
+            except (ArtifactError, HubFileNotFound) as error:
+                if told := recognise.advice(id_or_dir, subfolder, **access):
+                    error.args = (f"{error} {told}",)
+                raise
         return cls._from_weights(cfg, tensors).to(device=device, dtype=dtype or torch.float32)
 
     @classmethod

@@ -33,7 +33,7 @@ from sae.interop import (
     visaebench,
 )
 from sae.interop.check import Check
-from sae.interop.foreign import Reading, fold
+from sae.interop.foreign import Reading, fold, language_model
 from sae.interop.source import Hints, Source
 
 
@@ -160,6 +160,13 @@ def _folded(path: Path, reading: Reading, hints: Hints) -> tuple[SAEConfig, dict
         raise ConfigError(
             f"{path} does not say which {'backbone' if id_ is None else 'layer'} its activations "
             "come from; give --backbone ID and --layer N (backbone=…, layer=… in Python)."
+        )
+    if hints.backbone is None and language_model(id_):
+        raise ArtifactError(
+            path,
+            f"an SAE of {id_}, a language model",
+            "one of a vision model",
+            "If it is of a model that sees, name that: --backbone ID.",
         )
     for name in ("backbone", "layer", "tokens"):
         given, told = getattr(hints, name), getattr(reading, name)

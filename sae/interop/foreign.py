@@ -6,6 +6,7 @@ latents = act((x - b_dec) W_enc + b_enc), x_hat = latents W_dec + b_dec, exactly
 Sums over d_in are taken in float64, so that folding costs no more than the last float32 digit.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,11 @@ from sae.config import BackboneRef, SAEConfig, TokenPolicy
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A library's own latents (n, F) and reconstruction (n, d) of activations (n, d)."""
+_LANGUAGE = re.compile(
+    r"(?:^|[/_-])(gpt-?2|gpt-?j|gpt-neo|pythia|gemma|llama|mistral|mixtral|qwen|deepseek|phi|olmo|bert)",
+    re.IGNORECASE,
+)
+_SEES = re.compile(r"llava|paligemma|vision|[-_/.]vl\b|clip|vit|dino", re.IGNORECASE)
 _COLUMNS = 4096
 """Latents folded at once, which bounds the float64 copies."""
 
@@ -132,6 +138,11 @@ def fold(sae: ForeignSAE, backbone: BackboneRef) -> tuple[SAEConfig, dict[str, T
         **fields,
     )
     return cfg, tensors
+
+
+def language_model(name: str | None) -> bool:
+    """Whether a model of this name reads text and sees no pictures."""
+    return bool(name and _LANGUAGE.search(name) and not _SEES.search(name))
 
 
 def _times(vector: Tensor, W_enc: Tensor) -> Tensor:

@@ -35,10 +35,10 @@ def read(source: Source, hints: Hints) -> Reading:
     result = dictionary_learning.read(source.at(path) if path else source, hints)
     named = _named(source)
     if named is not None and named["point"] == "post_mlp_residual":
-        result.backbone = BACKBONES.get(named["model"], named["model"])
+        result.backbone = BACKBONES.get(named["model"])
         result.layer = int(named["layer"])
         result.hook = named["point"]
-        result.found.append(f"folder says {result.backbone}, layer {result.layer}")
+        result.found.append(f"folder says {named['model']}, layer {result.layer}")
     elif named is not None:
         result.found.append("folder says post_projection: the projected image vector, not a layer")
     result.tokens, why = _tokens(source, named)
