@@ -75,7 +75,7 @@ def _read(options: argparse.Namespace) -> Conversion:
     hints = Hints(options.format, *where, options.k, norm)
     path = Path(options.source)
     if not path.exists() and presets.is_preset(options.source):
-        return presets.load(options.source, revision=options.revision)
+        return presets.load(options.source, revision=options.revision, norm=norm)
     if not path.exists():
         path = _download(options)
     config = path / artifact.CONFIG

@@ -3,16 +3,19 @@
     {variant}/imagenet_train_activations_{model}_{layer}_{point}_{variant}/trainer_0/
         config.json   checkpoints/ae_100000.pt
 
-config.json names neither backbone nor layer: only the folder does. The checkpoints take raw
-activations (the training's scaling was folded in at save).
+config.json names neither backbone nor layer: only the folder does, and it need not be there: the two
+classes differ by the names of their tensors, and the variant says batch_top_k or matroyshka. The
+checkpoints take raw activations (the training's scaling was folded in at save).
 """
 
 import re
+from pathlib import Path
 
 from sae.config import TokenPolicy
+from sae.errors import ArtifactError
 from sae.interop import dictionary_learning
 from sae.interop.foreign import Reading
-from sae.interop.source import Hints, Source
+from sae.interop.source import Hints, Source, tensors_of
 
 NAME = "sae_for_vlm"
 TITLE = "sae-for-vlm: …/trainer_0/checkpoints/ae_100000.pt"
@@ -32,8 +35,11 @@ def detect(source: Source) -> bool:
 
 def read(source: Source, hints: Hints) -> Reading:
     path = dictionary_learning.weights(source)
-    result = dictionary_learning.read(source.at(path) if path else source, hints)
     named = _named(source)
+    if named is not None and not dictionary_learning.detect(source):
+        result = _alone(source, path or source.folder / dictionary_learning.FILES[0], named)
+    else:
+        result = dictionary_learning.read(source.at(path) if path else source, hints)
     if named is not None and named["point"] == "post_mlp_residual":
         result.backbone = BACKBONES.get(named["model"])
         result.layer = int(named["layer"])
@@ -45,6 +51,17 @@ def read(source: Source, hints: Hints) -> Reading:
     if hints.tokens is None:
         result.assumed.append(why)
     return result
+
+
+def _alone(source: Source, path: Path, named: re.Match[str]) -> Reading:
+    """A checkpoint without config.json: its names and its folder say what it is."""
+    made = dictionary_learning.sae_of(path, tensors_of(source, path, "ae.pt"))
+    kind = "matryoshka" if re.search("matr(oy|yo)shka", named.string) else "batch_topk"
+    if made.architecture != kind:
+        expected = f"one of {kind}, as the folder {named.string[:60]!r} says"
+        raise ArtifactError(path, f"weights of {made.architecture}", expected)
+    told = f"{kind} with k = {made.k}, weights {path.name}, no config.json"
+    return Reading(made, found=[told], weights=path)
 
 
 def _tokens(source: Source, named: re.Match[str] | None) -> tuple[TokenPolicy, str]:

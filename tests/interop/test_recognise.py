@@ -93,7 +93,9 @@ def test_a_text_sae_is_named_and_not_read(tmp_path: Path) -> None:
         SparseAutoencoder.from_pretrained(tmp_path)
     with pytest.raises(ArtifactError, match="found an SAE of gpt2-small, a language model"):
         SparseAutoencoder.from_other(tmp_path, tokens="all")
-    with pytest.warns(UserWarning, match="backbone a/vit as given, though the files say gpt2-small"):
+    with pytest.warns(
+        UserWarning, match="backbone a/vit as given, though the files say gpt2-small"
+    ):
         sae = SparseAutoencoder.from_other(tmp_path, tokens="all", backbone="a/vit")
     assert sae.cfg.backbone.id == "a/vit"
 
