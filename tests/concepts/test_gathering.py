@@ -186,6 +186,10 @@ def test_parts_on_disk_go_on_where_they_stopped(whole, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ArtifactError, match="Delete it"):
         load_parts(tmp_path, SETTINGS, about)
+    told = []
+    left = load_parts(tmp_path, SETTINGS, about, damaged=lambda *of: told.append(of))
+    assert [where for where, _ in told] == [path]
+    assert left.n_images == N  # of the others; the pass looks at what is missing again
     remove_parts(tmp_path)
     assert not tmp_path.exists()
 

@@ -157,6 +157,55 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
         assert torch.equal(value, head.state_dict()[name]), name
 
 
+def fitted(folder, checkpoint, *, stop=None):
+    """A linear head after four epochs, and its losses."""
+    made = tiny("clip")
+    made.model.requires_grad_(False)
+    parts = ClipParts(Backbone.from_model(made.model, made.image_processor, made.tokenizer))
+    data = open_task("colours", str(folder), ("the {}",)).few_shot("base", 2, 0)
+    head = LinearHead(("cat", "dog"), d_proj=parts.d_proj)
+    options = FitOptions(epochs=4, lr=0.01, batch=4, weight_decay=0.0, seed=0)
+    losses = fit(
+        head, parts, data, options, Accelerator(cpu=True), stop or StopRequest(), checkpoint
+    )
+    return head, losses
+
+
+@pytest.mark.parametrize("place", [20, -20])
+def test_a_damaged_checkpoint_is_told_and_training_begins_again(folder, tmp_path, capsys, place):
+    straight, _ = fitted(folder, tmp_path / "straight.safetensors")
+    stop = StopRequest()
+    stop.requested = True
+    fitted(folder, path := tmp_path / "stopped.safetensors", stop=stop)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    again, losses = fitted(folder, path)
+    assert "The checkpoint is damaged, training begins again" in capsys.readouterr().out
+    assert len(losses) == 4
+    assert torch.equal(again.weight, straight.weight)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_rate(folder, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    stop = StopRequest()
+    stop.requested = True
+    fitted(folder, path, stop=stop)
+    before = path.read_bytes()
+    step = torch.optim.AdamW.step
+
+    def diverge(optimizer, *args, **kwargs):
+        step(optimizer, *args, **kwargs)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.data.fill_(float("nan"))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", diverge)
+    with pytest.raises(ValueError, match=r"NaN or infinite after epoch 2 .*smaller --lr than 0.01"):
+        fitted(folder, path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -121,6 +121,46 @@ def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_left_out(tmp_path
     assert made.n_steps == 15
 
 
+def two_checkpoints(out: Path) -> Path:
+    """The state.json of the second."""
+    made = run(config(out))
+    assert made.start()
+    x = next(made.batches())
+    for _ in range(2):
+        made.step(x)
+        made.save()
+    return out / "checkpoints" / "step_00000002" / "state.json"
+
+
+@pytest.mark.parametrize(
+    "change", [{"scale": 2.0}, {"step": 7}, {"seconds": "long"}, {"streams": None}, {"config": {}}]
+)
+def test_an_altered_state_falls_back_to_the_older_checkpoint(change: dict, tmp_path: Path) -> None:
+    path = two_checkpoints(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    again = run(config(tmp_path, resume=True))
+    (message,) = again.restore()
+    assert "step_00000002 is damaged and was left out" in message
+    assert again.n_steps == 1
+
+
+@pytest.mark.parametrize("name", ["scale", "n_processes", "streams", "step"])
+def test_a_state_of_an_older_version_goes_on_unless_it_lacks_something(
+    name: str, tmp_path: Path
+) -> None:
+    path = two_checkpoints(tmp_path)
+    state = json.loads(path.read_text())
+    del state["content_sha256"]
+    path.write_text(json.dumps(state))
+    with pytest.warns(UserWarning, match=r"state\.json is of an older PatchLens"):
+        assert run(config(tmp_path, resume=True)).restore() == []
+    del state[name]
+    path.write_text(json.dumps(state))
+    with pytest.warns(UserWarning, match=r"state\.json is of an older PatchLens"):
+        (message,) = run(config(tmp_path, resume=True)).restore()
+    assert "step_00000002 is damaged and was left out" in message
+
+
 def test_a_step_that_is_saved_already_is_not_written_again_unless_damaged(tmp_path: Path) -> None:
     made = run(config(tmp_path, keep_checkpoints=1))
     made.start()

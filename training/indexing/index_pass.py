@@ -99,7 +99,13 @@ class Pass:
         accelerator.wait_for_everyone()
         if not parts_in(self.partial):
             return fresh, seen
-        before = load_parts(self.partial, self.settings, self.about) or fresh
+
+        def left_out(path: Path, error: ArtifactError) -> None:
+            if accelerator.is_main_process:
+                print(f"{path.name} is damaged, its images are looked at again: {error}")  # noqa: T201
+
+        parts = load_parts(self.partial, self.settings, self.about, damaged=left_out)
+        before = parts or fresh
         seen = before.counts["seen"].copy()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor
 
 from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import read_json, replacing, write_json
+from sae.storage import read_arrays, read_json, replacing, write_arrays, write_json
 
 OPTIONS = "options.json"
 Row = dict[str, float]
@@ -77,11 +77,11 @@ class Kept:
         """Activations."""
         path = self._path("activations", f"{label}.safetensors")
         if path is not None and path.is_file():
-            return load_file(path)["x"]
+            again = f"Delete {path}; it is then made anew."
+            return torch.from_numpy(read_arrays(path, again)[0]["x"])
         made = self._timed(make)
         if path is not None:
-            with replacing(path) as temporary:
-                save_file({"x": made}, temporary)
+            write_arrays(path, {"x": made.numpy()}, {})
         return made
 
     def _path(self, kind: str, name: str) -> Path | None:

@@ -1,7 +1,8 @@
 """A run's state on disk: written whole, found again, never pickled.
 
     OUT/checkpoints/step_00000100/state.safetensors   weights, Adam's moments, counters
-    OUT/checkpoints/step_00000100/state.json          step, stream positions, config, sha256
+    OUT/checkpoints/step_00000100/state.json          step, scale, stream positions, config; sha256 of
+                                                      the tensors and the seal of all this
 
 Knows files and named tensors. Knows nothing of what they mean to the loop. There is no state of a
 random generator: every random choice follows from the seed and the position.
@@ -21,10 +22,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.storage import read_json, sha256, write_json
+from sae.storage import is_a, read_sealed, sealed, sha256, write_json
 from training.loop.config import NOT_THE_RUN, TrainConfig, flag
 
 STATE, TENSORS = "state.json", "state.safetensors"
+_OLDER = "An older one is tried."
+STATE_TYPES: dict[str, tuple[type, ...]] = {
+    "step": (int,),
+    "config": (dict,),
+    "seconds": (int, float),
+    "scale": (int, float),
+    "n_processes": (int,),
+    "streams": (list,),
+}
 
 
 class NotSaved(OSError):
@@ -60,7 +70,7 @@ def save(
             save_file(stored, unfinished / TENSORS)
             digest = sha256(unfinished / TENSORS)
             content = {**state, "step": step, "config": asdict(config)}
-            write_json(unfinished / STATE, {**content, "sha256": {TENSORS: digest}})
+            write_json(unfinished / STATE, sealed({**content, "sha256": {TENSORS: digest}}))
             for name in (TENSORS, STATE, "."):
                 _flush(unfinished / name)
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,12 +138,16 @@ def _flush(path: Path) -> None:
 
 
 def _read(folder: Path) -> Checkpoint:
-    state = read_json(folder / STATE)
+    state = read_sealed(folder / STATE, _OLDER)
+    for name, kinds in STATE_TYPES.items():
+        if not is_a(state.get(name), *kinds):
+            found = f"{name} = {state.get(name)!r:.80}"
+            raise ArtifactError(folder / STATE, found, kinds[0].__name__, _OLDER)
     path = folder / TENSORS
     hashes = state.get("sha256")
     expected = hashes.get(TENSORS) if isinstance(hashes, dict) else None
     if (digest := sha256(path)) != expected:
-        raise ArtifactError(path, f"sha256 {digest}", f"{expected}", "An older one is tried.")
+        raise ArtifactError(path, f"sha256 {digest}", f"{expected}", _OLDER)
     return Checkpoint(folder, state, load_file(path))
 
 

@@ -5,23 +5,25 @@ does not change is computed once: image features where the vision tower has no p
 probe), class weights where the text has none (VPT, linear probe).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from sae.adaptation.heads import Head, LinearHead
 from sae.backbones.prompting import ClipParts
-from sae.storage import replacing
+from sae.errors import ArtifactError
+from sae.storage import read_arrays, write_arrays
 from training.launch import StopRequest
 from training.tasks.data import Labelled
 
+_NEXT = "Train anew with --overwrite."
 CACHE_BYTES = 1 << 30
 """Preprocessed pictures are kept up to this size, else made anew each epoch."""
 
@@ -98,7 +100,8 @@ def fit(
     """Train `head` in place; the mean loss of each epoch run here. Stops early if asked to.
 
     `checkpoint` is written after every epoch and read if it is there; the batches of an epoch
-    depend on seed and epoch only, so a resumed run ends with the bits of an uninterrupted one.
+    depend on seed and epoch only, so a resumed run ends with the bits of an uninterrupted one. A damaged
+    one is told, and training begins with the first epoch. ValueError for a loss that is not finite.
     """
     prompted = head.vision_prompts() is not None
     inputs = Inputs(parts, data, features=not prompted)
@@ -107,7 +110,11 @@ def fit(
     head.to(parts.backbone.device).train()
     decay = options.weight_decay * (0.1 if isinstance(head, LinearHead) else 1.0)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=decay)
-    first = restore(checkpoint, head, optimizer)
+    try:
+        first = restore(checkpoint, head, optimizer)
+    except ArtifactError as error:
+        accelerator.print(f"The checkpoint is damaged, training begins again: {error}")
+        first = 0
     module, optimizer = accelerator.prepare(HeadLoss(head, parts, fixed), optimizer)
     losses = []
     shown = not accelerator.is_main_process
@@ -116,6 +123,7 @@ def fit(
     ) as bar:
         for epoch in range(first, options.epochs):
             losses.append(_epoch(module, optimizer, inputs, data, options, epoch, accelerator))
+            check_finite(losses[-1], head, options, epoch)
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}")
             if accelerator.is_main_process:
@@ -157,6 +165,17 @@ def _epoch(
     return float(accelerator.reduce(mean, "mean"))
 
 
+def check_finite(loss: float, head: Head, options: FitOptions, epoch: int) -> None:
+    """ValueError that names --lr if an epoch's loss, or a weight after it, is NaN or infinite."""
+    broken = [name for name, value in head.named_parameters() if not value.isfinite().all()]
+    if broken or not math.isfinite(loss):
+        what = f"the weights {broken[0]} are NaN or infinite" if broken else f"the loss is {loss}"
+        raise ValueError(
+            f"{what} after epoch {epoch + 1} of {head.kind}; nothing of this epoch was saved. Give a "
+            f"smaller --lr than {options.lr:g}, with --overwrite or another --out."
+        )
+
+
 def learning_rate(peak: float, done: float) -> float:
     """Linear warm-up over the first twentieth, then half a cosine to 0; `done` is 0 … 1."""
     return peak * min(1.0, (done + 0.005) / 0.05) * 0.5 * (1 + float(np.cos(np.pi * done)))
@@ -164,22 +183,30 @@ def learning_rate(peak: float, done: float) -> float:
 
 def keep(checkpoint: Path, head: Head, optimizer: torch.optim.Optimizer, epoch: int) -> None:
     """Write weights, moments and the number of epochs done, whole or not at all."""
-    tensors = {"epoch": torch.tensor(epoch)}
+    tensors = {"epoch": np.array(epoch)}
     state = optimizer.state_dict()["state"]
     for number, (name, parameter) in enumerate(head.named_parameters()):
-        tensors[f"weight.{name}"] = parameter.detach().cpu().contiguous()
+        tensors[f"weight.{name}"] = parameter.detach().cpu().numpy()
         for key, value in state[number].items():
-            tensors[f"{key}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+            tensors[f"{key}.{name}"] = torch.as_tensor(value).cpu().numpy()
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(checkpoint) as temporary:
-        save_file(tensors, temporary)
+    write_arrays(checkpoint, tensors, {"kind": head.kind})
 
 
 def restore(checkpoint: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:
-    """Read a checkpoint into head and optimizer, if there is one; the epochs done."""
+    """Read a checkpoint into head and optimizer, if there is one; the epochs done.
+
+    ArtifactError, before anything is changed, if it is damaged.
+    """
     if not checkpoint.is_file():
         return 0
-    tensors = load_file(checkpoint)
+    arrays, _ = read_arrays(checkpoint, _NEXT)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for name, parameter in head.named_parameters():
+        for key in ("weight", "exp_avg", "exp_avg_sq"):
+            there = tensors.get(f"{key}.{name}")
+            if there is None or there.shape != parameter.shape or f"step.{name}" not in tensors:
+                raise ArtifactError(checkpoint, f"no {key} of {name}", "the head's own", _NEXT)
     with torch.no_grad():
         for name, parameter in head.named_parameters():
             parameter.copy_(tensors[f"weight.{name}"])
@@ -192,4 +219,4 @@ def restore(checkpoint: Path, head: Head, optimizer: torch.optim.Optimizer) -> i
 
 def read_epoch(checkpoint: Path) -> int:
     """Epochs that a checkpoint has done; 0 if there is none."""
-    return int(load_file(checkpoint)["epoch"]) if checkpoint.is_file() else 0
+    return int(read_arrays(checkpoint, _NEXT)[0]["epoch"]) if checkpoint.is_file() else 0

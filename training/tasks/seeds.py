@@ -19,7 +19,7 @@ from sae.adaptation.files import METRICS, load_head, save_head
 from sae.adaptation.heads import HEADS
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
-from sae.storage import plain_key, read_json, write_json
+from sae.storage import plain_key, read_sealed, sealed, write_json
 from training.launch import StopRequest, command_line, stop_on_signal
 from training.tasks.data import Labelled, TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
@@ -96,7 +96,7 @@ def one_seed(
             if split == "base" or stored.any_classes:
                 classifier = stored.classifier(parts, data.classes(split))
                 row[split] = round(measure(parts, classifier, test), 4)
-        write_json(folder / f"seed-{seed}.json", row)
+        write_json(folder / f"seed-{seed}.json", sealed(row))
         for left in folder.glob("checkpoint-*.safetensors"):
             left.unlink()
     accelerator.wait_for_everyone()
@@ -141,7 +141,7 @@ def finished(
     path = folder / f"seed-{seed}.json"
     if not path.is_file():
         return None
-    row = read_json(path)
+    row = read_sealed(path, "Train anew with --overwrite.")
     before = row.get("options", {})
     anew = "--overwrite trains it anew, another --out keeps it"
     if before != options:

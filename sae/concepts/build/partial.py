@@ -1,22 +1,19 @@
 """Half-done indexes on disk, so that a pass can be stopped, taken up again, or shared by processes.
 
-Knows `Gathered` and files; knows nothing of models. A part is written whole or not at all. Parts say which
-images they hold: a part within another one (left over from a merge) is passed over.
+Knows `Gathered` and files; knows nothing of models. A part is written whole or not at all, with a hash of
+all that is in it. Parts say which images they hold: a part within another one (left over from a merge) is
+passed over.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from sae.concepts.build.gathering import Gathered, Settings
 from sae.errors import ArtifactError
-from sae.storage import replacing
+from sae.storage import read_arrays, write_arrays
 
 _SUFFIX = ".part.safetensors"
+_NEXT = "Delete it, or run without --resume."
 
 
 def save_part(
@@ -25,10 +22,7 @@ def save_part(
     """Write what was gathered, with what another part must share to fit."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}{_SUFFIX}"
-    about = {**fingerprint, **gathered.fingerprint()}
-    arrays = {key: np.ascontiguousarray(array) for key, array in gathered.state().items()}
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
+    write_arrays(path, gathered.state(), {**fingerprint, **gathered.fingerprint()})
     return path
 
 
@@ -37,25 +31,32 @@ def parts_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{_SUFFIX}"))
 
 
-def load_part(path: Path, settings: Settings, fingerprint: Mapping[str, object]) -> Gathered:
-    """Read a part; ArtifactError if it is damaged, or of another SAE, data set or setting."""
-    try:
-        with safe_open(path, "np") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            _check_fits(path, about, settings, fingerprint)
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return Gathered.from_state(settings, arrays)
-    except (SafetensorError, OSError, KeyError) as error:
-        raise ArtifactError(
-            path, f"{error}", "part of an index", "Delete it, or run without --resume."
-        ) from error
-
-
 def load_parts(
-    folder: Path, settings: Settings, fingerprint: Mapping[str, object]
+    folder: Path,
+    settings: Settings,
+    fingerprint: Mapping[str, object],
+    *,
+    damaged: Callable[[Path, ArtifactError], None] | None = None,
 ) -> Gathered | None:
-    """All parts of a folder merged; None if there are none."""
-    parts = [load_part(path, settings, fingerprint) for path in parts_in(folder)]
+    """All parts of a folder merged; None if there are none.
+
+    ArtifactError for a part of another SAE, data set or setting. So is a damaged one, or, with `damaged`, it
+    is told to that and left out.
+    """
+    parts = []
+    for path in parts_in(folder):
+        try:
+            arrays, about = read_arrays(path, _NEXT)
+        except ArtifactError as error:
+            if damaged is None:
+                raise
+            damaged(path, error)
+            continue
+        _check_fits(path, about, settings, fingerprint)
+        try:
+            parts.append(Gathered.from_state(settings, arrays))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ArtifactError(path, f"{error}", "part of an index", _NEXT) from error
     parts.sort(key=lambda part: -int(part.counts["seen"].sum()))
     if not parts:
         return None

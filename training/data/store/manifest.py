@@ -8,6 +8,7 @@ their weights and their preprocessing. Knows nothing of shards' content or strea
     STORE/train_00000.json           its size, counts and sha256, written after it
     STORE/held_out_00000.safetensors rows of held-out images, image after image
     STORE/manifest.json              the plan and all counts, written last
+The JSON files are sealed (`sae.storage`).
 """
 
 import dataclasses
@@ -23,12 +24,13 @@ from PIL import Image
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.errors import ArtifactError
-from sae.storage import read_json, typed_fields, write_json
+from sae.storage import SEAL, check_seal, read_json, sealed, typed_fields, write_json
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 FORMAT = 1
 DTYPES = ("float16", "int8")
 SPLITS = ("train", "held_out")
+_AGAIN = "Write the store again, or copy it again."
 _COLOURS = {"black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 _TYPES: dict[Any, tuple[type, ...]] = {
     int: (int,),
@@ -80,7 +82,7 @@ class Plan:
                 f"--out {folder} is not empty and holds no store; give another folder."
             )
         else:
-            write_json(folder / PLAN, dataclasses.asdict(self))
+            write_json(folder / PLAN, sealed(dataclasses.asdict(self)))
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,21 @@ def plan_for(
 
 def read_plan(folder: Path) -> Plan:
     """plan.json, strictly."""
-    return _plan(folder / PLAN, read_json(folder / PLAN))
+    path = folder / PLAN
+    content = read_json(path)
+    plan = _plan(path, content)
+    check_seal(path, content, _AGAIN)
+    return plan
 
 
 def read_shard(path: Path) -> Shard:
     """A shard's description, strictly."""
     types: dict[str, tuple[Any, ...]] = {f.name: (f.type,) for f in dataclasses.fields(Shard)}
-    return Shard(**typed_fields(path, read_json(path), types, ""))
+    content = read_json(path)
+    shard = Shard(**typed_fields(path, content, types, ""))
+    if SEAL in content:  # without it the manifest's hash is there, which says so if it is not
+        check_seal(path, content, _AGAIN)
+    return shard
 
 
 def finish(folder: Path, plan: Plan) -> bool:
@@ -144,7 +154,7 @@ def finish(folder: Path, plan: Plan) -> bool:
     if not all((folder / f"{name}.json").is_file() for name in names):
         return False
     content = dataclasses.asdict(plan) | {"shards_sha256": _digest(folder, names)}
-    write_json(folder / MANIFEST, content)
+    write_json(folder / MANIFEST, sealed(content))
     return True
 
 
@@ -161,9 +171,11 @@ def read_manifest(folder: Path) -> Manifest:
             "a finished store",
             "Run the same extract command again; it goes on where it stopped.",
         )
-    content = read_json(path)
+    said = read_json(path)
+    content = dict(said)
     digest = content.pop("shards_sha256", None)
     plan = _plan(path, content)
+    check_seal(path, said, _AGAIN)
     names = shard_names(plan)
     if (found := _digest(folder, names)) != digest:
         raise ArtifactError(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sae.errors import ArtifactError, ImageError
-from sae.storage import replacing, write_json
+from sae.storage import replacing, sealed, write_json
 from training.data.feeds import ImageFeed
 from training.data.store.manifest import Plan, Shard, check_size, read_shard
 from training.data.store.reading import unpack
@@ -124,7 +124,7 @@ def _write(
             file.flush()
             os.fsync(file.fileno())
         shard = Shard(path.name, digest, len(content), *counts)
-        write_json(folder / f"{name}.json", dataclasses.asdict(shard))
+        write_json(folder / f"{name}.json", sealed(dataclasses.asdict(shard)))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
