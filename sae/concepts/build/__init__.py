@@ -1,0 +1,1 @@
+"""Building an index: everything that only the pass over a data set needs, and reading one never does."""
