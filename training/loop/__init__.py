@@ -1,1 +1,1 @@
-"""The training loop: options, weights, losses, the trainer of one SAE, a run of several, and what it leaves."""
+"""The training loop: options, weights, losses, the trainer of one SAE, a run of several and its results."""
