@@ -3,6 +3,7 @@
 Knows plain values, probabilities and tokenizers' ways with spaces; runs no model.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -139,6 +140,13 @@ def next_tokens_of(
         float(torch.nan_to_num(q * (log_after - log_before)).sum().clamp(min=0)),
         relative_change,
     )
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """Words of a text that the tokenizer has no token for, in order."""
+    words = dict.fromkeys(re.findall(r"[^\W_]+", text))
+    unknown = tokenizer.unk_token_id
+    return [w for w in words if unknown in tokenizer.encode(w, add_special_tokens=False)]
 
 
 def word_tokens(tokenizer: Any, word: str) -> list[int]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sae.lazy import lazy
-from sae.steering.candidates import candidates
+from sae.steering.answers import unknown_words
+from sae.steering.candidates import MAX_VERIFIED, Candidate, candidates
 from sae.steering.doses import dose_response
 from sae.steering.edits import SteerRequest, python_for
 from sae.storage import plain_key
@@ -28,6 +29,12 @@ MAX_RUNNING = 64
 MAX_SUGGESTED = 12
 MAX_WRITTEN = 256
 """Tokens of an answer, at most, on the page."""
+MAX_GUESSED, MAX_NAMED, MAX_SHOWN = 10, 4, 8
+"""Concepts that are tried for a word: by the gradient and by their names; and those that are shown."""
+DOSES = (1.0, 2.0, 3.0)
+"""Strengths at which each is tried."""
+WORTH_TAKING = 0.01
+"""Probability from which a word can be kept from being said."""
 MAX_START, MAX_WORD = 200, 60
 """Letters of the start of an answer, and of a word, that are read."""
 
@@ -117,6 +124,7 @@ class SteerDesk:
             **tokens.to_json(),
             "relative_change": prepared.activations.norms(change),
             "python": python_for(request, model, None if model == sae == "bundled" else sae),
+            "unknown": unknown_words(self.steerer.vlm.tokenizer, request.prompt),
         }
 
     def _ladder(self, fields: Json) -> Json:
@@ -129,11 +137,33 @@ class SteerDesk:
         prepared, _ = self._asked(fields)
         prepared = prepared.with_prompt(prepared.prompt, str(fields.get("start") or "")[:MAX_START])
         word, less = str(fields.get("word") or "")[:MAX_WORD], fields.get("less") is True
-        best = candidates(self.steerer, prepared, word, less=less, n=8)
+        best = self._best(prepared, word, less)
         return {
             "word": word,
-            "found": [{**c.to_json(), **self._about(c.edit.latent)} for c in best],
+            "found": [
+                {**c.to_json(), **self._about(c.edit.latent), "does": does(c, less)} for c in best
+            ],
         }
+
+    def _best(self, prepared: "Prepared", word: str, less: bool) -> "list[Candidate]":
+        """The edits that truly move a word most: of concepts that the gradient names and of those
+        that are called so, each at the smallest of DOSES that does it, or else its best."""
+        named = self.catalogue.matching(word, MAX_NAMED)
+        guessed = candidates(self.steerer, prepared, word, less=less, n=MAX_GUESSED)
+        tried = list({c.edit.latent: None for c in guessed} | dict.fromkeys(named))
+        best: dict[int, Candidate] = {}
+        for dose in DOSES:
+            for found in candidates(
+                self.steerer, prepared, word, dose=dose, less=less, n=MAX_VERIFIED, latents=tried
+            ):
+                latent = found.edit.latent
+                if latent not in best or (
+                    not does(best[latent], less) and better(found, best[latent], less)
+                ):
+                    best[latent] = found
+        moved = [c for c in best.values() if (c.after < c.before if less else c.after > c.before)]
+        moved.sort(key=lambda c: c.after if less else -c.after)
+        return moved[:MAX_SHOWN]
 
     def _suggest(self, fields: Json) -> Json:
         latents = fields.get("latents")
@@ -152,3 +182,15 @@ class SteerDesk:
             "maximum": self.catalogue.maximum(latent),
             "icon": self.catalogue.icons([latent]).get(str(latent), ""),
         }
+
+
+def does(candidate: Candidate, less: bool) -> bool:
+    """Whether an edit makes a word the likely next one, or takes half of a probability worth taking."""
+    if less:
+        return candidate.before >= WORTH_TAKING and candidate.after <= candidate.before / 2
+    return candidate.after >= 0.5
+
+
+def better(one: Candidate, other: Candidate, less: bool) -> bool:
+    """Whether an edit moves a word further than another does."""
+    return one.after < other.after if less else one.after > other.after

@@ -12,6 +12,17 @@ from sae.storage import read_json
 from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
+TAUGHT = (
+    "describe",
+    "what is shown",
+    "what is in the image",
+    "what is the background",
+    "which background",
+    "how many objects",
+    "is there",
+)
+"""How the questions begin that the bundled model was taught to answer (training/world/words.py)."""
+
 
 def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
@@ -26,6 +37,7 @@ def build(page: Page) -> None:
         "halt",
         experiments=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
+        taught=TAUGHT if page.sources[0] == "bundled" else (),
     )
 
     def write(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, object]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sae.world.scenes import Scene, SceneObject, compose
 from tests.browser.serving import Visit, browser, served
 from tests.small_page import save
 
@@ -15,6 +16,13 @@ from tests.small_page import save
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = save(tmp_path_factory.mktemp("small"))
     with served("app.py", "--port", "{port}", "--sae", str(folder), "--device", "cpu") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def bundled_url() -> Iterator[str]:
+    """The page as `make demo` starts it, for the files whose `url` this is."""
+    with served("app.py", "--port", "{port}") as address:
         yield address
 
 
@@ -41,3 +49,12 @@ def photo(tmp_path) -> Path:
     path = tmp_path / "photo.jpg"
     Image.fromarray(pixels.astype(np.uint8)).save(path, quality=92)
     return path
+
+
+@pytest.fixture
+def tiger(tmp_path) -> str:
+    """A tiger on grass, as a file."""
+    path = tmp_path / "tiger.png"
+    scene = Scene("grass", (SceneObject("tiger", "noto", 48, 48),), 3)
+    Image.fromarray(compose(scene).image).save(path)
+    return str(path)

@@ -166,6 +166,9 @@ def test_a_column_sorts_both_ways_and_the_link_keeps_it(visit):
     page.locator(".pl-sort", has_text="Max").click()
     assert strongest() == sorted(strongest())
     assert query(page)["sort"] == "maximum~up"
+    page.locator(".pl-sort", has_text="Max").press("Enter")
+    assert page.evaluate("document.activeElement.textContent").startswith("Max")
+    page.keyboard.press("Enter")
     opened(visit, "&sort=maximum~up")
     assert strongest() == sorted(strongest())
 

@@ -176,3 +176,33 @@ def test_scale_switch_and_opacity_change_the_map_only(visit):
     page.locator(".pl-opacity input").fill("0")
     assert (overlay(page)[..., 3] > 0).mean() < 0.1
     assert title(page) == "One patch"
+
+
+def test_the_focus_stays_at_the_button_while_a_card_loads(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.locator(".pl-concept").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".pl-card .pl-exemplar img")
+    assert page.evaluate("document.activeElement.className").endswith("pl-card-close")
+    page.locator(".pl-near button").first.click()
+    page.wait_for_selector(".pl-card .pl-exemplar img")
+    page.keyboard.press("Enter")
+    assert page.locator(".pl-card[open]").count() == 0
+
+
+def test_composing_by_key_stays_at_the_object_that_one_picks(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.locator(".pl-make").click()
+    page.locator(".pl-compose-search").fill("animal")
+    tile = page.locator(".pl-kind").nth(3)
+    tile.focus()
+    page.keyboard.press("Enter")
+    assert tile.get_attribute("aria-pressed") == "true"
+    assert tile.evaluate("node => node === document.activeElement")
+    chip = page.locator(".pl-chip-pick").first
+    chip.focus()
+    page.keyboard.press("Enter")
+    assert chip.evaluate("node => node === document.activeElement")
+    page.locator(".pl-objects button", has_text="×").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("!!document.activeElement.closest('.pl-objects')")

@@ -1,7 +1,7 @@
 // The concept card: a dialog over the page, whatever tab is open. Asked from the server once, then kept.
 
 import { bus } from "./bus.js";
-import { amountText, figureText, make, makeButton, Panel, setText, shareText } from "./dom.js";
+import { amountText, figureText, make, makeButton, Panel, setChildren, setText, shareText } from "./dom.js";
 import { copyLink, followTabs, writeCard } from "./links.js";
 
 const ACTIONS = [
@@ -165,6 +165,7 @@ export class Card {
     this.cardOpener = null;
     this.cardTurn = 0;
     this.builtCards = new Map();
+    this.head = this.makeHead();
   }
 
   listen() {
@@ -210,19 +211,19 @@ export class Card {
     else this.drawCard(facts);
     if (!this.card.open) this.card.showModal();
     this.card.scrollTop = 0;
-    this.panel.find(".pl-card-close").focus();
+    this.head.close.focus();
     writeCard(latent);
   }
 
   async awaitCard(latent, asked, turn) {
     const name = bus.picture ? bus.picture.name(latent) : "";
-    this.card.replaceChildren(this.cardHead({ latent, name }), make("div", "pl-card-wait"));
+    this.show({ latent, name }, [make("div", "pl-card-wait")]);
     try {
       const facts = await asked;
       if (turn === this.cardTurn && this.card.open) this.drawCard(facts);
     } catch {
       const problem = make("p", "pl-empty", "The card could not be fetched. Close it and try again.");
-      if (turn === this.cardTurn) this.card.replaceChildren(this.cardHead({ latent }), problem);
+      if (turn === this.cardTurn) this.show({ latent, name }, [problem]);
     }
   }
 
@@ -230,16 +231,24 @@ export class Card {
     if (this.card.open) this.card.close();
   }
 
-  cardHead(facts) {
-    const head = make("header", "pl-card-head");
+  // The head is made once: whoever is at its button stays there while a card loads.
+  makeHead() {
+    const node = make("header", "pl-card-head");
     const words = make("div");
-    const title = make("h2", "pl-card-title", facts.name || `Concept ${facts.latent}`);
+    const title = make("h2", "pl-card-title");
+    const origin = make("p", "pl-card-origin");
     title.id = "pl-card-title";
-    words.append(title, make("p", "pl-card-origin", originSentence(facts)));
+    words.append(title, origin);
     const close = makeButton("pl-quiet pl-card-close", "×", () => this.closeCard());
     close.setAttribute("aria-label", "Close the card");
-    head.append(words, close);
-    return head;
+    node.append(words, close);
+    return { node, title, origin, close };
+  }
+
+  show(facts, parts) {
+    setText(this.head.title, facts.name || `Concept ${facts.latent}`);
+    setText(this.head.origin, originSentence(facts));
+    setChildren(this.card, [this.head.node, ...parts]);
   }
 
   drawCard(facts) {
@@ -249,11 +258,11 @@ export class Card {
       if (this.builtCards.size > 60) this.builtCards.clear();
       this.builtCards.set(facts.latent, built);
     }
-    this.card.replaceChildren(...built.parts);
+    this.show(facts, built.parts);
   }
 
   buildCard(facts) {
-    if (facts.problem) return [this.cardHead(facts), make("p", "pl-empty", facts.problem)];
+    if (facts.problem) return [make("p", "pl-empty", facts.problem)];
     const body = make("div", "pl-card-body");
     if (facts.dead) body.append(make("p", "pl-card-flag", "This concept never fired on the data set."));
     if (facts.dense) {
@@ -272,7 +281,7 @@ export class Card {
     }
     const { statistics } = this.props.setup;
     if (facts.figures) body.append(figureTiles(facts, statistics), histogramBox(facts), this.relatives(facts));
-    return [this.cardHead(facts), body, this.cardFoot(facts)];
+    return [body, this.cardFoot(facts)];
   }
 
   // Concepts near this one, and its classes: each a button or a bar.

@@ -1,7 +1,7 @@
 // One picture through two heads: maps on one scale, predictions, and the margin concept by concept.
 
 import { bus } from "./bus.js";
-import { amountText, make, makeButton, plural, setText, shareText } from "./dom.js";
+import { amountText, make, makeButton, plural, setChildren, setText, shareText } from "./dom.js";
 
 export const LINES = 12;
 const GUESSES = 5;
@@ -84,6 +84,8 @@ export class Explanation {
     this.tab = tab;
     this.panel = tab.panel;
     this.view = tab.view;
+    this.lines = new Map();
+    this.linesOf = null;
     this.listen();
   }
 
@@ -182,8 +184,10 @@ export class Explanation {
     const listed = pool.slice(0, shown);
     const shares = found.concepts.flatMap((concept) => concept.shares);
     const most = Math.max(1e-6, ...[...shares, ...heads.map((head) => head.residual)].map(Math.abs));
+    if (this.linesOf !== found) this.lines.clear();
+    this.linesOf = found;
     const lines = listed.map(({ concept, row }) => this.conceptLine(concept, row, most));
-    this.panel.find(".pl-fall").replaceChildren(this.fallHead(), ...lines, ...this.sumLines(listed, most));
+    setChildren(this.panel.find(".pl-fall"), [this.fallHead(), ...lines, ...this.sumLines(listed, most)]);
     const more = this.panel.find(".pl-more");
     more.hidden = pool.length <= shown;
     setText(more, `Show ${Math.min(LINES, pool.length - shown)} more of ${pool.length}`);
@@ -223,18 +227,28 @@ export class Explanation {
     return line;
   }
 
+  // An answer's lines live on, so that whoever switches a concept stays at its box.
   conceptLine(concept, row, most) {
+    const made = this.lines.get(row) || this.makeConceptLine(concept, row, most);
+    const off = this.view.off.has(concept.latent);
+    this.lines.set(row, made);
+    made.line.classList.toggle("pl-off", off);
+    made.line.classList.toggle("pl-locked", this.view.locked === row);
+    made.on.checked = !off;
+    return made.line;
+  }
+
+  makeConceptLine(concept, row, most) {
     const line = make("div", "pl-fall-line");
+    const { box, on } = this.onBox(concept);
     const name = make("span", "pl-fall-name");
     const open = makeButton("pl-rack-name", rowName(concept), () => bus.card.open(concept.latent, open));
     const icon = make("img", "pl-mini");
     icon.alt = "";
     if (this.view.found.icons[concept.latent]) icon.src = this.view.found.icons[concept.latent];
     name.append(icon, open);
-    line.append(this.onBox(concept, line), name, ...bars(concept.shares, most));
+    line.append(box, name, ...bars(concept.shares, most));
     line.setAttribute("role", "row");
-    line.classList.toggle("pl-off", this.view.off.has(concept.latent));
-    line.classList.toggle("pl-locked", this.view.locked === row);
     line.addEventListener("pointerenter", () => {
       this.hover(row);
       bus.card.prefetch(concept.latent);
@@ -247,25 +261,24 @@ export class Explanation {
       this.drawFall();
       this.drawMaps();
     });
-    return line;
+    return { line, on };
   }
 
   // The box that switches a concept off and asks both heads again.
-  onBox(concept, line) {
+  onBox(concept) {
     const box = make("label", "pl-check");
     const on = make("input");
     on.type = "checkbox";
-    on.checked = !this.view.off.has(concept.latent);
     on.setAttribute("aria-label", `Keep ${rowName(concept)} on`);
     on.title = "Switch this concept off and ask both again";
     on.addEventListener("change", () => {
       if (on.checked) this.view.off.delete(concept.latent);
       else this.view.off.add(concept.latent);
-      line.classList.toggle("pl-off", !on.checked);
+      this.drawFall();
       this.tab.askOff();
     });
     box.append(on);
-    return box;
+    return { box, on };
   }
 
   markPatch(row, column) {

@@ -6,7 +6,7 @@ import { Composer } from "./concepts_compose.js";
 import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
-import { amountText, isTyping, make, Panel, plural, setText, shareText, switchGroup } from "./dom.js";
+import { amountText, isTyping, make, Panel, plural, setDisabled, setText, shareText, switchGroup } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { copyLink, namesView, writeConcepts } from "./links.js";
 
@@ -226,7 +226,8 @@ export class ConceptsTab {
     this.showRank(this.state.rank);
     this.showScale(this.state.code.datasetMax ? this.state.scale : "image");
     this.panel.find(".pl-scale [data-value=dataset]").disabled = !this.state.code.datasetMax;
-    this.panel.find(".pl-clear").disabled = !this.state.patches.size && this.state.concept === null;
+    const nothing = !this.state.patches.size && this.state.concept === null;
+    setDisabled(this.panel.find(".pl-clear"), nothing, this.stage.cells[this.stage.focusCell]);
   }
 
   render() {

@@ -1,6 +1,6 @@
 // Composing a scene by hand: a background, up to three objects, their places. The server draws it.
 
-import { make, makeButton, switchGroup } from "./dom.js";
+import { make, makeButton, setChildren, switchGroup } from "./dom.js";
 
 const NO_ART = "The drawing box could not be fetched. Close it and open it again.";
 const ZOOM = 2; // pixels of the drawing surface for one of the scene
@@ -24,6 +24,7 @@ export class Composer {
     this.chosen = 0;
     this.parts = null;
     this.composeTimer = 0;
+    this.kindTiles = new Map();
     this.listen();
   }
 
@@ -219,12 +220,16 @@ export class Composer {
       const pick = makeButton("pl-chip-pick", undefined, () => {
         this.chosen = i;
         this.render();
+        this.parts.objects.children[i].firstChild.focus();
       });
       const face = make("i", "pl-chip-face");
       this.spriteStyle(face, object.kind, object.style, 24);
       pick.append(face, make("span", "", object.kind));
       pick.setAttribute("aria-pressed", String(i === this.chosen));
-      const remove = makeButton("pl-quiet", "×", () => this.removeObject(i));
+      const remove = makeButton("pl-quiet", "×", () => {
+        this.removeObject(i);
+        this.parts.objects.querySelectorAll("button")[0].focus();
+      });
       remove.setAttribute("aria-label", `Remove ${object.kind}`);
       chip.append(pick, remove);
       chip.classList.toggle("pl-on", i === this.chosen);
@@ -284,28 +289,30 @@ export class Composer {
     const words = this.parts.search.value.trim().toLowerCase();
     const current = this.scene.objects[this.chosen];
     const style = current ? current.style : "noto";
-    const found = this.art.kinds.filter(
-      (kind) => !words || [kind.name, kind.group, kind.realm].some((text) => text.includes(words)),
-    );
-    this.parts.kinds.replaceChildren();
-    if (!found.length) {
-      this.parts.kinds.append(
-        make("p", "pl-note", "No object by that name. Try a wider word, such as animal or food."),
-      );
-    }
-    for (const kind of found) {
-      const tile = makeButton("pl-kind", undefined, () => this.pickKind(kind.name, style));
-      const face = make("i");
+    const fits = (kind) => !words || [kind.name, kind.group, kind.realm].some((text) => text.includes(words));
+    const tiles = this.art.kinds.filter(fits).map((kind) => {
+      const { tile, face } = this.kindTiles.get(kind.name) || this.makeKindTile(kind.name);
       this.spriteStyle(face, kind.name, style, 32);
-      tile.append(face);
-      tile.title = kind.name;
-      tile.setAttribute("aria-label", kind.name);
       tile.setAttribute("aria-pressed", String(Boolean(current) && current.kind === kind.name));
-      this.parts.kinds.append(tile);
-    }
+      return tile;
+    });
+    const none = make("p", "pl-note", "No object by that name. Try a wider word, such as animal or food.");
+    setChildren(this.parts.kinds, tiles.length ? tiles : [none]);
   }
 
-  pickKind(name, style) {
+  makeKindTile(name) {
+    const face = make("i");
+    const tile = makeButton("pl-kind", undefined, () => this.pickKind(name));
+    tile.append(face);
+    tile.title = name;
+    tile.setAttribute("aria-label", name);
+    this.kindTiles.set(name, { tile, face });
+    return { tile, face };
+  }
+
+  pickKind(name) {
+    const current = this.scene.objects[this.chosen];
+    const style = current ? current.style : "noto";
     this.change(() => {
       if (this.scene.objects[this.chosen]) {
         this.scene.objects[this.chosen].kind = name;

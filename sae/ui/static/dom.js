@@ -29,6 +29,21 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// Makes `nodes` the children of `parent`; what stays where it is keeps focus and pointer.
+export function setChildren(parent, nodes) {
+  const wanted = new Set(nodes);
+  for (const child of Array.from(parent.children)) if (!wanted.has(child)) child.remove();
+  nodes.forEach((node, at) => {
+    if (parent.children[at] !== node) parent.insertBefore(node, parent.children[at] || null);
+  });
+}
+
+// A button that cannot be pressed now; the focus, if it has it, goes to `next`.
+export function setDisabled(button, disabled, next) {
+  if (disabled && document.activeElement === button) next.focus();
+  button.disabled = disabled;
+}
+
 export function amountText(amount) {
   if (!(amount > 0)) return "0";
   if (amount >= 100) return amount.toFixed(0);
@@ -70,13 +85,14 @@ export function isTyping({ target }) {
 
 // A button says that it is at work until the act is done.
 export async function busyWhile(button, act) {
+  if (button.getAttribute("aria-disabled") === "true") return;
   const { textContent } = button;
-  button.disabled = true;
+  button.setAttribute("aria-disabled", "true"); // a disabled button would lose the focus
   setText(button, "Running …");
   try {
     await act();
   } finally {
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
     setText(button, textContent);
   }
 }

@@ -1,7 +1,7 @@
 // The table beside the map: what was searched for, fenced in or filtered, in the order one likes.
 
 import { bus } from "./bus.js";
-import { make, makeButton, plural, setText } from "./dom.js";
+import { make, makeButton, plural, setChildren, setText } from "./dom.js";
 
 export const STEP = 40;
 
@@ -25,6 +25,7 @@ export class LatentsTable {
     this.tableBody = this.panel.find(".pl-table tbody");
     this.filters = Object.fromEntries(this.panel.findAll("[data-filter]").map((box) => [box.dataset.filter, box]));
     this.tableRows = [];
+    this.headCells = new Map();
     this.listen();
   }
 
@@ -38,17 +39,26 @@ export class LatentsTable {
   }
 
   layHead() {
-    this.tableHead.replaceChildren();
-    for (const { name: key, column, explanation } of this.all.columns) {
-      if (key === "score" ? !this.list.scores : key !== "name" && !this.all.figures[key]) continue;
-      const cell = make("th");
-      const button = makeButton("pl-sort", column, () => this.sortBy(key));
-      cell.scope = "col";
-      cell.title = explanation;
-      cell.setAttribute("aria-sort", this.list.by === key ? (this.list.down ? "descending" : "ascending") : "none");
-      cell.append(button);
-      this.tableHead.append(cell);
-    }
+    const { scores, by, down } = this.list;
+    const shown = this.all.columns.filter(({ name: key }) =>
+      key === "score" ? scores : key === "name" || this.all.figures[key],
+    );
+    const cells = shown.map((column) => {
+      const cell = this.headCells.get(column.name) || this.makeHeadCell(column);
+      const way = down ? "descending" : "ascending";
+      cell.setAttribute("aria-sort", by === column.name ? way : "none");
+      return cell;
+    });
+    setChildren(this.tableHead, cells);
+  }
+
+  makeHeadCell({ name: key, column, explanation }) {
+    const cell = make("th");
+    cell.scope = "col";
+    cell.title = explanation;
+    cell.append(makeButton("pl-sort", column, () => this.sortBy(key)));
+    this.headCells.set(key, cell);
+    return cell;
   }
 
   sortBy(key) {

@@ -1,9 +1,9 @@
 // The Steer tab: joins picture, rack and answers; asks the server; keeps the address bar.
 
 import { bus } from "./bus.js";
-import { busyWhile, make, makeButton, Panel, pictureColour, setText } from "./dom.js";
+import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
 import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } from "./links.js";
-import { Answers } from "./steer_answers.js";
+import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, recipeIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
 import { Experiment, newRow, ofRegion, PROMPTS, USUAL_LIMIT } from "./steer_state.js";
@@ -16,6 +16,13 @@ const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
 
 // An answer to "describe" begins with "a": what comes after it is the word worth looking at.
 const startFor = (prompt) => (prompt === PROMPTS[0] ? "a" : "");
+
+const rowsOf = (experiment) =>
+  experiment.edits.map((edit) => ({
+    ...newRow(edit.latent, edit.strength),
+    mode: edit.mode || "set",
+    where: (edit.scope || {}).where || "all",
+  }));
 
 export class SteerTab {
   constructor(component) {
@@ -34,6 +41,7 @@ export class SteerTab {
     this.writeWait = 0;
     this.asking = false;
     this.begun = false;
+    this.chosen = false; // whether anybody has chosen what is in the rack
   }
 
   listen() {
@@ -70,7 +78,13 @@ export class SteerTab {
   }
 
   listenToExperiment() {
-    this.panel.find(".pl-start").addEventListener("change", () => this.askNext());
+    this.panel.find(".pl-start").addEventListener("change", () => {
+      this.answers.dropStale();
+      this.askNext();
+    });
+    for (const box of this.panel.findAll(".pl-target, .pl-would-way")) {
+      box.addEventListener("input", () => this.answers.dropCandidates());
+    }
     this.promptField.addEventListener("change", () => this.setPrompt(this.promptField.value));
     this.promptField.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.setPrompt(this.promptField.value);
@@ -95,8 +109,9 @@ export class SteerTab {
     });
     this.panel.find(".pl-stop").addEventListener("click", () => {
       this.trigger("halt", {});
+      this.ticket += 1; // what still arrives of the stopped answer is not shown
       this.stopped();
-      setText(this.panel.find(".pl-answers .pl-subtitle"), "Stopped; the text so far is kept.");
+      this.answers.sayState("Stopped; the text so far is kept.");
     });
     this.panel.find(".pl-copy").addEventListener("click", (event) => copyLink(this.panel, event.currentTarget));
     this.panel.find(".pl-copy-python").addEventListener("click", (event) => this.copyPython(event.target));
@@ -137,8 +152,9 @@ export class SteerTab {
       this.panel.notice("Turn a concept first: the ladder runs the rack at five strengths.");
       return;
     }
+    const of = this.answers.ladderQuestion();
     const answer = await this.ask({ way: "ladder", word: this.panel.find(".pl-word").value, ...this.question() });
-    if (answer) this.answers.drawLadder(answer);
+    if (answer) this.answers.drawLadder(answer, of);
   }
 
   async askCandidates() {
@@ -149,10 +165,12 @@ export class SteerTab {
     }
     this.panel.find(".pl-word").value = word;
     const less = this.panel.find(".pl-would-way").value === "less";
+    const of = this.answers.candidatesQuestion();
+    this.answers.dropCandidates();
     const answer = await this.ask({ way: "candidates", word, less, start: this.answerStart(), ...this.question() });
     if (!answer) return;
     this.panel.notice([]);
-    this.answers.drawCandidates(answer);
+    this.answers.drawCandidates({ ...answer, less }, of);
   }
 
   async savePicture() {
@@ -196,12 +214,14 @@ export class SteerTab {
     this.rack.drawRack();
     this.drawPrompts();
     this.drawMarks();
+    this.answers.dropStale();
     this.experiment.writeLink();
     if (!bus.picture || !bus.picture.request || !this.panel.isVisible()) return;
     clearTimeout(this.nextWait);
     clearTimeout(this.writeWait);
     this.nextWait = setTimeout(() => this.askNext(), 60);
     this.writeWait = setTimeout(() => this.write(), 380);
+    this.answers.sayState(this.answers.recorded ? RECORDED : WRITING);
   }
 
   // Like `panel.ask`; there is a moment before the first picture is there.
@@ -225,6 +245,7 @@ export class SteerTab {
     this.panel.notice([]);
     this.answers.drawNext(answer);
     setText(this.panel.find(".pl-python"), answer.python);
+    this.sayUntaught(answer.unknown || []);
     performance.mark("patchlens-next");
   }
 
@@ -234,13 +255,14 @@ export class SteerTab {
     this.ticket += 1;
     this.writing = true;
     this.panel.find(".pl-stop").disabled = false;
+    this.answers.sayState(WRITING);
     this.panel.find(".pl-answers").classList.add("pl-writing");
     this.trigger("write", { ticket: this.ticket, ...this.question() });
   }
 
   stopped() {
     this.writing = false;
-    this.panel.find(".pl-stop").disabled = true;
+    setDisabled(this.panel.find(".pl-stop"), true, this.panel.find(".pl-answers"));
     this.panel.find(".pl-answers").classList.remove("pl-writing");
   }
 
@@ -248,10 +270,12 @@ export class SteerTab {
     if (!value || value.ticket !== this.ticket) return;
     if (value.problem) {
       this.stopped();
+      this.answers.sayState("This could not be written.");
       this.panel.notice(value.problem, "problem");
       return;
     }
     if (value.ended) {
+      if (this.writing) this.answers.sayState("The text ended early; press Write for the whole.");
       this.stopped();
       if (this.answers.shown.steered) performance.mark("patchlens-written");
       return;
@@ -270,6 +294,17 @@ export class SteerTab {
       chip.setAttribute("aria-pressed", String(chip.dataset.prompt === this.experiment.state.prompt));
     }
     this.panel.find(".pl-error-term").checked = this.experiment.state.errorTerm;
+  }
+
+  // A question that the model was not taught still gets an answer: a caption, most often.
+  sayUntaught(unknown) {
+    const { taught } = this.props.setup;
+    const asked = this.experiment.state.prompt.trim().toLowerCase();
+    const words = unknown.map((word) => `“${word}”`).join(", ");
+    const isTaught = !taught.length || taught.some((begin) => asked.startsWith(begin));
+    const why = words ? `The model does not know ${words}, so it may answer another question. ` : "";
+    const what = isTaught ? "" : `This small model was taught only to answer: ${PROMPTS.join("; ")}; is there a … .`;
+    setText(this.panel.find(".pl-untaught"), why + what);
   }
 
   setPrompt(text) {
@@ -349,21 +384,26 @@ export class SteerTab {
     const box = this.panel.find(".pl-experiments");
     box.hidden = !this.props.setup.experiments.length;
     for (const experiment of this.props.setup.experiments) {
-      const chip = makeButton("pl-chip", experiment.title, () => this.tryExperiment(experiment));
+      const chip = makeButton("pl-chip", experiment.title, () => {
+        this.chosen = true;
+        this.tryExperiment(experiment);
+      });
       chip.append(make("small", "pl-recorded", "recorded"));
       box.append(chip);
     }
+  }
+
+  // Whether the rack still is what the tab opens with: it makes way for whatever one chooses oneself.
+  isDefault() {
+    const [first] = this.props.setup.experiments;
+    return Boolean(first) && !this.chosen && rackText(this.experiment.state.rows) === rackText(rowsOf(first));
   }
 
   // An experiment shows its recorded answer at once, then the live one.
   tryExperiment(experiment) {
     this.experiment.state.prompt = experiment.prompt;
     this.panel.find(".pl-start").value = startFor(experiment.prompt);
-    this.experiment.state.rows = experiment.edits.map((edit) => ({
-      ...newRow(edit.latent, edit.strength),
-      mode: edit.mode || "set",
-      where: (edit.scope || {}).where || "all",
-    }));
+    this.experiment.state.rows = rowsOf(experiment);
     this.experiment.keep();
     this.rack.learn(this.experiment.state.rows.map((row) => row.latent));
     this.answers.drawAnswers(experiment.recorded, { recorded: true });

@@ -1,7 +1,9 @@
 // What the model says: texts side by side with changed words marked, next words, the dose ladder.
 
+import { bus } from "./bus.js";
 import { make, makeButton, setText, shareText, svg } from "./dom.js";
 import { doseText } from "./steer_rack.js";
+import { ofRegion } from "./steer_state.js";
 
 const WIDTH = 420;
 const HEIGHT = 120;
@@ -55,12 +57,17 @@ function marked(text, other) {
 
 const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
 
-function changeSentence(shown, { writing, recorded }) {
-  if (writing) return "writing …";
+export const WRITING = "writing …";
+export const RECORDED = "an answer from before, kept with the page; the live one is being written";
+
+export function changeSentence(shown, { writing, recorded }) {
+  if (writing) return WRITING;
   if (!shown.control) return "No concept is turned, so there is one text.";
-  if (recorded) return "a recorded answer; the live one is being written";
+  if (recorded) return RECORDED;
   if (shown.steered === shown.original) return "The text is the same.";
-  return shown.control === shown.original ? "Changed; the control did not change it." : "Changed.";
+  return shown.control === shown.original
+    ? "Changed; the control did not change it."
+    : "Changed, but a random concept changed it too, so the edit says little.";
 }
 
 function flipSentence({ flip, word, monotonic }) {
@@ -70,6 +77,15 @@ function flipSentence({ flip, word, monotonic }) {
   if (typeof monotonic !== "boolean") return flips;
   const grows = monotonic ? "never falls with the dose" : "does not simply grow with the dose";
   return `${flips} The word's probability ${grows}.`;
+}
+
+function noneDoesIt(found, word, less) {
+  const [best] = found;
+  const hardly = less && best && best.before < 0.01;
+  if (hardly) return `The model would hardly say “${word}” here: ${shareText(best.before)}.`;
+  const way = less ? "keeps it from saying" : "makes it say";
+  const reach = best ? `; the best brings the word from ${shareText(best.before)} to ${shareText(best.after)}` : "";
+  return `No single concept ${way} “${word}” here${reach}.`;
 }
 
 // Words of `text` that are not in `other` in this order: [[word, changed], …] (longest common part).
@@ -99,6 +115,49 @@ export class Answers {
     this.texts = Object.fromEntries(this.panel.findAll(".pl-text").map((node) => [node.dataset.row, node]));
     this.experiment = tab.experiment;
     this.shown = { original: "", steered: "", control: "" };
+    this.recorded = false;
+    this.ladderOf = null; // what the ladder and the list of concepts on screen were asked of
+    this.candidatesOf = null;
+  }
+
+  sayState(sentence) {
+    setText(this.panel.find(".pl-answers .pl-subtitle"), sentence);
+  }
+
+  // What the ladder depends on; a rung only scales its rows.
+  ladderQuestion() {
+    const { prompt, rows, errorTerm } = this.experiment.state;
+    const patches = rows.some(ofRegion) && bus.picture ? bus.picture.patches() : [];
+    const kept = rows.map((row) => ({ ...row }));
+    return { picture: bus.picture, rest: JSON.stringify([prompt, errorTerm, patches]), rows: kept };
+  }
+
+  candidatesQuestion() {
+    return { picture: bus.picture, rest: JSON.stringify([this.experiment.state.prompt, this.tab.answerStart()]) };
+  }
+
+  // Takes away what was an answer to something else than what is asked now.
+  dropStale() {
+    const { ladderOf, candidatesOf } = this;
+    if (ladderOf && !this.isRung(ladderOf, this.ladderQuestion())) {
+      this.ladderOf = null;
+      this.panel.find(".pl-ladder").replaceChildren(make("p", "pl-note", "Something has changed since. Run it again."));
+    }
+    const asked = this.candidatesQuestion();
+    if (candidatesOf && (candidatesOf.picture !== asked.picture || candidatesOf.rest !== asked.rest)) {
+      this.dropCandidates();
+    }
+  }
+
+  dropCandidates() {
+    this.candidatesOf = null;
+    this.panel.find(".pl-would-list").replaceChildren();
+  }
+
+  isRung(of, now) {
+    const rows = (dose) => JSON.stringify(this.scaled(of.rows, dose));
+    const same = of.picture === now.picture && of.rest === now.rest;
+    return same && [1, ...(of.doses || [])].some((dose) => rows(dose) === JSON.stringify(now.rows));
   }
 
   drawAnswers(found, how = {}) {
@@ -108,7 +167,8 @@ export class Answers {
     this.texts.steered.replaceChildren(...marked(steered, original));
     this.texts.control.replaceChildren(...marked(control, original));
     this.panel.find(".pl-answers").classList.toggle("pl-writing", Boolean(how.writing));
-    setText(this.panel.find(".pl-answers .pl-subtitle"), changeSentence(this.shown, how));
+    this.recorded = Boolean(how.recorded);
+    this.sayState(changeSentence(this.shown, how));
     const random = found.control_latent;
     const title = Number.isInteger(random) ? `Control: ${this.tab.rack.nameOfConcept(random)}` : "Control";
     setText(this.panel.find(".pl-control-title"), title);
@@ -156,12 +216,15 @@ export class Answers {
     this.drawGauge(found.relative_change || 0);
   }
 
-  drawLadder(found) {
+  // `of`: the question that it answers; what has changed meanwhile takes it away again.
+  drawLadder(found, of) {
+    this.ladderOf = { ...of, doses: found.doses.map((one) => one.dose) };
     const list = make("ol", "pl-rungs");
     list.append(...found.doses.map((one) => this.rung(one, found.original)));
     const withWord = found.doses.some((one) => one.p_word !== null);
     const plot = withWord ? [ladderPlot(found.doses, found.word)] : [];
     this.panel.find(".pl-ladder").replaceChildren(...plot, list, make("p", "pl-note", flipSentence(found)));
+    this.dropStale();
   }
 
   // A dose with what the model writes at it; a click takes it.
@@ -177,28 +240,36 @@ export class Answers {
     return item;
   }
 
-  scaleRack(dose) {
+  scaled(rows, dose) {
     const most = this.experiment.doseMost;
-    const scaled = (strength) => Math.max(-most, Math.min(most, Number((strength * dose).toFixed(3))));
-    this.tab.rack.changeRack((rows) => rows.map((row) => ({ ...row, strength: scaled(row.strength) })));
+    const within = (strength) => Math.max(-most, Math.min(most, Number((strength * dose).toFixed(3))));
+    return rows.map((row) => ({ ...row, strength: within(row.strength) }));
   }
 
-  drawCandidates({ found }) {
+  scaleRack(dose) {
+    const { rows } = this.ladderOf;
+    this.tab.rack.changeRack(() => this.scaled(rows, dose));
+  }
+
+  drawCandidates({ found, word, less }, of) {
     const box = this.panel.find(".pl-would-list");
-    if (!found.length) {
-      box.replaceChildren(make("p", "pl-note", "No concept moves that word here."));
-      return;
+    this.candidatesOf = of;
+    this.dropStale();
+    if (!this.candidatesOf) return;
+    const parts = found.some((one) => one.does) ? [] : [make("p", "pl-note", noneDoesIt(found, word, less))];
+    if (found.length) {
+      const table = make("table", "pl-table");
+      const head = make("tr");
+      for (const [title, help] of CANDIDATE_COLUMNS) {
+        const cell = make("th", "", title);
+        cell.scope = "col";
+        if (help) cell.title = help;
+        head.append(cell);
+      }
+      table.append(head, ...found.map((one) => this.candidate(one)));
+      parts.push(table);
     }
-    const table = make("table", "pl-table");
-    const head = make("tr");
-    for (const [word, help] of CANDIDATE_COLUMNS) {
-      const cell = make("th", "", word);
-      cell.scope = "col";
-      if (help) cell.title = help;
-      head.append(cell);
-    }
-    table.append(head, ...found.map((one) => this.candidate(one)));
-    box.replaceChildren(table);
+    box.replaceChildren(...parts);
   }
 
   candidate({ latent, name, maximum, icon, edit, predicted, actual, before, after }) {

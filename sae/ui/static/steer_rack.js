@@ -1,7 +1,7 @@
 // The rack: one row a concept, with its dose in multiples of its own maximum.
 
 import { bus } from "./bus.js";
-import { make, makeButton, setText } from "./dom.js";
+import { make, makeButton, setChildren, setText } from "./dom.js";
 import { newRow } from "./steer_state.js";
 
 const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
@@ -92,24 +92,23 @@ export class Rack {
     this.drawRack();
   }
 
+  // A row lives on while its concept is in the rack: whoever drags or types in it is not interrupted.
   drawRack() {
-    const wanted = new Set(this.experiment.state.rows.map((row) => row.latent));
-    for (const [latent, made] of this.rackRows) {
-      if (!wanted.has(latent)) {
-        made.item.remove();
-        this.rackRows.delete(latent);
-      }
-    }
-    for (const row of this.experiment.state.rows) {
+    const { rows } = this.experiment.state;
+    const wanted = new Set(rows.map((row) => row.latent));
+    for (const latent of this.rackRows.keys()) if (!wanted.has(latent)) this.rackRows.delete(latent);
+    const items = rows.map((row) => {
       const made = this.rackRows.get(row.latent) || this.makeRackRow(row.latent);
       this.fillRackRow(made, row);
-      this.rackNode.append(made.item);
-    }
+      return made.item;
+    });
+    setChildren(this.rackNode, items);
     const empty = this.panel.find(".pl-rack-empty");
-    empty.hidden = this.experiment.state.rows.length > 0;
+    empty.hidden = rows.length > 0;
     setText(empty, "Nothing is turned yet. Take a concept from the list below, or search for one.");
-    this.panel.find(".pl-undo").disabled = !this.experiment.past.length;
-    this.panel.find(".pl-redo").disabled = !this.experiment.future.length;
+    const { past, future } = this.experiment; // a disabled button would lose the focus
+    this.panel.find(".pl-undo").setAttribute("aria-disabled", String(!past.length));
+    this.panel.find(".pl-redo").setAttribute("aria-disabled", String(!future.length));
   }
 
   rowOf(latent) {
@@ -125,9 +124,7 @@ export class Rack {
     const where = this.placeChoice(latent);
     const slider = this.doseSlider(latent);
     const number = this.doseField(latent);
-    const away = makeButton("pl-quiet pl-remove", "×", () =>
-      this.changeRack((rows) => rows.filter((row) => row.latent !== latent)),
-    );
+    const away = makeButton("pl-quiet pl-remove", "×", (event) => this.removeRow(latent, event.detail === 0));
     on.type = "checkbox";
     on.addEventListener("change", () => this.changeRow(latent, { on: on.checked }));
     icon.alt = "";
@@ -155,14 +152,21 @@ export class Rack {
     return where;
   }
 
-  // The slider snaps to nothing near its middle.
+  // Under the pointer the slider snaps to nothing near its middle; keys take every step.
   doseSlider(latent) {
     const most = this.experiment.sliderMost;
     const slider = make("input", "pl-dose");
+    let held = false;
     Object.assign(slider, { type: "range", min: -most, max: most, step: most / 60 });
+    slider.addEventListener("pointerdown", () => {
+      held = true;
+    });
+    slider.addEventListener("keydown", () => {
+      held = false;
+    });
     slider.addEventListener("input", () => {
       const strength = Number(slider.value);
-      this.changeRow(latent, { strength: Math.abs(strength) < most / 38 ? 0 : strength });
+      this.changeRow(latent, { strength: held && Math.abs(strength) < most / 38 ? 0 : strength });
     });
     return slider;
   }
@@ -192,9 +196,7 @@ export class Rack {
     made.name.title = `Open the card of concept ${row.latent}`;
     made.slider.setAttribute("aria-label", `Dose of ${label}, in multiples of its maximum`);
     made.slider.setAttribute("aria-valuetext", doseText(row.strength));
-    if (document.activeElement !== made.slider || Number(made.slider.value) !== row.strength) {
-      made.slider.value = row.strength;
-    }
+    if (Number(made.slider.value) !== row.strength) made.slider.value = row.strength;
     if (document.activeElement !== made.number) made.number.value = row.strength;
     made.number.setAttribute("aria-label", `Dose of ${label} as a number`);
     const unit = this.tab.limits.has_index ? "× max" : "raw";
@@ -210,18 +212,32 @@ export class Rack {
     const row = this.rowOf(latent);
     if (!row) return;
     Object.assign(row, change);
+    this.tab.chosen = true;
     this.experiment.keep(latent);
     this.tab.changed();
   }
 
+  // By key, the focus goes to the row that takes its place, or to the question.
+  removeRow(latent, byKey) {
+    const at = this.experiment.state.rows.findIndex((row) => row.latent === latent);
+    this.changeRack((rows) => rows.filter((row) => row.latent !== latent));
+    const { rows } = this.experiment.state;
+    const next = rows[Math.min(at, rows.length - 1)];
+    if (!byKey) return;
+    (next ? this.rackRows.get(next.latent).away : this.panel.find(".pl-prompt")).focus();
+  }
+
   changeRack(act) {
     this.experiment.state.rows = act(this.experiment.state.rows);
+    this.tab.chosen = true;
     this.experiment.keep();
     this.tab.changed();
   }
 
   addConcept(latent, strength) {
+    if (this.tab.isDefault()) this.experiment.state.rows = [];
     if (this.rowOf(latent)) {
+      this.changeRow(latent, { on: true });
       const made = this.rackRows.get(latent);
       if (made) made.slider.focus();
       return;
