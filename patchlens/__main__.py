@@ -52,12 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    sys.argv = [
-        f"patchlens {words[0]}",
-        *words[1:],
-    ]  # whose command line it is, and its name in its help
     try:
+        from sae.terminal import arguments
+
+        # whose command line it is, and its name in its help
+        sys.argv = [f"patchlens {words[0]}", *arguments(words[1:])]
         return import_module(COMMANDS[words[0]][0]).main() or 0
+    except KeyboardInterrupt:  # while it imports; later on, each command says what is kept
+        print("\nstopped", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing in OURS:

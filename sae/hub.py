@@ -30,7 +30,7 @@ ATTEMPTS = 4
 """How often an upload is tried before it is given up; waits double from WAIT seconds."""
 WAIT = 1.0
 PUSHED: tuple[str, ...] = ("config.json", "cfg.json", "sae_weights.safetensors", "head.safetensors")
-PUSHED += ("metrics.json", "training.json", "README.md", "LICENSE", *PICTURES)
+PUSHED += ("metrics.json", "training.json", "held_out.jsonl", "README.md", "LICENSE", *PICTURES)
 PUSHED += ("concepts/*.json", "concepts/*.safetensors")
 PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
 """What `push_folder` takes of a folder; logs, checkpoints and whatever else lies there stay."""

@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "lazy",
     "storage",
+    "terminal",
     "sparse",
     "architectures",
     "config",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import torch
 

@@ -23,6 +23,7 @@ from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import torch
 

@@ -9,25 +9,29 @@ Knows the order of things and the command line; what a store is stands in `train
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import torch
 from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
+from sae.terminal import local_path
+from training.data import record
 from training.data.feeds import ImageFeed, workers_for
 from training.data.sources import ImageSource, open_source
 from training.data.store import is_store, open_store
 from training.data.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
 from training.data.store.reading import verify
 from training.data.store.writing import images_per_shard, missing, write_shards
-from training.launch import command, processes
+from training.launch import command, locked, processes
 
 KEPT = "whole shards are kept, and the same command goes on from them"
 
@@ -40,7 +44,8 @@ def main(argv: list[str]) -> None:
         return print(check(Path(options.out)))  # noqa: T201
     with processes(threads=options.threads) as state:
         try:
-            extract(options, state.process_index, state.num_processes, state.device)
+            with locked(Path(options.out)) if state.is_main_process else contextlib.nullcontext():
+                extract(options, state.process_index, state.num_processes, state.device)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(KEPT) from None
     return None
@@ -59,8 +64,18 @@ def extract(options: argparse.Namespace, rank: int, world: int, device: torch.de
     TokenView(backbone, options.tokens)  # refuses what the backbone does not have
     plan = plan_of(options, backbone, sources)
     plan.write(out)
+    if (
+        options.resume
+        and rank == 0
+        and len(missing(out, plan, "train", 0, 1)) == len(plan.shard_sizes("train"))
+    ):
+        print(f"--resume: no shard in {out} yet; beginning with the first")  # noqa: T201
+    training = sources[0].first(options.images)
+    if rank == 0:
+        now = record.record_of(training, sources[1])
+        record.keep(out, record.read_record(out), now, accept=None)
     losses: list[float] = []
-    for split, source in zip(SPLITS, (sources[0].first(options.images), sources[1]), strict=True):
+    for split, source in zip(SPLITS, (training, sources[1]), strict=True):
         feed = ImageFeed(
             backbone,
             options.layer,
@@ -163,13 +178,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--threads", type=int, help="CPU threads (default: all cores, shared by the processes)")
     add("--backbone-revision", help="branch, tag or commit of the backbone")
     add("--check", action="store_true", help="only hash the store in --out and compare")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on; it does so anyway, and begins where nothing is",
+    )
     options = made.parse_args(argv)
     for name in ("images", "eval_images", "image_batch", "shard_images"):
         value = getattr(options, name)
         if value is not None and value < 1:
             made.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if not options.check and None in (options.backbone, options.data):
+    if options.check:
+        return options
+    if None in (options.backbone, options.data):
         made.error("--backbone and --data are needed (or --check, for a store that is there)")
+    options.backbone, options.data = local_path(options.backbone), local_path(options.data)
     return options
 
 

@@ -10,10 +10,12 @@ batch; the main one merges, looks at the exemplar images again, names the concep
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from accelerate import Accelerator
 
@@ -35,7 +37,7 @@ from training.indexing.index_pass import (
 )
 from training.indexing.labelled import open_labelled
 from training.indexing.sheets import draw_for_card
-from training.launch import command, processes
+from training.launch import INTERRUPTED, command, locked, processes
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -70,17 +72,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 @command
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Build, name and save; prints one JSON object."""
     options = parse(argv)
-    with processes(cpu=options.device == "cpu") as accelerator:
-        build(options, accelerator)
-
-
-def build(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """This process's part of the pass; the main process merges, names and saves."""
-    device = options.device or accelerator.device
     out = index_folder(options.sae, options.out)
+    with processes(cpu=options.device == "cpu") as accelerator:
+        alone = locked(out, ".index.lock") if accelerator.is_main_process else nullcontext()
+        with alone:
+            return build(options, accelerator, out)
+
+
+def build(options: argparse.Namespace, accelerator: Accelerator, out: Path) -> int:
+    """This process's part of the pass; the main process merges, names and saves. The exit status."""
+    device = options.device or accelerator.device
     folder = local_folder(options.sae, files=["config.json", WEIGHTS])
     sae = SparseAutoencoder.from_pretrained(folder, device=device)
     backbone = Backbone.of(sae.cfg.backbone, options.backbone, device=device)
@@ -90,8 +94,8 @@ def build(options: argparse.Namespace, accelerator: Accelerator) -> None:
         index = ConceptIndex.from_pretrained(out)
     else:
         gathered = run.gather(accelerator, device)
-        if gathered is None:  # a process beside the main one: its part is done
-            return
+        if gathered is None:  # a process beside the main one, whose part is done; or stopped
+            return INTERRUPTED if run.stopped else 0
         index = run.assemble(gathered)
         say_what_is_lost(index, out)
     if accelerator.is_main_process:
@@ -100,6 +104,7 @@ def build(options: argparse.Namespace, accelerator: Accelerator) -> None:
         draw_for_card(index, out / "exemplars.webp")
         remove_parts(run.partial)
         print(json.dumps(summary(index)))  # noqa: T201
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.adaptation.heads import HEADS
-from training.launch import command, processes
+from sae.terminal import local_path
+from training.launch import INTERRUPTED, command, processes
 from training.tasks.seeds import train_seeds
 
 
@@ -46,11 +48,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--n-test", type=int, default=1000, help="test pictures a split, at most")
     add("--half", action="store_true", help="store fp16 (measured after rounding)")
     add("--overwrite", action="store_true", help="train anew what is there; without it, go on")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on; it does so anyway, and begins where nothing is",
+    )
     add("--threads", type=int)
     args = parser.parse_args(argv)
     if args.task is None and args.data is None:
         parser.error("give --task, --data or both")
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite contradict each other; give one of them")
     args.task = args.task or Path(args.data).resolve().name
+    args.backbone = local_path(args.backbone)
     for name in ("shots", "batch", "n_test", "n_ctx", "depth", "epochs", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -63,11 +73,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 @command
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Train what the command line says."""
     args = parse(argv)
     with processes(threads=args.threads) as accelerator:
-        train_seeds(args, accelerator, argv)
+        return 0 if train_seeds(args, accelerator, argv) else INTERRUPTED
 
 
 if __name__ == "__main__":

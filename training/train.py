@@ -8,6 +8,7 @@ run leaves behind in `training.loop.results`.
 """
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,26 @@ from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import torch
 from accelerate import Accelerator
 
 from sae.backbones import Backbone
+from sae.storage import read_json
+from sae.terminal import local_path
+from training.data import record
+from training.data.record import HELD_OUT, TRAINED_ON
 from training.data.sources import open_source
-from training.launch import command, command_line, processes, stop_on_signal
+from training.launch import (
+    INTERRUPTED,
+    command,
+    command_line,
+    locked,
+    processes,
+    stop_on_signal,
+)
+from training.loop import checkpoints
 from training.loop.checkpoints import NotSaved
 from training.loop.config import TrainConfig
 from training.loop.monitor import CURVES, LOG, Monitor, trackers
@@ -31,18 +45,26 @@ from training.loop.results import Results
 from training.loop.run import Run
 
 OURS: tuple[str, ...] = ("config.json", "checkpoints", "metrics.json", "training.json", "README.md")
-OURS += (LOG, CURVES, "exemplars.webp")
+OURS += (LOG, CURVES, "exemplars.webp", HELD_OUT, TRAINED_ON)
 """What a run writes into its folder, beside weights."""
 
 
 @command
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Train what the command line says."""
-    config = parse_config(argv)
-    with open_processes(config) as accelerator:
-        check_folder(Path(config.out), config)
+    config = found_anywhere(parse_config(argv))
+    with open_processes(config) as accelerator, own_folder(config, accelerator):
+        out = Path(config.out)
+        if config.resume and is_over(out, config):
+            accelerator.print(f"the run in {out} is over; --overwrite trains anew")
+            return 0
+        before = record.read_record(out) if config.resume and checkpoints.any_in(out) else None
         source, held_out = open_source(
-            config.data, seed=config.seed, n_eval=config.eval_images, streaming=config.streaming
+            config.data,
+            seed=config.seed,
+            n_eval=config.eval_images,
+            streaming=config.streaming,
+            kept=before.held_out if before else None,
         )
         backbone = Backbone.from_pretrained(
             config.backbone,
@@ -51,11 +73,42 @@ def main(argv: list[str]) -> None:
             dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         )
         if config.overwrite and accelerator.is_main_process:
-            clear_folder(Path(config.out))
+            clear_folder(out)
         accelerator.wait_for_everyone()
-        train(
-            config, accelerator, backbone, source, held_out, command_line("training/train.py", argv)
+        line = command_line("training/train.py", argv)
+        done = train(config, accelerator, backbone, source, held_out, line)
+    return 0 if done else INTERRUPTED
+
+
+def is_over(out: Path, config: TrainConfig) -> bool:
+    """Whether a run of as many steps has ended in `out` and left no checkpoint to go on from.
+
+    ValueError if it was one of another number of steps.
+    """
+    done = [path.parent for path in (*out.glob("metrics.json"), *out.glob("*/metrics.json"))]
+    if not done or checkpoints.any_in(out):
+        return False
+    steps = read_json(done[0] / "training.json").get("steps")
+    if steps != config.steps:
+        raise ValueError(
+            f"--resume: the run in {done[0]} ended after {steps} steps and kept no checkpoint, so it "
+            f"cannot go on to {config.steps}; --overwrite trains anew, another --out keeps it."
         )
+    return True
+
+
+def found_anywhere(config: TrainConfig) -> TrainConfig:
+    """The same run with its folders as absolute paths, for whoever opens its artifact from elsewhere."""
+    data, backbone = local_path(config.data), local_path(config.backbone)
+    return dataclasses.replace(config, data=data, backbone=backbone)
+
+
+@contextlib.contextmanager
+def own_folder(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
+    """--out for this run alone; ValueError if another run uses it, or lies there."""
+    check_folder(Path(config.out), config)
+    with locked(Path(config.out)) if accelerator.is_main_process else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager
@@ -81,6 +134,10 @@ def train(
     for member in saes:
         check_folder(Path(member.out), config)
         Path(member.out).mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()  # nobody writes into a folder that another still looks at
+    if accelerator.is_main_process:
+        keep_images(config, saes, source, held_out)
+    accelerator.wait_for_everyone()
     with stop_on_signal() as stop:
         run = Run(config, accelerator, backbone, source, stop, saes)
         results = Results(run, source, held_out, command)
@@ -97,6 +154,20 @@ def train(
     return True
 
 
+def keep_images(config: TrainConfig, saes: list[TrainConfig], source: Any, held_out: Any) -> None:
+    """Record which images the run trains on, and beside every SAE which it holds out.
+
+    ValueError if they are not those that a resumed run began with.
+    """
+    out, now = Path(config.out), record.record_of(source, held_out)
+    before = record.read_record(out) if config.resume and checkpoints.any_in(out) else None
+    if said := record.keep(out, before, now, accept=config.accept_changed_data):
+        print(said)  # noqa: T201
+    for member in saes:
+        if now.held_out and member.out != config.out:
+            record.write(Path(member.out) / HELD_OUT, now.held_out)
+
+
 def begin(run: Run) -> bool:
     """Start anew, or go on from the newest checkpoint; False if it was stopped meanwhile."""
     say = run.accelerator.print
@@ -105,7 +176,9 @@ def begin(run: Run) -> bool:
             f"{trainer.config.arch} SAE {run.backbone.d_model} → {trainer.config.d_sae} on layer "
             f"{run.layer} of {run.backbone.id} ({run.device.type}, processes: {run.n_processes})"
         )
-    if not run.config.resume:
+    if not run.config.resume or not checkpoints.any_in(Path(run.config.out)):
+        if run.config.resume:
+            say(f"--resume: no checkpoint in {run.config.out} yet; beginning at step 0")
         say("filling the first buffer …")
         return run.start()
     for message in run.restore():

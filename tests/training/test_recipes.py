@@ -249,6 +249,7 @@ def test_training_json_has_every_option() -> None:
         "dataset": "d",
         "origin": {"data": "d", "held_out": 1},
         "n_unreadable": 0,
+        "launched": {"mixed_precision": "no"},
     }
     found = training_json(made, **run, n_processes=1, n_images=1, seconds=1, n_steps=9, scale=1.0)
     text = json.dumps(found)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.architectures import ARCHITECTURES
 from sae.world.tasks import HELD_OUT_SEED

@@ -20,6 +20,7 @@ from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, at_positions, random_positions
 from sae.errors import ImageError
 from sae.prefetch import prefetch
+from sae.terminal import n_cores
 from training.data.sources import ImageSource
 from training.data.sources.hugging_face import StreamedSource, open_content
 from training.data.store import StoredHeldOut, check_fits
@@ -249,6 +250,5 @@ def workers_for(wanted: int | None, device: torch.device) -> int:
     """
     if wanted is not None:
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = n_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(MAX_WORKERS, share // 8 if device.type == "cpu" else max(1, share - 1))

@@ -43,12 +43,13 @@ class Pass:
         options: argparse.Namespace,
     ) -> None:
         self.data, self.backbone, self.sae, self.digest = data, backbone, sae, digest
-        self.options, self.partial = options, out / PARTIAL
+        self.options, self.partial, self.stopped = options, out / PARTIAL, False
         self.settings = settings_for(data, sae, tau=options.tau)
         self.about = {
             "sae_sha256": digest,
             "backbone": backbone.id,
             "data": data.name,
+            "images": data.content(),
             "classes": list(data.classes),
             "batch": options.batch,
             "embedder": options.embedder,
@@ -80,7 +81,8 @@ class Pass:
         if mine:  # also when the pass is over: what follows can be interrupted too
             save_part(self.partial, name, gathered, self.about)
         stops = torch.tensor([int(stopped)], device=accelerator.device)
-        if int(accelerator.gather(stops).sum()):
+        self.stopped = bool(accelerator.gather(stops).sum())
+        if self.stopped:
             if accelerator.is_main_process:
                 print(f"Stopped; go on with --resume. So far: {self.partial}")  # noqa: T201
             return None
@@ -98,6 +100,8 @@ class Pass:
             remove_parts(self.partial)
         accelerator.wait_for_everyone()
         if not parts_in(self.partial):
+            if accelerator.is_main_process and self.options.resume:
+                print(f"--resume: nothing in {self.partial} yet; beginning", file=sys.stderr)  # noqa: T201
             return fresh, seen
 
         def left_out(path: Path, error: ArtifactError) -> None:

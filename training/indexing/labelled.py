@@ -3,13 +3,17 @@
 Knows the sources of training/data/sources and the emoji world's words; knows nothing of models or indexes.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sae.concepts.build.image_pass import Item
+from training.data.record import images_of
 from training.data.sources import ImageSource, open_whole
 
 INDEX_SEED = 777
@@ -25,6 +29,10 @@ class World:
         if n < 1:
             raise ValueError(f"--n-images {n}: an index needs at least one.")
         self.name, self.n, self.classes = f"emoji world, {n} scenes", n, list(kind_names())
+
+    def content(self) -> str:
+        """The seed: scenes have no files that could change."""
+        return f"seed {INDEX_SEED}"
 
     def __len__(self) -> int:
         return self.n
@@ -51,6 +59,11 @@ class Labelled:
         self._labels = [source.label(int(number)).replace("_", " ") for number in numbers]
         self.classes = sorted(set(self._labels) - {""})
         self.name = f"{_short(source.name)}, {len(numbers)} images"
+
+    def content(self) -> str:
+        """A hash of the images' names and contents, in their order."""
+        images = images_of(replace(self._source, numbers=self._numbers))
+        return hashlib.sha256(json.dumps(list(images.items())).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -23,9 +23,12 @@ from torch import Tensor
 
 from sae.errors import ArtifactError
 from sae.storage import is_a, read_sealed, sealed, sha256, write_json
+from sae.terminal import local_path
 from training.loop.config import NOT_THE_RUN, TrainConfig, flag
 
 STATE, TENSORS = "state.json", "state.safetensors"
+PATHS = ("backbone", "data")
+"""Options that may be folders."""
 _OLDER = "An older one is tried."
 STATE_TYPES: dict[str, tuple[type, ...]] = {
     "step": (int,),
@@ -124,6 +127,11 @@ def newest(runs: Sequence[tuple[Path, TrainConfig]]) -> tuple[list[Checkpoint], 
     )
 
 
+def any_in(out: Path) -> bool:
+    """Whether a run in `out`, or an SAE of its sweep, has saved anything yet."""
+    return any(True for place in (out, *out.glob("*/")) for _ in _folders(place))
+
+
 def _folders(out: Path) -> list[Path]:
     return sorted((out / "checkpoints").glob("step_*"))
 
@@ -164,8 +172,11 @@ def _check_config(checkpoint: Checkpoint, config: TrainConfig) -> None:
     now = json.loads(json.dumps(asdict(config)))
     then = checkpoint.state.get("config", {})
     for name in sorted(now.keys() - NOT_THE_RUN):
-        if now[name] != then.get(name):
+        before = then.get(name)
+        if name in PATHS and isinstance(before, str):  # older runs kept them as they were given
+            before = local_path(before)
+        if now[name] != before:
             raise ValueError(
                 f"--resume: --{flag(name)} is {now[name]}, but {checkpoint.folder} was made with "
-                f"{then.get(name)}. Give the same options, or train into another --out."
+                f"{before}. Give the same options, or train into another --out."
             )

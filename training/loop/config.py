@@ -148,6 +148,9 @@ class TrainConfig:
     )
     keep_checkpoints: int = _option(2, "how many checkpoints to keep")
     resume: bool = _option(False, "go on from the newest checkpoint in --out")
+    accept_changed_data: bool = _option(
+        False, "--resume although images of --data came, went or were replaced since"
+    )
     overwrite: bool = _option(False, "train anew into a folder that already holds a run")
     push_to: str | None = _option(None, "Hub id to push the finished artifact to")
     push_every: bool = _option(False, "push at every checkpoint too")
@@ -244,7 +247,7 @@ class TrainConfig:
 NOT_THE_RUN = frozenset(
     {"out", "checkpoint_every", "keep_checkpoints", "resume", "overwrite", "push_to", "push_every"}
     | {"threads", "workers", "max_unreadable", "log_every", "tensorboard", "trackio", "sweep"}
-    | {"private", "license"}
+    | {"private", "license", "accept_changed_data"}
 )
 """Options that may differ between a run and its resumption."""
 

@@ -22,7 +22,9 @@ import torch
 
 from sae.hub import push_folder, pushed_files, write_card
 from sae.storage import write_json
+from sae.terminal import n_cores
 from training.evaluation.measure import measure, metrics_json
+from training.launch import how_launched
 from training.loop.checkpoints import writing
 from training.loop.config import TrainConfig
 from training.loop.monitor import CURVES, LOG, draw_curves, read_log
@@ -129,6 +131,7 @@ class Results:
             seconds=run.elapsed if seconds is None else seconds,
             n_steps=run.n_steps,
             scale=trainer.scale,
+            launched=how_launched(run.accelerator),
         )
         write_json(trainer.out / "training.json", content)
 
@@ -151,15 +154,17 @@ def training_json(
     seconds: float,
     n_steps: int,
     scale: float,
+    launched: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of training.json: how the SAE was made, on what, and with what.
 
     `origin` says whose images these are and how many of them training held out ("data", "held_out").
     `n_steps` of the config's steps are done; `scale` is what activations were divided by, which is
-    folded into the weights.
+    folded into the weights; `launched` what Accelerate did.
     """
     options = dataclasses.asdict(config)
-    for name in ("out", "push_to", "private", "resume", "overwrite", "seed", "steps", "sweep"):
+    passing = ("out", "push_to", "private", "resume", "overwrite", "accept_changed_data")
+    for name in (*passing, "seed", "steps", "sweep"):
         del options[name]
     licence = options.pop("license")
     return {
@@ -178,6 +183,7 @@ def training_json(
         "options": options,
         "versions": _versions(),
         "hardware": _hardware(n_processes),
+        "accelerate": launched,
         "wall_time_seconds": round(seconds, 1),
         "commit": _commit(),
         **({"license": licence} if licence else {}),
@@ -207,7 +213,7 @@ def _hardware(n_processes: int) -> dict[str, Any]:
     hardware: dict[str, Any] = {
         "machine": platform.machine(),
         "system": platform.system(),
-        "cpu_cores": os.cpu_count(),
+        "cpu_cores": n_cores(),
         "processes": n_processes,
         "threads": torch.get_num_threads(),
     }

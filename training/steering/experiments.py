@@ -15,6 +15,7 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import torch
 from PIL import Image

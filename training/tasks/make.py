@@ -12,6 +12,7 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.adaptation.files import CONFIG, METRICS, WEIGHTS
 from training.launch import command

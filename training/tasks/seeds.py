@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sae.adaptation.heads import HEADS
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.storage import plain_key, read_sealed, sealed, write_json
-from training.launch import StopRequest, command_line, stop_on_signal
+from training.launch import StopRequest, command_line, locked, stop_on_signal
 from training.tasks.data import Labelled, TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
 
@@ -28,18 +29,29 @@ HIDDEN = ("options", "pictures")
 """What of a finished seed is not told."""
 
 
-def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) -> None:
-    """All seeds of the command line, one after the other; each finished one is kept."""
+def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[str]) -> bool:
+    """All seeds of the command line, one after the other; each finished one is kept. False if stopped."""
     data = open_task(args.task, args.data, read_templates(args.templates))
-    parts = ClipParts(
-        Backbone.from_pretrained(
-            args.backbone, revision=args.backbone_revision, device=accelerator.device
-        )
-    )
     target = args.out / "heads" / args.task / args.method
+    main = accelerator.is_main_process
+    with locked(target.parent, f".{target.name}.lock") if main else nullcontext():
+        return _train_seeds(args, accelerator, words, data, target)
+
+
+def _train_seeds(
+    args: argparse.Namespace,
+    accelerator: Accelerator,
+    words: list[str],
+    data: TaskData,
+    target: Path,
+) -> bool:
+    where = {"revision": args.backbone_revision, "device": accelerator.device}
+    parts = ClipParts(Backbone.from_pretrained(args.backbone, **where))
     if args.overwrite and accelerator.is_main_process:
         shutil.rmtree(target, ignore_errors=True)
     accelerator.wait_for_everyone()
+    if args.resume and not target.is_dir():
+        accelerator.print(f"--resume: nothing in {target} yet; beginning with the first epoch")
     rows: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
         for number, seed in enumerate(args.seeds):
@@ -47,13 +59,14 @@ def train_seeds(args: argparse.Namespace, accelerator: Accelerator, words: list[
             done = one_seed(args, accelerator, parts, data, seed, folder, stop)
             if done is None:
                 accelerator.print("stopped; the same command goes on from here")
-                return
+                return False
             rows.append(done)
     if accelerator.is_main_process:
         write_json(target / METRICS, metrics(args, parts, data, rows, words))
         for row in rows:
             accelerator.print({name: row[name] for name in row if name not in HIDDEN})
         accelerator.print(f"the head is in {target}")
+    return True
 
 
 def one_seed(

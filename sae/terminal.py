@@ -1,0 +1,71 @@
+"""What every command needs of the machine it runs on: words, a terminal, cores, a way around proxies.
+
+Knows the standard library alone. Knows nothing of what is run.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+NAMES = ("bundled", "world")
+"""What stands for data and models of PatchLens, whatever folders there are."""
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
+def arguments(argv: Sequence[str] | None = None) -> list[str]:
+    """The words of a command line (default: this process's), "~" opened in `~/x` and in `--option=~/x`.
+
+    Shells open only the first. Also lets this process print any name on any terminal: what the
+    terminal's encoding lacks is written as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    return [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+
+
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{os.path.expanduser(value)}" if value[:1] == "~" else word
+
+
+def local_path(id_or_path: str) -> str:
+    """A folder or file as an absolute path, so that it is found from any folder; other names as they are."""
+    if id_or_path in NAMES:
+        return id_or_path
+    path = Path(id_or_path).expanduser()
+    return str(path.absolute()) if path.exists() else id_or_path
+
+
+def n_cores() -> int:
+    """The processor cores that this process may use: its affinity, and the quota of its control group."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    n = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(n, _quota() or n))
+
+
+def _quota() -> int:
+    """Whole cores that control groups (version 2, then 1) grant; 0 for no limit."""
+    try:
+        quota, period = (CGROUPS / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota = (CGROUPS / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (CGROUPS / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return 0
+    try:
+        return max(0, -(-int(quota) // int(period)))
+    except (ValueError, ZeroDivisionError):  # "max"
+        return 0
+
+
+def reach_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Ask no proxy for this machine's own addresses, whatever proxies are set."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [part for part in environment.get(name, "").split(",") if part.strip()]
+        if "*" not in known:
+            environment[name] = ",".join([*known, *(here for here in HERE if here not in known)])

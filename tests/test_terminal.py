@@ -1,0 +1,83 @@
+"""Commands on machines as they are: terminals, homes, quotas and proxies."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sae import terminal
+
+SAYS = "from sae.terminal import arguments; arguments([]); print('→ caf\\udce9 чайка')"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_any_name_can_be_printed_on_any_terminal(encoding: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", SAYS],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    text = said.stdout.decode(encoding)
+    assert "caf\\udce9" in text
+    assert ("чайка" if encoding == "utf-8" else "\\u0447\\u0430") in text
+
+
+def test_a_home_is_opened_wherever_shells_leave_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["train", "--data=~/photos", "~/x", "--name", "a~b", "--prompt=what ~ is"]
+    expected = ["train", f"--data={tmp_path}/photos", f"{tmp_path}/x", *words[3:]]
+    assert terminal.arguments(words) == expected
+
+
+def test_folders_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip", "world", "bundled"):
+        Path(name).mkdir()
+    assert terminal.local_path("clip") == str(tmp_path / "clip")
+    for name in ("world", "bundled", "user/model", "hf:user/data"):
+        assert terminal.local_path(name) == name
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu.max": "nonsense"}, 8),
+    ],
+)
+def test_cores_are_those_that_may_be_used(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(terminal, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert terminal.n_cores() == cores
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3})
+    assert terminal.n_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "localhost,127.0.0.1,::1"),
+        ({"no_proxy": "corp.example"}, "corp.example,localhost,127.0.0.1,::1"),
+        ({"no_proxy": "localhost"}, "localhost,127.0.0.1,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_no_proxy_is_asked_for_this_machine(before: dict[str, str], after: str) -> None:
+    terminal.reach_this_machine(before)
+    assert before["no_proxy"] == after
