@@ -1,6 +1,8 @@
 """Convert an SAE of another library: `patchlens convert SOURCE --to DIR`.
 
-Knows the command line, the report and the self-check. A program, so it may import whatever it
+Knows the command line, the report, the self-check, and with --images the evidence of real activations:
+an SAE that was misread, or that is given another backbone, layer or scaling than its own, rebuilds them
+worse than their mean does. What fails is not written. A program, so it may import whatever it
 needs; the formats themselves are the package's other files. SOURCE is a folder, a file, a Hub id or
 a preset. DIR becomes artifact format 1, which SAELens 6 opens as well, or with --write visaebench a
 folder in that library's words.
@@ -13,15 +15,25 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sae import artifact, hub, interop
+from sae.backbones import Backbone
+from sae.backbones.tokens import TokenView
 from sae.config import TOKEN_POLICIES
+from sae.images import open_image
 from sae.interop import Conversion, Hints, presets, visaebench
 from sae.interop.check import compare
 from sae.interop.foreign import Reading, own
 from sae.interop.source import PICKLES, read_norm
+from sae.metrics.reconstruction import ReconstructionMeter
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, write_json
 
 _MOST_WEIGHTS = 8
+MAX_FVU = 0.9
+"""Above it a reconstruction is no better than the mean activation, and nothing was read."""
+L0_FACTOR = 5
+"""How far the active latents of a token may be from the k that the files state."""
+_MOST_PICTURES = 64
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _KEPT = (*PICKLES, ".safetensors", ".json")
 
 
@@ -47,6 +59,7 @@ def _convert(options: argparse.Namespace) -> int:
     out = Path(options.to)
     if any((out / name).exists() for name in artifact.REQUIRED_FILES):
         raise ValueError(f"{out} already holds an SAE; give another --to.")
+    evidence = _evidence(sae, options)
     if options.write == "visaebench":
         visaebench.write(out, found.cfg, found.tensors)
     else:
@@ -54,7 +67,40 @@ def _convert(options: argparse.Namespace) -> int:
         write_json(out / "training.json", _origin(options.source, found))
         sae = SparseAutoencoder.from_pretrained(out)
     _print_report(found, out)
-    return _self_check(found, sae)
+    status = _self_check(found, sae)
+    print(f"evidence    {evidence}")
+    return status
+
+
+def _evidence(sae: SparseAutoencoder, options: argparse.Namespace) -> str:
+    """How the SAE rebuilds what its backbone makes of the pictures; ValueError where it does not."""
+    if options.images is None:
+        return "not compared with real activations: give --images DIR, of pictures of its kind"
+    where = sae.cfg.backbone
+    backbone = Backbone.from_pretrained(where.id, revision=where.revision)
+    if backbone.d_model != sae.cfg.d_in:
+        raise ValueError(
+            f"{where.id} has activations of width {backbone.d_model}, this SAE reads {sae.cfg.d_in}: "
+            "it was trained on another backbone; give --backbone ID."
+        )
+    view, meter = TokenView(backbone, where.tokens), ReconstructionMeter(sae)
+    files = sorted(p for p in Path(options.images).rglob("*") if p.suffix.lower() in _PICTURES)
+    for path in files[:_MOST_PICTURES]:
+        meter.update(view.read(backbone.activations([open_image(path)], where.layer)))
+    if not files:
+        raise ValueError(f"{options.images} holds no pictures ({', '.join(_PICTURES)}).")
+    seen = meter.result()
+    told = f"on {seen.n_tokens:,} tokens of {where.id}, layer {where.layer}: FVU {seen.fvu:.3f}"
+    told = f"{told}, L0 {seen.l0:.1f}"
+    k = sae.cfg.k
+    far = k is not None and not k / L0_FACTOR <= seen.l0 <= k * L0_FACTOR
+    if far or not seen.l0 or seen.fvu > MAX_FVU:
+        expected = f"FVU below {MAX_FVU}" + (f" and L0 near {k}" if k else "")
+        raise ValueError(
+            f"evidence FAILED {told}; expected {expected}. The SAE belongs to another backbone or layer, "
+            "its inputs were scaled (--norm), or the pictures are not of its kind. Nothing was written."
+        )
+    return told
 
 
 def _origin(source: str, found: Conversion) -> dict[str, str]:
@@ -167,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="mean and std that activations were scaled by before training",
     )
+    add("--images", metavar="DIR", help="pictures on which the SAE must rebuild its activations")
     add("--write", choices=("patchlens", "visaebench"), default="patchlens", help="what to write")
     add("--revision", metavar="REV", help="of a Hub repository")
     add("--subfolder", metavar="PATH", help="a folder or file of a Hub repository")

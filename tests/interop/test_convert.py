@@ -1,6 +1,7 @@
 """The converter, the writers, and what is refused although it is whole."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sae import interop
@@ -16,6 +18,7 @@ from sae.interop import Hints, visaebench
 from sae.interop.__main__ import main
 from sae.interop.source import read_norm
 from sae.model import SparseAutoencoder
+from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from tests.interop import published
 from tests.interop.published import PUBLISHED, D, as_json, overcomplete_family
 from tests.local_hub import LocalHub, using
@@ -76,6 +79,72 @@ def test_a_wrong_fold_fails_the_self_check(
     assert "self-check FAILED against the format's own equations" in said.err
     assert said.out == ""
     assert not (tmp_path / "out").exists(), "a reading that fails is not written"
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Pictures of the bundled world."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for n, kind in enumerate(kind_names()[:6]):
+        objects = (SceneObject(kind, x=30 + 8 * n), SceneObject("cat", y=20, size="small"))
+        image = compose(Scene("grass", objects, seed=n)).image
+        Image.fromarray(image).save(folder / f"{n}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ([], None),
+        (["--layer", "0"], "evidence FAILED on .* layer 0: FVU"),
+        (["--norm", "norm.json"], "evidence FAILED on .* expected FVU below 0.9"),
+    ],
+)
+def test_real_activations_are_evidence(
+    change: list[str],
+    words: str | None,
+    scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A right reading rebuilds the backbone's activations; of another layer or scaling it does not."""
+    SparseAutoencoder.from_pretrained("bundled").save_pretrained(tmp_path / "ours")
+    assert main([str(tmp_path / "ours"), "--to", str(tmp_path / "v"), "--write", "visaebench"]) == 0
+    assert "not compared with real activations: give --images" in capsys.readouterr().out
+    d_in = SparseAutoencoder.from_pretrained("bundled").cfg.d_in
+    as_json(tmp_path / "norm.json", {"mean": [0.0] * d_in, "std": 8.0})
+    change = [str(tmp_path / word) if word.endswith(".json") else word for word in change]
+    out = tmp_path / "out"
+    words_given = [
+        str(tmp_path / "v"),
+        "--to",
+        str(out),
+        "--tokens",
+        "all",
+        "--images",
+        str(scenes),
+    ]
+    words_given += ["--backbone", "bundled", "--images", str(scenes)]
+    status = main([*words_given, *change])
+    said = capsys.readouterr()
+    if words is None:
+        assert status == 0, said.err
+        assert re.search(r"\nevidence    on [\d,]+ tokens of bundled, layer 3: FVU 0\.", said.out)
+    else:
+        assert status == 1
+        assert re.search(words, said.err)
+        assert not out.exists()
+
+
+def test_an_sae_of_another_width_is_no_sae_of_this_backbone(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = PUBLISHED["saev Relu"][1](tmp_path)
+    words = [str(made.source), "--to", str(tmp_path / "out"), "--images", str(scenes)]
+    assert main([*words, "--backbone", "bundled", "--layer", "3", "--tokens", "all"]) == 1
+    assert f"width 128, this SAE reads {D}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
