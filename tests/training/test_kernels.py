@@ -103,7 +103,8 @@ def test_triton_kernels_train_as_dense_autograd_in_the_interpreter() -> None:
 def test_entries_of_topk_and_a_part_of_them() -> None:
     entries = Entries.from_indices(torch.tensor([[3, 1], [0, 3]]), 5)
     assert entries.tokens.tolist() == [0, 0, 1, 1]
-    order, starts = entries.by_latent
+    order, starts = entries.by_latent(plain.by_latent)
+    assert entries.by_latent(plain.by_latent)[0] is order
     assert order.tolist() == [2, 1, 0, 3]
     assert starts.tolist() == [0, 1, 2, 2, 4, 4]
     assert Entries.from_indices(torch.tensor([[3, 1]]), 5).tokens.is_contiguous()

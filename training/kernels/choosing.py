@@ -1,17 +1,19 @@
 """Finding the largest pre-activations in torch's own operations, on any device.
 
 The bound that makes this exact is explained in `training.kernels.screening`, which does the same for the
-CPU. Knows tensors only.
+CPU. Which kernel multiplies the rows is the caller's to say. Knows tensors only.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from training.kernels.entries import Entries
 
+Dots = Callable[[Tensor, Tensor, Entries], Tensor]
+"""The kernel `dots` of the module that chooses."""
 GROUP = 64
 """Latents of which a GPU first takes the maximum only."""
 WIDER = 2, 8
@@ -65,6 +67,7 @@ def round_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def largest_of_tokens(
+    dots: Dots,
     h: Tensor,
     k: int,
     margins: Tensor | None,
@@ -79,17 +82,18 @@ def largest_of_tokens(
     largest rounded ones are taken. Returns values and latents `(tokens, k)`, empty places 0.
     """
     if margins is None:
-        values, latents, _ = _best(h, k, k, x, rows, bias)
+        values, latents, _ = _best(dots, h, k, k, x, rows, bias)
     else:
-        values, latents, least = _best(h, min(WIDER[0] * k, h.shape[1]), k, x, rows, bias)
+        values, latents, least = _best(dots, h, min(WIDER[0] * k, h.shape[1]), k, x, rows, bias)
         doubtful = _doubtful(values, least, margins, relative)
         if len(doubtful):
             given = h[doubtful], k, margins[doubtful], relative, x[doubtful], rows, bias
-            values[doubtful], latents[doubtful] = _wider(*given)
+            values[doubtful], latents[doubtful] = _wider(dots, *given)
     return values.relu(), latents.masked_fill(values <= 0, 0)
 
 
 def _wider(
+    dots: Dots,
     h: Tensor,
     k: int,
     margins: Tensor,
@@ -99,7 +103,7 @@ def _wider(
     bias: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Tokens whose first candidates were too few: more of them, and at last all latents."""
-    values, latents, least = _best(h, min(WIDER[1] * k, h.shape[1]), k, x, rows, bias)
+    values, latents, least = _best(dots, h, min(WIDER[1] * k, h.shape[1]), k, x, rows, bias)
     doubtful = _doubtful(values, least, margins, relative)
     if len(doubtful):
         with full_precision(h.device.type):
@@ -109,13 +113,13 @@ def _wider(
 
 
 def _best(
-    h: Tensor, n: int, k: int, x: Tensor, rows: Tensor, bias: Tensor
+    dots: Dots, h: Tensor, n: int, k: int, x: Tensor, rows: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The k exactly largest of each token's n largest rounded ones; and the least rounded one that
     was looked at, `(tokens)`, or None if all were."""
     rounded, latents = flat_largest(h, n)
-    exact = _exact(x, rows, bias, Entries.from_indices(latents, h.shape[1])).view(latents.shape)
-    values, places = exact.topk(k, dim=1, sorted=False)
+    exact = _exact(dots, x, rows, bias, Entries.from_indices(latents, h.shape[1]))
+    values, places = exact.view(latents.shape).topk(k, dim=1, sorted=False)
     least = rounded.amin(1) if n < h.shape[1] else None
     return values, latents.gather(1, places), least
 
@@ -130,6 +134,7 @@ def _doubtful(values: Tensor, least: Tensor | None, margins: Tensor, relative: f
 
 
 def above(
+    dots: Dots,
     h: Tensor,
     bars: Tensor,
     k: int,  # noqa: ARG001
@@ -144,10 +149,8 @@ def above(
     places = (h >= bars[:, None]).view(-1).nonzero().squeeze(1)
     tokens = places // h.shape[1]
     entries = Entries.from_tokens(tokens, places - tokens * h.shape[1], *h.shape)
-    return _exact(x, rows, bias, entries), entries
+    return _exact(dots, x, rows, bias, entries), entries
 
 
-def _exact(x: Tensor, rows: Tensor, bias: Tensor, entries: Entries) -> Tensor:
-    from training import kernels
-
-    return kernels.chosen(x).dots(x, rows, entries) + bias[entries.latents]
+def _exact(dots: Dots, x: Tensor, rows: Tensor, bias: Tensor, entries: Entries) -> Tensor:
+    return dots(x, rows, entries) + bias[entries.latents]

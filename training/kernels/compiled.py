@@ -61,7 +61,7 @@ def add_gradients(
     x: Tensor,
 ) -> Gradients:
     """See `plain.add_gradients`."""
-    order, starts = entries.by_latent
+    order, starts = entries.by_latent(by_latent)
     d_sae, anew = entries.d_sae, sums is None
     if sums is None:
         shape = d_sae, x.shape[1]

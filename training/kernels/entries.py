@@ -3,6 +3,8 @@
 Knows positions only; the values that stand there are passed beside it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -49,15 +51,15 @@ class Entries:
             self._tokens = numbers.repeat_interleave(counts, output_size=len(self.latents))
         return self._tokens
 
-    @property
-    def by_latent(self) -> tuple[Tensor, Tensor]:
-        """Entries in order of their latents, `(n)`, and where each latent's start, `(d_sae + 1)`."""
-        if self._by_latent is None:
-            from training import kernels
+    def by_latent(
+        self, order: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Entries in order of their latents, `(n)`, and where each latent's start, `(d_sae + 1)`.
 
-            self._by_latent = kernels.chosen(self.starts, torch.float32).by_latent(
-                self.latents, self.d_sae
-            )
+        `order`: the kernel `by_latent` of the caller; it runs once, whoever asks again.
+        """
+        if self._by_latent is None:
+            self._by_latent = order(self.latents, self.d_sae)
         return self._by_latent
 
 

@@ -4,13 +4,16 @@ One program holds one token's residual, or up to SEGMENT entries of one latent, 
 each row it needs once. Importing it needs Triton; its interpreter (TRITON_INTERPRET=1) runs it on the CPU.
 """
 
+from functools import partial
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from training.kernels import choosing
 from training.kernels.adam_on_cuda import adam, square_norms
-from training.kernels.choosing import above, largest_of_tokens, round_rows
+from training.kernels.choosing import round_rows
 from training.kernels.entries import Entries
 from training.kernels.plain import Gradients, Residuals, by_latent
 
@@ -141,6 +144,10 @@ def dots(x: Tensor, rows: Tensor, entries: Entries) -> Tensor:
     return out
 
 
+largest_of_tokens = partial(choosing.largest_of_tokens, dots)
+above = partial(choosing.above, dots)
+
+
 def residuals(
     target: Tensor, rows: Tensor, entries: Entries, values: Tensor, ends: tuple[int, ...]
 ) -> Residuals:
@@ -169,7 +176,7 @@ def add_gradients(
     """See `plain.add_gradients`. The order of a frequent latent's sum is not fixed."""
     d_sae, shape = entries.d_sae, (entries.d_sae, x.shape[1])
     sums = sums or Gradients(x.new_zeros(shape), x.new_zeros(shape), x.new_zeros(d_sae))
-    order, starts = entries.by_latent
+    order, starts = entries.by_latent(by_latent)
     n_segments = (starts.diff() + SEGMENT - 1) // SEGMENT
     ends_of = n_segments.cumsum(0)
     n_programs = d_sae + len(order) // SEGMENT  # enough for any distribution of the entries

@@ -4,13 +4,15 @@ Sums over bags (of a token, or of a latent), so no `entries × d_in` and no `tok
 built. This is also the reference for the other kernels. Knows tensors only.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.kernels.choosing import above, largest_of_tokens, round_rows
+from training.kernels import choosing
+from training.kernels.choosing import round_rows
 from training.kernels.entries import Entries
 
 __all__ = ["Gradients", "Residuals", "above", "add_gradients", "by_latent", "dots"]
@@ -54,6 +56,10 @@ def dots(x: Tensor, rows: Tensor, entries: Entries) -> Tensor:
     return _dots(x, rows, entries, entries.tokens)
 
 
+largest_of_tokens = partial(choosing.largest_of_tokens, dots)
+above = partial(choosing.above, dots)
+
+
 def residuals(
     target: Tensor, rows: Tensor, entries: Entries, values: Tensor, ends: tuple[int, ...]
 ) -> Residuals:
@@ -90,7 +96,7 @@ def add_gradients(
 
     decoder: f_e levels[level of s, t]; encoder: g_e x[t]; bias: g_e.
     """
-    order, starts = entries.by_latent
+    order, starts = entries.by_latent(by_latent)
     tokens = entries.tokens[order]
     place = _level(entries, ends)[order] * entries.n_tokens + tokens
     made = Gradients(
