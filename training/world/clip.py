@@ -198,8 +198,14 @@ def train(args: argparse.Namespace) -> DenselySupervised:
     model = DenselySupervised(make_model(args.width, args.layers)).to(args.device)
     dense_from = int(args.steps * args.sparse_part)
     n_kept = (SIZE // PATCH) ** 2 // 2
+    about = {name: getattr(args, name) for name in ("batch", "width", "layers", "sparse_part")}
     config = FitConfig(
-        out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device
+        out=args.out,
+        steps=args.steps,
+        lr=args.lr,
+        workers=args.workers,
+        device=args.device,
+        about=about,
     )
     fit(
         model,

@@ -25,7 +25,7 @@ from sae.world.scenes import SIZE, compose
 from sae.world.tasks import HELD_OUT_SEED
 from training.launch import command
 from training.world.clip import IGNORE, LAYER, make_image_processor, pixels_of
-from training.world.fit import FitConfig, fit
+from training.world.fit import FitConfig, fit, tensors_sha256
 from training.world.generator import images, sample_scene
 from training.world.words import PROMPT, description, main_object, make_tokenizer, questions
 
@@ -258,8 +258,15 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     clip_model = CLIPModel.from_pretrained(args.clip, dtype=torch.float32)
     llava = make_model(clip_model, args.width, args.layers).to(args.device)
+    tower = tensors_sha256(clip_model.vision_model.state_dict())
+    about = {"batch": args.batch, "width": args.width, "layers": args.layers, "clip": tower}
     settings = FitConfig(
-        out=args.out, steps=args.steps, lr=args.lr, workers=args.workers, device=args.device
+        out=args.out,
+        steps=args.steps,
+        lr=args.lr,
+        workers=args.workers,
+        device=args.device,
+        about=about,
     )
     fit(llava, Batches(args.batch), lambda batch, _: answer_loss(llava, batch), settings)
     if args.export:
