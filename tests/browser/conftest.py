@@ -26,8 +26,9 @@ def bundled_url() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running() -> Iterator[object]:
+    """A browser for one file: while it runs, its event loop would be in the way of other tests' own."""
     with browser() as one:
         yield one
 
