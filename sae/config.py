@@ -11,11 +11,12 @@ from typing import Literal, get_args
 from sae.architectures import architecture
 from sae.errors import ConfigError
 
-TokenPolicy = Literal["all", "patches", "cls"]
+TokenPolicy = Literal["all", "patches", "cls", "embedding"]
 Negative = Literal["zero", "keep", "rank"]
 InputNorm = Literal["none", "layer_norm", "constant_norm"]
 
-TOKEN_POLICIES: tuple[str, ...] = get_args(TokenPolicy)
+TOKEN_POLICIES: tuple[str, ...] = ("all", "patches", "cls")
+"""What an SAE of a layer may read of it; "embedding" is no layer's."""
 NEGATIVES: tuple[str, ...] = get_args(Negative)
 INPUT_NORMS: tuple[str, ...] = get_args(InputNorm)
 FORMAT = 1
@@ -27,7 +28,8 @@ class BackboneRef:
     """Where an SAE's activations come from.
 
     `id` is whatever `Backbone.from_pretrained` takes; `layer` counts from 0 (negative from the
-    end); `tokens` says which positions the SAE was trained on.
+    end); `tokens` says which positions the SAE was trained on. With tokens "embedding" the SAE reads no
+    layer but what CLIP makes of a whole picture, one vector an image, and `layer` is -1.
     """
 
     id: str
@@ -39,9 +41,9 @@ class BackboneRef:
     def __post_init__(self) -> None:
         if not self.id:
             raise ConfigError("backbone.id is empty; give a Hub id, a folder or 'bundled'.")
-        if self.tokens not in TOKEN_POLICIES:
+        if self.tokens not in get_args(TokenPolicy):
             raise ConfigError(
-                f"backbone.tokens must be one of {TOKEN_POLICIES}, got {self.tokens!r}."
+                f"backbone.tokens must be one of {get_args(TokenPolicy)}, got {self.tokens!r}."
             )
 
 

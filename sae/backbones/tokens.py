@@ -134,6 +134,11 @@ def n_random(policy: str) -> int | None:
     name, colon, number = policy.partition(":")
     if name == "random" and colon and number.isascii() and number.isdigit() and int(number) > 0:
         return int(number)
+    if policy == "embedding":
+        raise ValueError(
+            "this SAE reads the image embedding, one vector a picture, and no tokens of a layer; give "
+            "it to sae.encode(embeddings) yourself."
+        )
     if policy not in TOKEN_POLICIES:
         raise ValueError(
             f"--tokens: invalid choice: {policy!r} (choose from {', '.join(TOKEN_POLICIES)}, "

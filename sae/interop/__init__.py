@@ -19,10 +19,12 @@ from sae.config import BackboneRef, SAEConfig
 from sae.errors import ArtifactError, ConfigError
 from sae.interop import (
     check,
+    clip_topk,
     clipscope,
     dictionary_learning,
     equations,
     fastsae,
+    msae,
     overcomplete,
     patchsae,
     prisma,
@@ -61,6 +63,8 @@ _OURS: tuple[Reader, ...] = (
     sae_for_vlm,
     dictionary_learning,
     visaebench,
+    clip_topk,
+    msae,
     saev,
     prisma,
     clipscope,

@@ -164,7 +164,9 @@ def _print_report(found: Conversion, out: Path) -> None:
     print(f"SAE         {cfg.architecture}, {cfg.d_in} to {cfg.d_sae:,} latents, k {cfg.k}")
     if cfg.negative != "zero" or cfg.input_norm != "none":
         print(f"options     negative {cfg.negative}, input_norm {cfg.input_norm}")
-    print(f"activations {where.id}, layer {where.layer}, tokens {where.tokens}")
+    place = f"layer {where.layer}, tokens {where.tokens}"
+    place = "image embedding" if where.tokens == "embedding" else place
+    print(f"activations {where.id}, {place}")
     for line in found.reading.found:
         print(f"found       {line}")
     for line in found.reading.assumed:

@@ -327,6 +327,34 @@ def _clipscope(raw: Raw) -> Run:
     return run
 
 
+def _msae(raw: Raw) -> Run:
+    parts = raw.path.name.split("_")
+    kind = parts[2]
+    decoder = raw["decoder"] if "decoder" in raw else raw["encoder"].t()
+    mean, factor = torch.as_tensor(raw.said["mean_center"]), float(raw.said["scaling_factor"])
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        pre = ((x - mean) * factor - raw["pre_bias"]) @ raw["encoder"] + raw["latent_bias"]
+        if "TopK" in kind:
+            pre = _largest(pre, int(parts[3]), by=pre.abs() if "abs" in kind else None)
+        latents = F.relu(pre) if kind.endswith("ReLU") else pre
+        return latents, (latents @ decoder + raw["pre_bias"]) / factor + mean
+
+    return run
+
+
+def _clip_topk(raw: Raw) -> Run:
+    rows = raw["W_dec"]
+    if raw.config.get("normalize_decoder", True):
+        rows = F.normalize(rows, dim=1)
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        latents = _largest(x @ raw["W_enc"] + raw["b_enc"], raw.config["k"])
+        return latents, latents @ rows + raw.tensors.get("b_dec", 0.0)
+
+    return run
+
+
 def _visaebench(raw: Raw) -> Run:
     c = raw.config
     kind = str(c.get("activation", c.get("sae_type", c.get("architecture", "topk")))).lower()
@@ -428,4 +456,6 @@ _EQUATIONS: dict[str, Callable[[Raw], Run]] = {
     "prisma": _prisma,
     "clipscope": _clipscope,
     "overcomplete": _overcomplete,
+    "msae": _msae,
+    "clip_topk": _clip_topk,
 }

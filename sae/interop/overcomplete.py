@@ -63,7 +63,8 @@ def read(source: Source, hints: Hints) -> Reading:
     kind = content.class_name.rpartition(".")[2] if isinstance(content, Record) else "TopKSAE"
     kind = "JumpSAE" if "thresholds" in tensors else kind
     _expressible(path, kind, module, tensors)
-    w = _taken(path, tensors)
+    tied = any(name.startswith("encoder.tied_to.") for name in state_dict_of(content))
+    w = _taken(path, tensors, tied)
     D, how = _decoder(w, module, path)
     W_enc, b_enc = _encoder(w, module, D)
     made = ForeignSAE("relu", W_enc, b_enc, D, torch.zeros(D.shape[1]), subtract=False)
@@ -144,13 +145,13 @@ def _expressible(path: Path, kind: str, module: dict[str, Any], tensors: dict[st
         raise ArtifactError(path, "codes without ReLU", "ReLU")
 
 
-def _taken(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by name, of any kind of encoder and dictionary."""
+def _taken(path: Path, tensors: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
+    """The tensors by name, of any kind of encoder and dictionary; a `tied` encoder has no weights."""
     shapes = dict(_ARCHETYPAL if "dictionary.W" in tensors else _CLASSIC)
     optional = {"thresholds": "F", "encoder.bias": "F"}
     if "encoder.weight" in tensors:
         shapes |= _MATRIX
-    elif any(name.startswith("encoder.") and name != "encoder.bias" for name in tensors):
+    elif not tied:
         shapes |= _LINEAR
         optional = {"thresholds": "F"}
     if _COUNTER in tensors or any(name in tensors for name in _NORM):

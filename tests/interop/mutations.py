@@ -30,7 +30,7 @@ def before_writing(change: Change) -> Iterator[None]:
     save, save_file = torch.save, safetensors_torch.save_file
 
     def state_of(content: Any) -> dict[str, torch.Tensor]:
-        for key in ("state_dict", "model_state_dict"):
+        for key in ("state_dict", "model_state_dict", "model"):
             if key in content:
                 return content[key]
         return content
@@ -60,7 +60,7 @@ def tensor_changes(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, Chan
         if tensor.dim() == 2:
             yield f"{name} transposed", _swap(name, lambda v: v.t().contiguous())
             yield f"{name} with one column less", _swap(name, lambda v: v[:, :-1].contiguous())
-        if name != "group_sizes":
+        if tensor.is_floating_point():
             yield f"{name} half as exact", _swap(name, lambda v: v.half())
             yield f"{name} of whole numbers", _swap(name, lambda v: v.long())
             yield (

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from sae import interop
+from sae.backbones.tokens import inference_policy
+from sae.errors import ArtifactError
 from sae.interop import Hints
 from sae.interop.__main__ import main
 from sae.model import SparseAutoencoder
@@ -137,3 +139,43 @@ def test_only_a_layer_that_was_given_passes_another_hook_point(tmp_path: Path) -
         interop.read(made.source, Hints("prisma", "a/b"))
     found = interop.read(made.source, Hints("prisma", "a/b", layer=9))
     assert found.reading.hook == "blocks.9.hook_mlp_out"
+
+
+def test_an_sae_of_the_image_embedding_reads_no_layer(tmp_path: Path) -> None:
+    made = PUBLISHED["msae TopKReLU"][1](tmp_path)
+    found = interop.read(made.source, made.hints)
+    sae = SparseAutoencoder._from_weights(found.cfg, found.tensors)
+    sae.save_pretrained(tmp_path / "ours")
+    where = SparseAutoencoder.from_pretrained(tmp_path / "ours").cfg.backbone
+    assert (where.layer, where.tokens) == (-1, "embedding")
+    with pytest.raises(ValueError, match="reads the image embedding, one vector a picture"):
+        inference_policy(where.tokens)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("_False_0.0", "_False_30.0", "soft cap 30.0"),
+        ("_False_0.0", "_True_0.0", "normalize True"),
+        ("TopKReLU", "BatchTopKReLU", "activation BatchTopKReLU 5"),
+        ("TopKReLU", "TopKabsReLU", "activation TopKabsReLU 5"),
+        ("40_12", "40_13", "encoder of shape"),
+    ],
+)
+def test_what_the_name_of_an_msae_says_is_kept_to(
+    old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    made = PUBLISHED["msae TopKReLU"][1](tmp_path)
+    path = next(made.source.glob("*.pth"))
+    path.rename(path.with_name(path.name.replace(old, new)))
+    with pytest.raises(ArtifactError, match=words):
+        interop.read(made.source, made.hints)
+
+
+def test_the_clip_that_an_msae_names(tmp_path: Path) -> None:
+    made = PUBLISHED["msae TopKReLU"][1](tmp_path)
+    path = next(made.source.glob("*.pth"))
+    path.rename(path.with_name(path.name.replace("cc3m_", "cc3m_ViT-L~14_")))
+    found = interop.read(made.source)
+    assert found.cfg.backbone.id == "openai/clip-vit-large-patch14"
+    assert "OpenAI's CLIP" in found.reading.assumed[0]

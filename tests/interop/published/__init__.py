@@ -12,7 +12,7 @@ from tests.interop.published.overcomplete_family import of_class, overcomplete, 
 from tests.interop.published.parts import D, N, Published, as_json, topk
 from tests.interop.published.patchsae_family import fastsae, patchsae, prisma
 from tests.interop.published.saelens_family import saelens, signed, sparsify
-from tests.interop.published.saev_family import clipscope, saev
+from tests.interop.published.saev_family import clip_topk, clipscope, msae, saev
 
 __all__ = ["PUBLISHED", "D", "N", "Published", "as_json", "dl", "fastsae", "prisma", "topk"]
 
@@ -51,5 +51,7 @@ PUBLISHED: dict[str, tuple[str, Callable[[Path], Published]]] = {
         for k in ("topk", "batchtopk", "jumprelu", "overcomplete", "yaml", "norm", "missing")
     },
     "clipscope": ("clipscope", clipscope),
+    **{f"msae {k}": ("msae", msae(k)) for k in ("ReLU", "TopK", "TopKabs", "TopKReLU", "tied")},
+    **{f"clip_topk {k}": ("clip_topk", clip_topk(k)) for k in ("normalised", "raw", "no bias")},
 }
 """Case → (format, maker)."""

@@ -1,4 +1,4 @@
-"""saev and CLIP-Scope: one file that says all about itself."""
+"""saev, CLIP-Scope, MSAE and clip-topk-sae: small files that say all about themselves."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from sae.interop import Hints
-from tests.interop.published.parts import HERE, D, K, N, Published, as_json, square, topk, weights
+from tests.interop.published.parts import (
+    HERE,
+    D,
+    K,
+    N,
+    Published,
+    as_json,
+    as_safetensors,
+    square,
+    topk,
+    weights,
+)
 
 HERE_PLACE = ("some/backbone", 3, "all")
 
@@ -86,3 +97,56 @@ def clipscope(folder: Path) -> Published:
         lambda z, _: z @ w["dec"] + w["pre_b"],
         place=("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", 22, "all"),
     )
+
+
+EMBEDDING = Hints(backbone="some/clip")
+EMBEDDING_PLACE = ("some/clip", -1, "embedding")
+
+
+def msae(kind: str) -> Callable[[Path], Published]:
+    """A checkpoint of CLIP embeddings whose settings are in its name."""
+
+    def make(folder: Path) -> Published:
+        w = weights(encoder=(D, N), decoder=(N, D), pre_bias=(D,), latent_bias=(N,))
+        mean, scale = weights(9, m=(D,))["m"], 2.5
+        tied = kind == "tied"
+        name = "ReLU_0.03" if kind == "ReLU" else f"{'TopKReLU' if tied else kind}_{K}_RW"
+        state: dict[str, Any] = {k: v for k, v in w.items() if not tied or k != "decoder"}
+        state["latents_activation_frequency"] = torch.zeros(N, dtype=torch.int64)
+        content = {"model": state, "mean_center": mean, "scaling_factor": scale, "target_norm": 3.0}
+        path = folder / f"{N}_{D}_{name}_{tied}_False_0.0_cc3m_train_image_100_{D}.pth"
+        torch.save(content, path)
+        pre = lambda x: ((x - mean) * scale - w["pre_bias"]) @ w["encoder"] + w["latent_bias"]  # noqa: E731
+        rows = w["encoder"].T if tied else w["decoder"]
+        encode: Callable[[Tensor], Tensor] = {
+            "ReLU": lambda x: pre(x).relu(),
+            "TopK": lambda x: topk(pre(x)),
+            "TopKabs": lambda x: pre(x) * (topk(pre(x).abs()) > 0),
+        }.get(kind, lambda x: topk(pre(x)).relu())
+        decode = lambda z, _: (z @ rows + w["pre_bias"]) / scale + mean  # noqa: E731
+        return Published(folder, encode, decode, EMBEDDING, EMBEDDING_PLACE)
+
+    return make
+
+
+def clip_topk(kind: str) -> Callable[[Path], Published]:
+    """A folder of PyTorchModelHubMixin."""
+
+    def make(folder: Path) -> Published:
+        w = square()
+        stored = {k: v for k, v in w.items() if kind != "no bias" or k != "b_dec"}
+        stored |= {"feature_counts": torch.zeros(N), "total_samples": torch.tensor(0)}
+        as_safetensors(stored, folder / "model.safetensors")
+        config = {"input_dim": D, "hidden_dim": N, "k": K, "normalize_decoder": kind != "raw"}
+        as_json(folder / "config.json", config)
+        sizes = torch.ones(N, 1) if kind == "raw" else w["W_dec"].pow(2).sum(1, keepdim=True).sqrt()
+        bias = torch.zeros(D) if kind == "no bias" else w["b_dec"]
+        return Published(
+            folder,
+            lambda x: topk(x @ w["W_enc"] + w["b_enc"]),
+            lambda z, _: z @ (w["W_dec"] / sizes) + bias,
+            EMBEDDING,
+            EMBEDDING_PLACE,
+        )
+
+    return make
