@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import numpy as np
 import torch
