@@ -36,7 +36,9 @@ def detect(source: Source) -> bool:
 def read(source: Source, hints: Hints) -> Reading:
     path = dictionary_learning.weights(source)
     named = _named(source)
-    if named is not None and not dictionary_learning.detect(source):
+    trainer = source.folder.parent if source.folder.name == "checkpoints" else source.folder
+    there = any((folder / "config.json").is_file() for folder in (source.folder, trainer))
+    if named is not None and not there:
         result = _alone(source, path or source.folder / dictionary_learning.FILES[0], named)
     else:
         result = dictionary_learning.read(source.at(path) if path else source, hints)
