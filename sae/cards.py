@@ -149,12 +149,18 @@ def is_local(config: dict[str, Any], training: dict[str, Any]) -> bool:
 def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a card's table: every known figure of metrics.json, with its evidence.
 
-    Shares are checked to lie in 0 … 1 and L0 not to be negative; ValueError otherwise. A worse
-    reconstruction than the mean explains less than nothing, without limit.
+    A share of dead latents from too few tokens has the value None. Shares are checked to lie in 0 … 1
+    and L0 not to be negative; ValueError otherwise. A worse reconstruction than the mean explains less
+    than nothing, without limit.
     """
     rows, metrics = [], _flat(metrics)
     for name, label in LABELS.items():
         value = metrics.get(name)
+        evidence = metrics.get("evidence", {}).get(name, {})
+        if value is None and name in PERCENTAGES and name in metrics:
+            rows.append({"name": name, "label": label, "value": None, "text": "not measured"})
+            rows[-1] |= _sample(evidence)
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         most = 1 if name in _SHARES else sys.float_info.max
@@ -163,7 +169,6 @@ def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             what = "a share between 0 and 1" if most == 1 and least == 0 else "a number from 0 on"
             what = "a share of at most 1" if name == "explained_variance" else what
             raise ValueError(f"metrics.json: {name} = {value!r}; expected {what}. Measure again.")
-        evidence = metrics.get("evidence", {}).get(name, {})
         text = f"{value:.2%}" if name in _SHARES else f"{value:.4g}"
         rows.append(
             {"name": name, "label": label, "value": value, "text": text, **_sample(evidence)}
@@ -186,7 +191,9 @@ def _sample(evidence: dict[str, Any]) -> dict[str, str]:
     for key, word in (("n_images", "images"), ("n_tokens", "tokens")):
         if isinstance(evidence.get(key), int):
             parts.append(f"{evidence[key]:,} {word}")
-    return {"sample": "; ".join(parts), "command": str(evidence.get("command", ""))}
+    tokens = parts[-1] if parts and parts[-1].endswith(" tokens") else ""
+    command = str(evidence.get("command", ""))
+    return {"sample": "; ".join(parts), "command": command, "n_tokens": tokens}
 
 
 def base_model(config: dict[str, Any], training: dict[str, Any] | None = None) -> str | None:
@@ -223,10 +230,13 @@ def _metadata(
             dataset_type=data[1] if data else "images",
             dataset_name=row["sample"].partition(";")[0] or "held-out images",
             metric_type=row["name"],
-            metric_name=row["label"],
+            metric_name=f"{row['label']} in {row['n_tokens']}"
+            if row["name"] in PERCENTAGES and row["n_tokens"]
+            else row["label"],
             metric_value=row["value"],
         )
         for row in shown
+        if row["value"] is not None
     ]
     return ModelCardData(
         library_name="patchlens",

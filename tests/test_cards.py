@@ -208,3 +208,18 @@ def test_templates_ship_with_the_package() -> None:
         "head.md",
         "space.md",
     }
+
+
+def test_a_share_of_dead_latents_comes_with_its_tokens_or_not_at_all(tmp_path: Path) -> None:
+    folder = artifact(tmp_path, **FIGURES)
+    sample = {"data": "photos", "n_images": 100, "n_tokens": 25_700}
+    edit(folder / "metrics.json", evidence=dict.fromkeys(FIGURES, sample))
+    data, text = front(folder)
+    results = {m["type"]: m for m in data["model-index"][0]["results"][0]["metrics"]}
+    assert results["dead_fraction"]["name"] == "latents that never fired in 25,700 tokens"
+    assert "| latents that never fired | 1.50% | photos; 100 images; 25,700 tokens |" in text
+    edit(folder / "metrics.json", dead_fraction=None)
+    data, text = front(folder)
+    results = {m["type"] for m in data["model-index"][0]["results"][0]["metrics"]}
+    assert "dead_fraction" not in results
+    assert "| latents that never fired | not measured | photos; 100 images; 25,700 tokens |" in text

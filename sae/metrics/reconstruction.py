@@ -14,6 +14,10 @@ from torch import Tensor
 from sae.model import SparseAutoencoder
 from sae.sparse import tokens_per_chunk
 
+ENOUGH_TOKENS = 10_000
+"""Tokens from which on a share of dead or rare latents is told: a latent is rare that fires on fewer than
+one in as many, so from fewer tokens nobody can tell it from a dead one."""
+
 
 class Reconstruction(NamedTuple):
     """Figures over all tokens seen."""
@@ -26,6 +30,16 @@ class Reconstruction(NamedTuple):
     """Share of latents that were active on no token."""
     n_tokens: int
     """Tokens measured."""
+
+    @property
+    def dead_share(self) -> float | None:
+        """`dead_fraction`, or None where it is from too few tokens to say anything."""
+        return told(self.dead_fraction, self.n_tokens)
+
+
+def told(share: float, n_tokens: int) -> float | None:
+    """A share of dead or rare latents, or None where ENOUGH_TOKENS were not seen."""
+    return share if n_tokens >= ENOUGH_TOKENS else None
 
 
 class ReconstructionMeter:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sae.metrics.reconstruction import ReconstructionMeter
+from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter, told
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
 
@@ -32,3 +32,9 @@ def test_nothing_to_measure_is_an_error() -> None:
     meter.update(torch.ones(4, 16))
     with pytest.raises(ValueError, match="tokens that differ; 4 tokens"):
         meter.result()
+
+
+def test_a_share_of_dead_latents_needs_enough_tokens() -> None:
+    assert Reconstruction(0.1, 4.0, 0.25, 9_999).dead_share is None
+    assert Reconstruction(0.1, 4.0, 0.25, 10_000).dead_share == 0.25
+    assert told(0.0, 34) is None

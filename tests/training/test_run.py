@@ -44,7 +44,7 @@ def test_a_run_learns_and_leaves_an_artifact(architecture: str, tmp_path: Path) 
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["fvu"] < 0.6
     assert 0 < metrics["l0"] < (40 if architecture in ("relu", "jumprelu") else 6)
-    assert 0 <= metrics["dead_fraction"] < 0.5
+    assert metrics["dead_fraction"] is metrics["rare_fraction"] is None, "136 tokens tell nothing"
     evidence = {"command": "the command", "data": "squares", "n_images": 8, "n_tokens": 136}
     assert metrics["evidence"]["fvu"].items() >= evidence.items()
     training = json.loads((tmp_path / "training.json").read_text())

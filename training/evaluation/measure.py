@@ -13,7 +13,7 @@ from torch import Tensor
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
 from sae.errors import ImageError
-from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter
+from sae.metrics.reconstruction import Reconstruction, ReconstructionMeter, told
 from sae.model import SparseAutoencoder
 from training.data.feeds import held_out_activations
 from training.data.sources import ImageSource
@@ -82,17 +82,17 @@ def image_batches(source: ImageSource, size: int) -> Iterator[tuple[list[Image.I
 
 
 def figures(measured: Measured) -> dict[str, Any]:
-    """The figures by name, those by kind of token nested."""
+    """The figures by name, those by kind of token nested; None for a share of too few tokens."""
     whole = measured.whole
     by_kind = {
-        kind: {"fvu": part.fvu, "l0": part.l0, "dead_fraction": part.dead_fraction}
+        kind: {"fvu": part.fvu, "l0": part.l0, "dead_fraction": part.dead_share}
         for kind, part in measured.by_kind.items()
     }
     return {
         "fvu": whole.fvu,
         "l0": whole.l0,
-        "dead_fraction": whole.dead_fraction,
-        "rare_fraction": measured.rare_fraction,
+        "dead_fraction": whole.dead_share,
+        "rare_fraction": told(measured.rare_fraction, whole.n_tokens),
         "dense_fraction": measured.dense_fraction,
         "by_token_kind": by_kind,
     }

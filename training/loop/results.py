@@ -102,10 +102,11 @@ class Results:
             with writing(trainer.out):
                 write_json(trainer.out / "metrics.json", metrics)
                 write_card(trainer.out, trainer.config.push_to)
+            share = figures.dead_share
+            dead = "not measured" if share is None else f"{share:.2%}"
             run.accelerator.print(
-                f"held-out: fvu {figures.fvu:.4f}, l0 {figures.l0:.2f}, dead "
-                f"{figures.dead_fraction:.2%} ({figures.n_tokens:,} tokens); the artifact is in "
-                f"{trainer.out}"
+                f"held-out: fvu {figures.fvu:.4f}, l0 {figures.l0:.2f}, dead {dead} "
+                f"({figures.n_tokens:,} tokens); the artifact is in {trainer.out}"
             )
 
     def _draw(self) -> None:
