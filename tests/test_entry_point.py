@@ -9,6 +9,7 @@ from PIL import Image
 
 from patchlens.__main__ import COMMANDS, main
 from sae.world.scenes import Scene, SceneObject, compose
+from training.world.words import description
 
 QUICK = """
 import sys
@@ -70,7 +71,7 @@ def test_steer_tells_both_captions(tmp_path, capsys: pytest.CaptureFixture[str])
     assert main(["steer", str(tmp_path / "photo.png"), "--edit", "12=0", "--edit", "7=3"]) == 0
     said = capsys.readouterr().out
     assert "edit        latent 12" in said
-    assert "as it is    a tiger" in said
+    assert f"as it is    {description(scene)}" in said
     assert "steered     a" in said
     assert main(["steer", str(tmp_path / "none.png"), "--edit", "1=1"]) == 1
     assert "There is no file" in capsys.readouterr().err

@@ -4,6 +4,7 @@ A mutation works on a folder that a maker of `published` (or `save_pretrained`) 
 tensors just before they are written.
 """
 
+import faulthandler
 import io
 import json
 import pickle
@@ -20,8 +21,18 @@ from safetensors import torch as safetensors_torch
 
 Change = Callable[[dict[str, torch.Tensor]], None]
 WEIGHTS = (".pt", ".safetensors", ".pth")
-LIMIT_S = 5.0
-"""For one damaged file: far above what any takes, and below what a busy machine would make of hours."""
+HANG_S = 1200
+"""After which a read of milliseconds hangs, on any machine: the files that are made to last take hours."""
+
+
+@contextmanager
+def no_hang() -> Iterator[None]:
+    """End this process, saying where it was, if what is inside never comes back."""
+    faulthandler.dump_traceback_later(HANG_S, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager
