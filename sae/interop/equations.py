@@ -179,7 +179,8 @@ def _saelens(raw: Raw) -> Run:
         out = out * size + shift
         if white is not None:
             out = (out.double() @ white["inverse_matrix"] + white["mean"]).float()
-        return latents, out / factor
+        # what training ends with counts latents in units of the decoder that scaling was folded into
+        return latents / factor if rescaled and white is None else latents, out / factor
 
     return run
 

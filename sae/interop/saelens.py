@@ -186,7 +186,10 @@ class _Scaling:
             made.W_dec = (made.W_dec.double() @ w["inverse_matrix"]).float()
             result.found.append("whitening of the input: folded into the weights")
         if self.factor is not None:
-            made.scale = 1 / self.factor
+            made.W_enc, made.W_dec = made.W_enc * self.factor, made.W_dec / self.factor
+            made.b_dec = made.b_dec / self.factor
+            if made.by_decoder_norm and isinstance(made.threshold, float):
+                made.threshold /= self.factor  # its unit is the decoder's, which has just shrunk
             result.found.append(f"input times {self.factor:.6g}: folded into the weights")
 
 

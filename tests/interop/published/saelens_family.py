@@ -115,16 +115,17 @@ def _checkpoint(folder: Path, kind: str, w: Weights) -> Published:
         as_json(folder / "activation_scaler.json", {"scaling_factor": None, "has_whitening": True})
         into = lambda x: ((x.double() - mean) @ matrix).float()  # noqa: E731
         outof = lambda x: (x.double() @ back + mean).float()  # noqa: E731
+    unit = 0.4 if kind == "scaled" else 1.0  # the decoder is divided by it when training ends
     taken = w["b_dec"] if config["apply_b_dec_to_input"] else torch.zeros(D)
 
     def encode(x: Tensor) -> Tensor:
         scaled = ((into(x) - taken) @ w["W_enc"] + w["b_enc"]) * norms
-        return scaled.relu() * (scaled > theta)
+        return scaled.relu() * (scaled > theta) / unit
 
     as_safetensors(tensors, folder / "sae_weights.safetensors")
     meta = {"sae_lens_version": "6.54.0", "model_name": "a/b", "hook_name": "layers.7"}
     as_json(folder / "cfg.json", {**config, "d_in": D, "d_sae": N, "metadata": meta})
-    decode = lambda z, _: outof((z / norms) @ w["W_dec"] + w["b_dec"])  # noqa: E731
+    decode = lambda z, _: outof((z * unit / norms) @ w["W_dec"] + w["b_dec"])  # noqa: E731
     return Published(folder, encode, decode, place=("a/b", 7, "all"))
 
 
