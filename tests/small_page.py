@@ -23,7 +23,7 @@ from sae.world.scenes import BACKGROUNDS, Scene, SceneObject, compose
 from tests.tiny_models import SPECIAL, TinyModel, tiny_tokenizer
 
 D_SAE = 512
-KINDS = ("tiger", "bus", "rocket", "pizza")
+KINDS = ("tiger", "bus", "rocket", "cat")
 SCENES = tuple(
     Scene(
         BACKGROUNDS[number % len(BACKGROUNDS)],

@@ -70,9 +70,13 @@ def word_directions(backbone: Backbone, words: Mapping[str, Sequence[str]]) -> n
     """Each word's vector (of its phrases) less that of NO_WORD, float32 (words, d_proj).
 
     Its product with a unit image vector is a difference of cosines. None if the tower tells none of
-    the words from a meaningless one: it does not know them.
+    the words from as many meaningless ones: it does not know them.
     """
-    asked = [*words.values(), NO_WORD, phrases_of(_NONSENSE)]
+    lengths = [max(1, len(word.split())) for word in words]
+    kinds = sorted(set(lengths))  # a tower may tell two unknown words from one
+    nonsense = [phrases_of(" ".join([_NONSENSE] * n)) for n in kinds]
+    asked = [*words.values(), NO_WORD, *nonsense]
     vectors = averaged_text_features(backbone.text_features, asked).cpu().numpy()
-    known, nothing, nonsense = vectors[:-2], vectors[-2], vectors[-1]
-    return None if (known @ nonsense > _SAME).all() else known - nothing
+    known, nothing, meaningless = np.split(vectors, [len(words), len(words) + 1])
+    own = meaningless[[kinds.index(n) for n in lengths]]
+    return None if ((known * own).sum(1) > _SAME).all() else known - nothing

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 400
 """Characters of a query at most."""
-_ALIKE = 0.1
+_ALIKE = 0.3
 """Share of letter triples in common from which a name counts as spelt alike."""
 _loading = threading.Lock()
 
@@ -54,10 +54,11 @@ class Searchable(Indexed, Protocol):
 class NameSearch:
     """The one order in which a text finds names; the page's script has the same for every keystroke.
 
-    Texts are compared `folded`. An entry scores 1 if its number ("12" or "#12") or its name is the
-    text, 0.9 if its name begins with it, 0.8 if one of its words does, 0.7 if it holds it. Entries of
-    one score come by the length of their names, then by name, then by falling `weights`, then by
-    number: `order`. If none has a score, names that are spelt alike come, below 0.7.
+    Texts are compared `folded`, by whole words and their beginnings. An entry scores 1 if its number
+    ("12" or "#12") or its name is the text, 0.9 if its name begins with the text as whole words, 0.8
+    if it holds it so, 0.75 if its name begins with it, 0.7 if one of its words does. Entries of one
+    score come by the length of their names, then by name, then by falling `weights`, then by number:
+    `order`. If none has a score, names that are spelt alike come, below 0.7.
     """
 
     LITERAL = 0.7
@@ -100,14 +101,19 @@ class NameSearch:
         return found
 
     def _alike(self, wanted: str) -> list[tuple[float, int]]:
-        """Dice's coefficient of letter triples, below LITERAL."""
+        """Dice's coefficient of letter triples, below LITERAL, of names in which a word begins with
+        the same two letters: what is alike only within ("round", "background") is another word."""
         triples = _triples(wanted)
+        begins = [self._by_triple[t] for t in triples if t[0] == "^" and t in self._by_triple]
+        if not begins:
+            return []
         rows = [self._by_triple[triple] for triple in triples if triple in self._by_triple]
         if not rows:
             return []
         shared = np.bincount(np.concatenate(rows), minlength=len(self._names))
         dice = 2 * shared / (len(triples) + self._n_triples)
-        near = np.flatnonzero(dice >= _ALIKE)
+        near = np.unique(np.concatenate(begins))
+        near = near[dice[near] >= _ALIKE]
         return [(float(self.LITERAL * dice[number] * 0.99), int(number)) for number in near]
 
     @lazy
@@ -131,12 +137,27 @@ def folded(text: str) -> str:
 
 
 def _literal(wanted: str, name: str) -> float:
-    place = name.find(wanted)
-    if place < 0:
-        return 0.0
-    if place == 0:
-        return 1.0 if len(name) == len(wanted) else 0.9
-    return 0.8 if f" {wanted}" in name else 0.7
+    """How well `wanted` fits `name`, 0 if none of its words begins with it."""
+    best, place = 0.0, name.find(wanted)
+    while place >= 0:
+        end = place + len(wanted)
+        whole = not in_word(name[end : end + 1]) or not in_word(wanted[-1:])
+        if place == 0:
+            best = max(best, 1.0 if end == len(name) else 0.9 if whole else 0.75)
+        elif not in_word(name[place - 1]) or not in_word(wanted[0]):
+            best = max(best, 0.8 if whole else 0.7)
+        place = name.find(wanted, place + 1)
+    return best
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, without the signs between and around them."""
+    return "".join(letter if in_word(letter) else " " for letter in text).split()
+
+
+def in_word(letter: str) -> bool:
+    """Whether a character is a letter, a digit or a mark on one; False for none."""
+    return bool(letter) and unicodedata.category(letter)[0] in "LNM"
 
 
 def _triples(name: str) -> set[str]:
@@ -231,7 +252,8 @@ class Searcher:
     def by_meaning(self, text: str, k: int = 5, *, backbone: Backbone | None = None) -> list[Hit]:
         """Concepts whose exemplars' lit regions are nearest to the text, minus the empty prompt.
 
-        [] if the text tower knows none of the words. ValueError if the index has no text tower.
+        Only the words count, no other signs. [] if the text tower knows none of them. ValueError if
+        the index has no text tower.
         """
         text, k = _checked(text, k)
         if not self.has_text:
@@ -239,12 +261,23 @@ class Searcher:
                 "This index cannot be searched by meaning: it was built with a backbone that has no "
                 "text tower. Search by name, or build it with a CLIP or SigLIP backbone."
             )
-        with _loading:  # one tower, not one for each of many first visitors
-            tower = backbone or _tower(**self._text_tower)
-        direction = word_directions(tower, {text: phrases_of(text)})
-        if direction is None:
+        words = " ".join(words_of(text))
+        direction = word_directions(self._tower(backbone), {words: phrases_of(words)})
+        if not words or direction is None:
             return []
         return self._best(self._embedded.along(self._fits(direction[0])), k, "meaning")
+
+    def unknown_words(self, text: str, *, backbone: Backbone | None = None) -> list[str]:
+        """Words of a text that the text tower does not know; all of them if the index has no tower."""
+        words = list(dict.fromkeys(words_of(text)))
+        if not self.has_text:
+            return words
+        tower = self._tower(backbone)
+        return [word for word in words if word_directions(tower, {word: phrases_of(word)}) is None]
+
+    def _tower(self, backbone: Backbone | None) -> Backbone:
+        with _loading:  # one tower, not one for each of many first visitors
+            return backbone or _tower(**self._text_tower)
 
     def like_image(
         self,
@@ -264,9 +297,7 @@ class Searcher:
                 "This index holds no image features, because its backbone has no text tower; search "
                 "by what fires instead: searcher.firing(...)."
             )
-        with _loading:
-            tower = backbone or _tower(**self._text_tower)
-        feature = self._fits(region_features(tower, image, [patches])[0])
+        feature = self._fits(region_features(self._tower(backbone), image, [patches])[0])
         by = "image" if patches is None else "region"
         return self._best(self._embedded.centred_cosines(feature), k, by)
 
@@ -390,7 +421,7 @@ def _tower(id: str, revision: str | None) -> Backbone:
 def _checked(text: str, k: int) -> tuple[str, int]:
     """A query as it is searched: stripped; ValueError if there is nothing to search for."""
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("Nothing to search for: give a word or a few, such as 'striped'.")
+        raise ValueError("Nothing to search for: give a word or a few, such as 'dog'.")
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ValueError(f"k is the number of concepts to find, at least 1; got {k!r}.")
     return text.strip()[:MAX_TEXT], k

@@ -25,6 +25,8 @@ MAX_ICONS = 256
 EXEMPLARS_PER_ROW = 6
 GUESS = 0.7
 """Names of less confidence than this are shown with a question mark."""
+ALWAYS = 0.9
+"""Share of the index's pictures from which a concept counts as always on, whatever its patches."""
 PER_TENTH = 6
 """Exemplars shown of each tenth of the images in which a concept fires."""
 
@@ -41,6 +43,10 @@ class Catalogue:
         self.index = index
         self.d_sae = d_sae
         self.grid = grid
+        self.always_on = np.zeros(d_sae, bool)
+        """Concepts that fire on most tokens, or in nearly every picture: bool (d_sae)."""
+        if index is not None:
+            self.always_on = np.asarray(index.dense) | (np.asarray(index.frequency) >= ALWAYS)
         self.figures: dict[str, np.ndarray] = {}
         """Every number of the index that is shown, by its short name: float64 (d_sae), NaN for unknown."""
         if index is not None:
@@ -60,7 +66,7 @@ class Catalogue:
         return {
             "names": [self.label(i) for i in ids],
             "dataset_max": to_base64(dataset_max),
-            "dense": np.flatnonzero(np.asarray(self.index.dense)[ids]).tolist(),
+            "dense": np.flatnonzero(self.always_on[ids]).tolist(),
         }
 
     def name(self, latent: int) -> str:
@@ -135,7 +141,7 @@ class Catalogue:
             "doubts": self._doubts(concept),
             "dead": bool(concept.dead),
             "rare": bool(concept.rare),
-            "dense": bool(concept.dense),
+            "dense": bool(self.always_on[number]),
             "figures": {name: _finite(values[number]) for name, values in self.figures.items()},
             "classes": [[c.label, _finite(c.share)] for c in concept.classes[:6]],
             "neighbours": self._related(concept.neighbours),

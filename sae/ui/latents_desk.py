@@ -50,7 +50,7 @@ class LatentsDesk:
         Flags: 1 dead, 2 always on, 4 a name that is a guess. `order`: that of `NameSearch`.
         """
         index = self.index
-        dead, dense = np.asarray(index.dead, np.uint8), np.asarray(index.dense, np.uint8)
+        dead, dense = np.asarray(index.dead, np.uint8), self.catalogue.always_on.astype(np.uint8)
         guess = [self.catalogue.is_guess(latent) for latent in range(len(index.names))]
         scales = {one.short: one.log for one in table()}
         figures = {
@@ -66,9 +66,14 @@ class LatentsDesk:
         }
 
     def search(self, fields: Json) -> Json:
-        """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`."""
-        hits = self._like_picture(fields) if "picture" in fields else self._about_text(fields)
-        return {"found": [[hit.latent, round(hit.score, 4)] for hit in hits]}
+        """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`; for a text also
+        `unknown`, its words that the text tower does not know."""
+        asked = str(fields.get("text") or "")[:MAX_TEXT]
+        hits = self._like_picture(fields) if "picture" in fields else self._about(asked)
+        found: Json = {"found": [[hit.latent, round(hit.score, 4)] for hit in hits]}
+        if "picture" not in fields:
+            found["unknown"] = self.index.searcher.unknown_words(asked, backbone=self.backbone)
+        return found
 
     def rows(self, text: str, k: float) -> list[Json]:
         """The k best concepts for a text, by name and meaning, as `/search` gives them."""
@@ -81,8 +86,7 @@ class LatentsDesk:
             for h in hits
         ]
 
-    def _about_text(self, fields: Json) -> "list[Hit]":
-        text = str(fields.get("text") or "")[:MAX_TEXT]
+    def _about(self, text: str) -> "list[Hit]":
         return self.index.searcher.by_meaning(text, MAX_FOUND, backbone=self.backbone)
 
     def _like_picture(self, fields: Json) -> "list[Hit]":

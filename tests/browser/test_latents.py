@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sae.concepts.search import NameSearch
+from sae.ui.catalogue import Catalogue
 from sae.ui.examples import EXAMPLES
 from sae.ui.latents_desk import MAX_FOUND
 from sae.ui.static_files import script_address
@@ -37,9 +38,9 @@ def rows(page) -> list[str]:
 def test_the_tab_opens_on_a_map_and_a_table_of_living_concepts(visit):
     page = opened(visit)
     _, _, index = small_world()
-    alive = ~index.dead
-    assert 0 < (alive & index.dense).sum() < alive.sum() < D_SAE, "the index has all kinds"
-    selective, living = int((alive & ~index.dense).sum()), int(alive.sum())
+    alive, always = ~index.dead, Catalogue(index, D_SAE, (12, 12)).always_on
+    assert 0 < (alive & always).sum() < alive.sum() < D_SAE, "the index has all kinds"
+    selective, living = int((alive & ~always).sum()), int(alive.sum())
     assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{selective} concepts"
     page.locator("[data-filter=selective]").uncheck()
     assert page.locator(".pl-latents .pl-subtitle").inner_text() == f"{living} concepts"
@@ -53,8 +54,9 @@ def test_the_tab_opens_on_a_map_and_a_table_of_living_concepts(visit):
 
 def test_search_answers_by_name_at_once_and_by_meaning_behind(visit):
     backbone, _, index = small_world()
-    text, listed = "a", np.flatnonzero(~index.dead & ~index.dense).tolist()
-    by_name = [latent for latent in listed if text in index.names[latent]]
+    always = Catalogue(index, D_SAE, (12, 12)).always_on
+    text, listed = "cat", np.flatnonzero(~index.dead & ~always).tolist()
+    by_name = [latent for latent in listed if f" {text}" in f" {index.names[latent]}"]
     hits = index.searcher.by_meaning(text, MAX_FOUND, backbone=backbone)
     by_meaning = {hit.latent for hit in hits} & set(listed) - set(by_name)
     assert by_name
@@ -127,6 +129,8 @@ QUERIES = [
     "οδοσ",
     "σ",
 ]
+NAMES += ["T-shirt", "big cat (wild)", "cat-flap", "𝔽loat", "e-cat"]
+QUERIES += ["big cat", "cat (", "shirt", "-", "lo", "f", "ca"]
 QUERIES += ["fi", "i", "ı", "é", "e", "ЧАЙ", "縞", "🦊", "fox", "no such", " ", "#", "٣"]
 MATCHES = """
 async ([address, packed, queries]) => {
@@ -208,7 +212,8 @@ def test_the_picture_and_its_patches_search_too(visit):
     hits = index.searcher.like_image(
         Image.fromarray(compose(BUS).image), MAX_FOUND, patches=[30, 31, 32, 33], backbone=backbone
     )
-    expected = [hit.latent for hit in hits if not index.dense[hit.latent]]
+    always = Catalogue(index, D_SAE, (12, 12)).always_on
+    expected = [hit.latent for hit in hits if not always[hit.latent]]
     shown = [int(re.search(r"\d+$", name)[0]) for name in rows(page)]
     assert shown == expected[: len(shown)]
     page.locator("[data-filter=here]").check()
@@ -219,3 +224,84 @@ def test_hostile_links_are_inert(visit):
     page = opened(visit, "&q=<img src=x onerror=document.title='hacked'>&sort=${1}&card=-4")
     assert page.title() == "PatchLens"
     assert visit.errors == []
+
+
+def lit_dots(page) -> int:
+    """Discs on the map: what is lit, counted by their centres."""
+    return page.evaluate(
+        "() => { const real = CanvasRenderingContext2D.prototype.arc; let n = 0;"
+        " CanvasRenderingContext2D.prototype.arc = function (...all) { n++; real.apply(this, all); };"
+        " window.dispatchEvent(new Event('resize'));"
+        " document.querySelector('.pl-light').dispatchEvent(new Event('change'));"
+        " CanvasRenderingContext2D.prototype.arc = real; return n; }"
+    )
+
+
+def listed(page) -> int:
+    return int(page.locator(".pl-latents .pl-subtitle").inner_text().split()[0].replace(",", ""))
+
+
+def type_in(page, text: str) -> None:
+    """Types a text and waits for the last word on it."""
+    page.locator(".pl-search input").fill("")
+    with page.expect_response(lambda answer: "component_server" in answer.url):
+        page.locator(".pl-search input").press_sequentially(text)
+    page.wait_for_function("performance.getEntriesByName('patchlens-found').length")
+
+
+def test_the_map_lights_what_the_table_lists(visit):
+    page = opened(visit, "&img=ex:bus")
+    type_in(page, "tiger")
+    assert lit_dots(page) == listed(page) > 0
+    page.locator("[data-filter=here]").check()
+    assert lit_dots(page) == listed(page)
+
+
+def test_what_no_concept_is_called_and_the_model_does_not_know_is_said(visit):
+    page = opened(visit)
+    for text, word in (
+        ("quokka", "quokka"),
+        ("<script>", "script"),
+        ("bus round quokka", "quokka"),
+    ):
+        type_in(page, text)
+        said = page.locator(".pl-latents .pl-panel").inner_text()
+        assert f"does not know “{word}”" in said or f"“{word}”" in said
+    type_in(page, "<script>")
+    assert rows(page) == []
+    assert page.locator(".pl-latents .pl-panel script").count() == 0
+
+
+def test_the_words_that_the_field_suggests_are_found(visit):
+    page = opened(visit)
+    hint = page.locator(".pl-search input").get_attribute("placeholder").split(": ")[1]
+    words = hint.removesuffix(" …").split(", ")
+    assert len(words) > 1
+    for word in words:
+        page.locator(".pl-search input").fill(word)
+        assert word.strip("#") in rows(page)[0]
+
+
+def test_a_search_begins_by_fit_and_its_arrow_tells_the_order(visit):
+    page = opened(visit, "&sort=maximum~up")
+    type_in(page, "tiger")
+    arrow = "th[aria-sort=descending], th[aria-sort=ascending]"
+    assert page.locator(f".pl-latents {arrow}").inner_text().startswith("Fit")
+    assert page.locator(f".pl-latents {arrow}").get_attribute("aria-sort") == "descending"
+    best = rows(page)
+    page.locator(".pl-sort", has_text="Fit").click()
+    assert page.locator(f".pl-latents {arrow}").get_attribute("aria-sort") == "ascending"
+    while page.locator(".pl-latents .pl-more").is_visible():
+        page.locator(".pl-latents .pl-more").click()
+    assert rows(page)[-1] == best[0]
+    page.locator(".pl-sort", has_text="Max").click()
+    page.locator(".pl-search input").press("Backspace")
+    assert page.locator(f".pl-latents {arrow}").inner_text().startswith("Max")
+    assert "tige" in query(page)["q"]
+    assert query(page)["sort"] == "maximum"
+
+
+def test_not_always_on_leaves_out_what_every_picture_has(visit):
+    page = opened(visit)
+    frequencies = page.locator(".pl-table-row:not([hidden]) td:nth-child(2)").all_inner_texts()
+    assert float(frequencies[0].strip(" %")) < 90

@@ -29,9 +29,12 @@ def names(found: list) -> list[tuple[str, float]]:
     return [(hit.name, round(hit.score, 2)) for hit in found]
 
 
-def test_names_whole_beginning_word_and_inside():
-    search = NameSearch(["striped cat", "cat", "", "catfish", "scat", "dog", "cat"], np.arange(7))
-    assert search.find("cat", 9) == [(6, 1.0), (1, 1.0), (3, 0.9), (0, 0.8), (4, 0.7)]
+def test_names_by_whole_words_and_their_beginnings_never_from_within():
+    names = ["striped cat", "cat", "", "catfish", "scat", "dog", "cat", "cat-flap", "big catfish"]
+    search = NameSearch(names, np.arange(9))
+    expected = [(6, 1.0), (1, 1.0), (7, 0.9), (0, 0.8), (3, 0.75), (8, 0.7)]
+    assert search.find("cat", 9) == expected
+    assert NameSearch(["sky background"], np.zeros(1)).find("round", 9) == []
     assert search.find("CAT ", 2) == [(6, 1.0), (1, 1.0)]
     assert search.find("zebra", 3) == []
 
@@ -85,6 +88,9 @@ def test_text_goes_by_name_first_then_by_meaning(index):
 
 def test_words_that_the_tower_does_not_know_are_searched_by_spelling(index):
     assert index.searcher.by_meaning("unheard of", backbone=FakeBackbone()) == []
+    assert index.searcher.by_meaning("<<>>", backbone=FakeBackbone()) == []
+    known = index.searcher.unknown_words("<red> unheard red", backbone=FakeBackbone())
+    assert known == ["unheard"]
     found = index.search("ret", backbone=FakeBackbone())
     assert [(hit.name, hit.by) for hit in found] == [("red", "name"), ("red", "name")]
 

@@ -31,9 +31,6 @@ export class LatentsTab {
   }
 
   listen() {
-    this.field.placeholder = this.props.setup.by_meaning
-      ? "Search by name, number or meaning: tiger, striped, #1203 …"
-      : "Search by name or number: tiger, #1203 …";
     setText(this.panel.find(".pl-keys"), HELP);
     this.field.maxLength = this.limits.search_letters;
     this.field.addEventListener("input", () => this.searchText());
@@ -69,18 +66,15 @@ export class LatentsTab {
     writeLatents({ text: this.field.value.trim(), by: this.table.list.by, down: this.table.list.down });
   }
 
-  showFound(found, scores, how) {
-    Object.assign(this.table.list, {
-      found,
-      scores,
-      how,
-      shown: STEP,
-      shownFirst: found && found.length ? found[0] : -1,
-    });
-    if (found) this.table.list.by = "score";
-    else if (this.table.list.by === "score") Object.assign(this.table.list, { by: "frequency", down: true });
+  // A search begins sorted by fit; whoever sorts it otherwise keeps that order until it ends.
+  showFound(found, scores, how, unknown = []) {
+    const { list } = this.table;
+    if (found && !list.found) Object.assign(list, { by: "score", down: true });
+    if (!found && list.by === "score") Object.assign(list, { by: "frequency", down: true });
+    Object.assign(list, { found, scores, how, unknown, shown: STEP });
     this.table.fillTable();
-    this.map.drawLit();
+    this.map.drawDots();
+    this.writeLink();
   }
 
   // Names answer at once, in the browser; meaning follows from the server and is merged behind them.
@@ -88,7 +82,7 @@ export class LatentsTab {
     const text = this.field.value;
     const turn = ++this.searchTurn;
     clearTimeout(this.searchWait);
-    this.writeLink();
+    performance.clearMarks("patchlens-found");
     if (!text.trim()) {
       this.showFound(null, null, "");
       return;
@@ -104,8 +98,10 @@ export class LatentsTab {
       this.showFound(
         [...local, ...answer.found.map(([latent]) => latent).filter((latent) => !names.has(latent))],
         scores,
-        "by name, then by meaning",
+        answer.found.length ? "by name, then by meaning" : "by name",
+        answer.unknown,
       );
+      performance.mark("patchlens-found");
       this.panel.say(`${plural(this.table.list.order.length, "concept", "concepts")} found`);
     }, 150);
   }
@@ -173,10 +169,11 @@ export class LatentsTab {
   followLink() {
     const { text, by, down } = readLatents(this.limits.search_letters);
     const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
-    if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
     this.field.value = text;
     if (text) this.searchText();
-    else this.table.fillTable();
+    if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
+    this.table.fillTable();
+    this.writeLink();
   }
 
   // A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
@@ -207,6 +204,8 @@ export class LatentsTab {
       return;
     }
     this.all.take(packed);
+    const ways = this.props.setup.by_meaning ? "name, number or meaning" : "name or number";
+    this.field.placeholder = `Search by ${ways}: ${this.all.examples().join(", ")} …`;
     this.panel.root.dataset.state = "ready";
     this.map.placeDots();
     this.table.filterAll();

@@ -4,6 +4,7 @@ import { fromBase64 } from "./code.js";
 import { figureText } from "./dom.js";
 
 export const UNKNOWN = 65535;
+const FITS = [0.9, 0.8, 0.75, 0.7];
 const NAME = { name: "name", column: "Concept", explanation: "name or number" };
 const FIT = { name: "score", column: "Fit", explanation: "how well it fits the search" };
 
@@ -25,6 +26,27 @@ function readFigure(packed) {
 export function folded(text) {
   const lower = text.normalize("NFKC").toLowerCase().replaceAll("ß", "ss").replaceAll("ς", "σ");
   return lower.trim().replace(/\s+/g, " ");
+}
+
+const inWord = (text, at) => /[\p{L}\p{N}\p{M}]/u.test(letterAt(text, at));
+
+// The character, maybe of two code units, that begins at `at` or, for the second of them, ends there.
+function letterAt(text, at) {
+  if (at < 0 || at >= text.length) return "";
+  const isSecond = at > 0 && /[\uDC00-\uDFFF]/.test(text[at]);
+  return String.fromCodePoint(text.codePointAt(isSecond ? at - 1 : at));
+}
+
+// How well `wanted` fits `name`, 0 for not at all: the same as `_literal` of sae/concepts/search.py.
+function fitOf(wanted, name) {
+  let best = 0;
+  for (let at = name.indexOf(wanted); at >= 0; at = name.indexOf(wanted, at + 1)) {
+    const end = at + wanted.length;
+    const whole = !inWord(name, end) || !inWord(wanted, wanted.length - 1);
+    if (at === 0) best = Math.max(best, end === name.length ? 1 : whole ? 0.9 : 0.75);
+    else if (!inWord(name, at - 1) || !inWord(wanted, 0)) best = Math.max(best, whole ? 0.8 : 0.7);
+  }
+  return best;
 }
 
 export class AllConcepts {
@@ -72,15 +94,21 @@ export class AllConcepts {
     const wanted = folded(text);
     if (!wanted) return [];
     const number = /^#?[0-9]+$/.test(wanted) ? Number(wanted.replace("#", "")) : this.n;
-    const whole = number < this.n ? [number] : [];
-    const [begins, wordBegins, inside] = [[], [], []];
+    const fits = new Map([[1, number < this.n ? [number] : []], ...FITS.map((fit) => [fit, []])]);
     for (const latent of this.byOrder) {
-      const name = this.folded[latent];
-      const at = name.indexOf(wanted);
-      if (at < 0 || latent === number) continue;
-      if (at === 0) (name === wanted ? whole : begins).push(latent);
-      else (name.includes(` ${wanted}`) ? wordBegins : inside).push(latent);
+      const fit = latent === number ? 0 : fitOf(wanted, this.folded[latent]);
+      if (fit) fits.get(fit).push(latent);
     }
-    return [...whole, ...begins, ...wordBegins, ...inside];
+    return [...fits.values()].flat();
+  }
+
+  // Words that this search finds, for the field: two names and a number.
+  examples() {
+    const shown = (latent) => !this.dead[latent] && !this.dense[latent];
+    const words = this.byOrder.filter((latent) => shown(latent) && !this.names[latent].endsWith("?"));
+    const names = [...new Set(words.map((latent) => this.names[latent]))];
+    const chosen = [names[Math.floor(names.length / 3)], names[Math.floor((2 * names.length) / 3)]];
+    const first = Math.max(0, [...this.names.keys()].findIndex(shown));
+    return [...new Set(chosen.filter(Boolean)), `#${first}`];
   }
 }

@@ -227,7 +227,7 @@ export class LatentsMap {
 
   shadesOfDots() {
     const { colours } = this.tab.heat;
-    const dim = this.litOn() ? 90 : 215;
+    const dim = this.tab.table.list.found ? 50 : this.litOn() ? 90 : 215;
     const key = this.atlas.colour + dim;
     if (this.shading.key === key && this.shading.shades.length === this.all.n) return this.shading.shades;
     const shades = new Uint32Array(this.all.n);
@@ -249,36 +249,41 @@ export class LatentsMap {
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.atlas.width, this.atlas.height);
-    if (this.litOn()) this.drawPicture(context);
+    const { list } = this.tab.table;
+    if (list.found) for (const latent of list.order) this.disc(context, latent, latent === list.order[0] ? 8 : 5);
+    else if (this.litOn()) this.drawPicture(context);
     if (this.tab.table.list.fenced) for (const latent of this.tab.table.list.fenced) this.ring(context, latent, 4, 1);
     if (this.atlas.fence) this.drawFence(context);
-    if (this.tab.table.list.shownFirst >= 0) this.ring(context, this.tab.table.list.shownFirst, 9, 2.5);
     if (this.atlas.hover >= 0) this.ring(context, this.atlas.hover, 8, 2.5);
   }
 
   // The concepts of the picture in view, bigger where they fire more.
   drawPicture(context) {
     const { code } = bus.picture;
-    const { colours } = this.tab.heat;
     let most = 1e-9;
     for (let slot = 0; slot < code.ids.length; slot++) {
       if (!code.dense.has(slot) && code.max[slot] > most) most = code.max[slot];
     }
     for (let slot = 0; slot < code.ids.length; slot++) {
       const latent = code.ids[slot];
-      if (!this.tab.table.list.kept[latent] || Number.isNaN(this.atlas.x[latent])) continue;
-      const at = this.shadeOf(latent);
-      const radius = 2.5 + 6 * Math.sqrt(Math.min(1, code.max[slot] / most));
-      context.beginPath();
-      context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
-      context.fillStyle = `rgb(${colours[at]},${colours[at + 1]},${colours[at + 2]})`;
-      context.fill();
-      context.strokeStyle = this.ink;
-      context.lineWidth = 1;
-      context.globalAlpha = 0.85;
-      context.stroke();
-      context.globalAlpha = 1;
+      if (!this.tab.table.list.kept[latent]) continue;
+      this.disc(context, latent, 2.5 + 6 * Math.sqrt(Math.min(1, code.max[slot] / most)));
     }
+  }
+
+  disc(context, latent, radius) {
+    if (Number.isNaN(this.atlas.x[latent])) return;
+    const { colours } = this.tab.heat;
+    const at = this.shadeOf(latent);
+    context.beginPath();
+    context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
+    context.fillStyle = `rgb(${colours[at]},${colours[at + 1]},${colours[at + 2]})`;
+    context.fill();
+    context.strokeStyle = this.ink;
+    context.lineWidth = 1;
+    context.globalAlpha = 0.85;
+    context.stroke();
+    context.globalAlpha = 1;
   }
 
   ring(context, latent, radius, width) {

@@ -4,6 +4,7 @@ import { bus } from "./bus.js";
 import { make, makeButton, plural, setChildren, setText } from "./dom.js";
 
 export const STEP = 40;
+const NONE = new Map();
 
 export class LatentsTable {
   constructor(tab) {
@@ -19,7 +20,7 @@ export class LatentsTable {
       by: "frequency",
       down: true,
       shown: 40,
-      shownFirst: -1,
+      unknown: [],
     };
     this.tableHead = this.panel.find(".pl-table thead tr");
     this.tableBody = this.panel.find(".pl-table tbody");
@@ -39,9 +40,9 @@ export class LatentsTable {
   }
 
   layHead() {
-    const { scores, by, down } = this.list;
+    const { found, by, down } = this.list;
     const shown = this.all.columns.filter(({ name: key }) =>
-      key === "score" ? scores : key === "name" || this.all.figures[key],
+      key === "score" ? found : key === "name" || this.all.figures[key],
     );
     const cells = shown.map((column) => {
       const cell = this.headCells.get(column.name) || this.makeHeadCell(column);
@@ -92,6 +93,7 @@ export class LatentsTable {
     if (pool) chosen = pool.filter((latent) => kept[latent] && (!fenced || fenced.has(latent)));
     else for (let i = 0; i < this.all.n; i++) if (kept[i]) chosen.push(i);
     if (this.list.by !== "score" || !this.list.found) this.sortLatents(chosen);
+    else if (!this.list.down) chosen.reverse();
     this.list.order = chosen;
     this.layHead();
     const n = Math.min(chosen.length, this.list.shown);
@@ -102,10 +104,19 @@ export class LatentsTable {
     more.hidden = chosen.length <= n;
     setText(more, `Show more of ${chosen.length.toLocaleString("en")}`);
     empty.hidden = n > 0;
-    setText(empty, n ? "" : "No concept fits. Take away a filter, or search for something else.");
+    setText(empty, n ? "" : this.whyEmpty());
     this.sayWhat(chosen.length);
     bus.askIcons(this.tab, chosen.slice(0, n));
     this.showRowIcons();
+  }
+
+  whyEmpty() {
+    const { found, unknown } = this.list;
+    if (found && found.length) return "The filters leave out all that was found. Take one away.";
+    if (!found) return "No concept fits. Take away a filter, or drop the lasso.";
+    const words = unknown.map((word) => `“${word}”`).join(", ");
+    const why = words ? `This model does not know ${words}, and no concept is called so.` : "No concept is called so.";
+    return `${why} Try ${this.all.examples().join(" or ")}.`;
   }
 
   sortLatents(chosen) {
@@ -132,7 +143,8 @@ export class LatentsTable {
     setText(
       this.panel.find(".pl-subtitle"),
       plural(count.toLocaleString("en"), "concept", "concepts").replace(/^1 concepts/, "1 concept") +
-        (found && this.list.how ? ` · ${this.list.how}` : ""),
+        (found && this.list.how ? ` · ${this.list.how}` : "") +
+        (found && this.list.unknown.length ? ` · this model does not know “${this.list.unknown.join("”, “")}”` : ""),
     );
     const drop = this.panel.find(".pl-drop-lasso");
     drop.hidden = !fenced;
@@ -184,8 +196,8 @@ export class LatentsTable {
     row.replaceChildren(name);
     row.hidden = false;
     for (const { name: key } of this.all.columns.slice(1)) {
-      if (key === "score" ? !this.list.scores : !this.all.figures[key]) continue;
-      const value = key === "score" ? this.list.scores.get(latent) : this.all.figure(key, latent);
+      if (key === "score" ? !this.list.found : !this.all.figures[key]) continue;
+      const value = key === "score" ? (this.list.scores || NONE).get(latent) : this.all.figure(key, latent);
       row.append(
         make("td", "", key === "score" ? (value === undefined ? "name" : value.toFixed(2)) : this.all.text(key, value)),
       );

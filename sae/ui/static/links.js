@@ -60,7 +60,7 @@ export function readLatents(letters) {
 }
 
 export function writeLatents({ text, by, down }) {
-  const usual = by === "frequency" && down;
+  const usual = (by === "frequency" && down) || by === "score";
   write("latents", { q: encodeURIComponent(text), sort: usual ? null : by + (down ? "" : "~up") });
 }
 
