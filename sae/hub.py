@@ -123,7 +123,7 @@ def telling(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Whatever a library that asks the Hub by itself raises in this block, told as a HubError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, _client_error()) as error:
         cause = None if isinstance(error, HubError) else _known_cause(error)
         if cause is None:
             raise
@@ -166,7 +166,7 @@ def push_folder(
                 allow_patterns=[glob.escape(name) for name in names],
             )
             return str(commit.commit_url)
-        except (OSError, ValueError, RuntimeError, _client_error()) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, _client_error()) as error:
             if attempt == ATTEMPTS or not _passing(error):
                 raise _told(error, f"{repo_id}: the upload failed") from error
             time.sleep(WAIT * 2 ** (attempt - 1))
@@ -209,7 +209,7 @@ def _info(repo_id: str, revision: str | None, token: str | bool | None) -> Any:
 
     try:
         return HfApi(token=token).model_info(repo_id, revision=revision)
-    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, _client_error()) as error:
         raise _told(error, f"{_at(repo_id, revision)}: cannot be asked for its files") from error
 
 
@@ -299,7 +299,7 @@ def _fetch(
                 raise
             # the connection broke; the client looks into the cache only if there was none
             return _cached(repo_id, file, access, error)
-    except (OSError, ValueError, RuntimeError, _client_error()) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, _client_error()) as error:
         told = _told(error, what, asked=not local_files_only)
         if isinstance(told, HubUnreachable | HubNotCached) and _known_absent(
             repo_id, file, revision
@@ -414,7 +414,17 @@ def _told(error: Exception, what: str, *, asked: bool = True) -> HubError:
         return HubUnreachable(
             f"{what}: the Hub cannot be reached ({error}). Check the network and try again."
         )
+    if _no_socks(error):
+        return HubUnreachable(
+            f"{what}: a SOCKS proxy is set (ALL_PROXY, HTTPS_PROXY), which needs pip install "
+            "'httpx[socks]'. Install that, or unset the proxy."
+        )
     return HubError(f"{what}: {error}")
+
+
+def _no_socks(error: BaseException) -> bool:
+    """Whether a SOCKS proxy is set (ALL_PROXY) that httpx cannot speak to as it is installed."""
+    return isinstance(error, ImportError) and "socks" in str(error).lower()
 
 
 def _offline() -> bool:
@@ -427,6 +437,8 @@ def _known_cause(error: BaseException) -> Exception | None:
     """The Hub client's own exception behind another library's, or None."""
     kinds = (*(kind for kind, _, _ in _causes()), _client_error())
     behind: BaseException | None = error
+    if _no_socks(error):
+        return ImportError(str(error))
     for _ in range(8):
         if behind is None or isinstance(behind, kinds):
             return behind

@@ -3,15 +3,16 @@
 Knows the standard library alone. Knows nothing of what is run.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 NAMES = ("bundled", "world")
 """What stands for data and models of PatchLens, whatever folders there are."""
-HERE = ("localhost", "127.0.0.1", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def arguments(argv: Sequence[str] | None = None) -> list[str]:
@@ -63,9 +64,12 @@ def _quota() -> int:
         return 0
 
 
-def reach_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Ask no proxy for this machine's own addresses, whatever proxies are set."""
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [part for part in environment.get(name, "").split(",") if part.strip()]
-        if "*" not in known:
-            environment[name] = ",".join([*known, *(here for here in HERE if here not in known)])
+@contextlib.contextmanager
+def no_proxies(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """No proxy is set while the block runs: a server that asks itself whether it is up asks directly."""
+    names = [name for name in environment if name.lower() in PROXIES]
+    kept = {name: environment.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        environment.update(kept)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,15 +70,50 @@ def test_cores_are_those_that_may_be_used(
     assert terminal.n_cores() == 1
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({}, "localhost,127.0.0.1,::1"),
-        ({"no_proxy": "corp.example"}, "corp.example,localhost,127.0.0.1,::1"),
-        ({"no_proxy": "localhost"}, "localhost,127.0.0.1,::1"),
-        ({"no_proxy": "*"}, "*"),
-    ],
-)
-def test_no_proxy_is_asked_for_this_machine(before: dict[str, str], after: str) -> None:
-    terminal.reach_this_machine(before)
-    assert before["no_proxy"] == after
+def test_no_proxy_stands_between_a_server_and_itself() -> None:
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "all_proxy": "socks5://127.0.0.1:9"}
+    environment = {**proxies, "HOME": "/x"}
+    with terminal.no_proxies(environment):
+        assert environment == {"HOME": "/x"}
+    assert environment == {**proxies, "HOME": "/x"}
+
+
+@pytest.mark.slow
+def test_a_page_starts_whatever_proxies_are_set() -> None:
+    code = """
+import sys, sae.ui.__main__ as app
+from sae.ui.options import Loaded
+def build_demo(*loaded, **more):
+    gradio = sys.modules["gradio"]
+    gradio.Blocks.block_thread = lambda demo: demo.close()
+    with gradio.Blocks() as page:
+        return page
+app.build_demo, app.launch_settings = build_demo, lambda: {"quiet": True}
+app.load = lambda options: type("Loaded", (), dict.fromkeys(Loaded.__annotations__))()
+raise SystemExit(app.main(["--host", "127.0.0.1"]))
+"""
+    proxies = {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **proxies, "GRADIO_ANALYTICS_ENABLED": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://127.0.0.1:9"])
+def test_a_hub_behind_a_proxy_that_does_not_work_is_one_sentence(proxy: str) -> None:
+    code = "from sae.hub import commit_of; commit_of('user/name')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ALL_PROXY": proxy, "HF_HUB_OFFLINE": "0", "HTTPS_PROXY": proxy},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("sae.errors.HubUnreachable: user/name")
+    if proxy.startswith("socks") and find_spec("socksio") is None:
+        assert "httpx[socks]" in last

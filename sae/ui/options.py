@@ -89,6 +89,15 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         default=default("PATCHLENS_DEVICE") or "auto",
         help="cpu, cuda, cuda:1, mps or auto (default: %(default)s)",
     )
+    on_space = bool(default("SPACE_ID"))
+    parser.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default=default("PATCHLENS_HOST")
+        or default("GRADIO_SERVER_NAME")
+        or ("0.0.0.0" if on_space else "127.0.0.1"),
+        help="address to listen on; 0.0.0.0 lets other machines in (default: this machine alone)",
+    )
     parser.add_argument(
         "--port",
         type=_port,
@@ -102,13 +111,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         help="also open a public link through Gradio's servers",
     )
     found = parser.parse_args(arguments)
-    on_space = bool(default("SPACE_ID"))
     return Options(
         backbone=found.backbone,
         sae=found.sae,
         vlm=found.vlm,
         device=found.device,
-        host="0.0.0.0" if on_space else "127.0.0.1",
+        host=found.host,
         port=7860 if on_space and found.port is None else found.port,
         share=found.share,
     )

@@ -54,6 +54,13 @@ def test_environment_gives_defaults_and_the_command_line_wins():
     assert parse(["--sae", "e"], environment).sae == "e"
 
 
+def test_the_address_is_the_persons_choice():
+    gradios = {"GRADIO_SERVER_NAME": "0.0.0.0"}
+    assert parse([], gradios).host == "0.0.0.0"
+    assert parse([], {**gradios, "PATCHLENS_HOST": "10.0.0.1"}).host == "10.0.0.1"
+    assert parse(["--host", "::1"], gradios).host == "::1"
+
+
 def test_a_space_listens_to_everyone():
     options = parse([], {"SPACE_ID": "someone/patchlens"})
     assert (options.host, options.port) == ("0.0.0.0", 7860)
