@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae.adaptation.lens import ConceptLens, HookedActivations, image_sums
@@ -39,9 +40,9 @@ class Attribution:
     gap: float
     exact: bool
     """Whether the shares are exact (linear path) rather than integrated gradients."""
-    latents: Tensor
+    latents: Int64[Tensor, " active"]
     """(n,) int64: the concepts active in the image, largest absolute share first."""
-    shares: Tensor
+    shares: Float[Tensor, " active"]
     """(n,) float32, one for each of `latents`."""
     by_token: SparseLatents
     """(read tokens, n): the share of each active latent at each token the SAE reads."""
@@ -61,7 +62,7 @@ class Attribution:
 def attribute(
     lens: ConceptLens,
     reading: HookedActivations,
-    direction: Tensor,
+    direction: Float[Tensor, " d_proj"],
     *,
     prompts: VisionPrompts | None = None,
     offset: float = 0.0,
@@ -99,7 +100,9 @@ def attribute(
 
 
 @torch.no_grad()
-def token_shares(lens: ConceptLens, reading: HookedActivations, gradient: Tensor) -> Tensor:
+def token_shares(
+    lens: ConceptLens, reading: HookedActivations, gradient: Float[Tensor, "tokens d_in"]
+) -> Float[Tensor, "tokens n"]:
     """(read tokens, n): value · (decoded row · gradient (read tokens, d_in)) of each active latent."""
     values, indices = (part[0] for part in reading.latents)
     gradient = gradient * lens.sae.token_scale(lens.read_tokens(reading)[0])
@@ -113,8 +116,11 @@ def token_shares(lens: ConceptLens, reading: HookedActivations, gradient: Tensor
 
 
 def score_of(
-    lens: ConceptLens, hidden: Tensor, direction: Tensor, prompts: VisionPrompts | None
-) -> Tensor:
+    lens: ConceptLens,
+    hidden: Float[Tensor, "images tokens d_in"],
+    direction: Float[Tensor, " d_proj"],
+    prompts: VisionPrompts | None,
+) -> Float[Tensor, " images"]:
     """unit(features) · direction (B,), differentiable in `hidden`."""
     features = lens.parts.finish(hidden, lens.layer, prompts, cls_only=True)
     return F.normalize(features.float(), dim=-1) @ direction

@@ -11,6 +11,7 @@ from itertools import islice
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -26,15 +27,15 @@ class Classifier:
 
     name: str
     class_names: tuple[str, ...]
-    weights: Tensor
+    weights: Float[Tensor, "classes d_proj"]
     """(C, d_proj) float32; unit vectors, but for a linear probe."""
     scale: float
-    bias: Tensor
+    bias: Float[Tensor, " classes"]
     """(C,) float32; zeros, but for a linear probe."""
     prompts: VisionPrompts | None = None
     """What the vision tower is prompted with, if anything."""
 
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, features: Float[Tensor, "*images d_proj"]) -> Float[Tensor, "*images classes"]:
         """(…, C) from image features (…, d_proj) of any length."""
         unit = F.normalize(features.float(), dim=-1)
         return self.scale * (unit @ self.weights.T) + self.bias
@@ -46,7 +47,7 @@ class Classifier:
             raise ValueError(f"there is no class {class_name!r}; {self.name} knows {shown} …")
         return self.class_names.index(class_name)
 
-    def direction(self, first: int, second: int) -> Tensor:
+    def direction(self, first: int, second: int) -> Float[Tensor, " d_proj"]:
         """(d_proj): what the margin logit[first] - logit[second] measures in unit features."""
         return self.scale * (self.weights[first] - self.weights[second])
 
@@ -56,12 +57,14 @@ class Classifier:
 
 
 @torch.no_grad()
-def classify(parts: ClipParts, classifier: Classifier, images: Images) -> Tensor:
+def classify(
+    parts: ClipParts, classifier: Classifier, images: Images
+) -> Float[Tensor, "images classes"]:
     """Logits (B, C) of images, by the whole forward."""
     return classifier.logits(parts.image_features(images, classifier.prompts))
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
+def accuracy(logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]) -> float:
     """Share (0 to 1) of rows of logits (N, C) whose largest entry is the label's (N,)."""
     return (logits.argmax(-1) == labels).float().mean().item()
 

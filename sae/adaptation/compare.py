@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -151,7 +152,7 @@ class Comparison:
         found = [self._attribute(c, r, direction, 0.0) for c, r in zip(pair, readings, strict=True)]
         return self._explanation(question, None, pair, readings, logits, found, direction)
 
-    def words(self, text: str) -> Tensor:
+    def words(self, text: str) -> Float[Tensor, " d_proj"]:
         """Unit text features (d_proj) of free words; ValueError for none, too many or unknown."""
         text = text.strip()
         if not text:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from sae.adaptation.attribution import Attribution
@@ -35,7 +36,7 @@ class Side:
 
     classifier: Classifier
     reading: HookedActivations
-    logits: Tensor
+    logits: Float[Tensor, " classes"]
     """(C,)."""
     attribution: Attribution
 
@@ -79,7 +80,7 @@ class Explanation:
     """Every active concept, by the larger absolute share of its two."""
     view: TokenView
     """Which tokens the SAE reads, and where they lie."""
-    direction: Tensor | None = None
+    direction: Float[Tensor, " d_proj"] | None = None
     """(d_proj): what is measured in unit features where the score is a match with words."""
 
     def patch_codes(self, side: int) -> SparseLatents:
@@ -89,7 +90,7 @@ class Explanation:
         part = self.view.patches if self.view.reads_patches else slice(None)
         return SparseLatents(values[0, part], indices[0, part])
 
-    def maps(self, latent: int) -> Tensor:
+    def maps(self, latent: int) -> Float32[Tensor, "2 rows columns"]:
         """Activations of one concept over the patches in both heads: float32 (2, rows, columns).
 
         Draw both on one scale, from 0 to their common maximum. An SAE that reads CLS alone says
@@ -152,7 +153,9 @@ class Explanation:
         }
 
 
-def ranked(class_names: Sequence[str], logits: Tensor, top: int | None = None) -> list[Prediction]:
+def ranked(
+    class_names: Sequence[str], logits: Float[Tensor, " classes"], top: int | None = None
+) -> list[Prediction]:
     """Predictions from logits (C,), the likeliest first."""
     probabilities = logits.softmax(-1)
     order = logits.argsort(descending=True, stable=True)[: top or len(class_names)]

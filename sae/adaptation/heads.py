@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.adaptation.classifier import Classifier, checked_classes
@@ -68,14 +69,16 @@ class Head(nn.Module):
         """A head to be trained, for the classes `words.base`."""
 
     @abstractmethod
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:
+    def class_weights(
+        self, parts: ClipParts, class_names: Sequence[str]
+    ) -> Float[Tensor, "classes d_proj"]:
         """(C, d_proj), differentiable."""
 
     def vision_prompts(self) -> VisionPrompts | None:
         """What the vision tower is prompted with, differentiable."""
         return None
 
-    def bias(self, n_classes: int) -> Tensor:
+    def bias(self, n_classes: int) -> Float[Tensor, " classes"]:
         """(C,)."""
         return torch.zeros(n_classes)
 
@@ -137,7 +140,9 @@ class ZeroShotHead(Head):
     def fresh(cls, parts: ClipParts, words: Words, options: Options) -> Self:  # noqa: ARG003
         return cls(words.base, templates=words.templates)
 
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:
+    def class_weights(
+        self, parts: ClipParts, class_names: Sequence[str]
+    ) -> Float[Tensor, "classes d_proj"]:
         return template_features(parts, class_names, self.settings["templates"])
 
 
@@ -207,7 +212,9 @@ class CoOpHead(LearnedWords):
         )
         return head.begun(parts, words.start)
 
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:
+    def class_weights(
+        self, parts: ClipParts, class_names: Sequence[str]
+    ) -> Float[Tensor, "classes d_proj"]:
         s = self.settings
         prompts = [
             Prompt.of(parts, name, s["n_ctx"], s["position"], s["lead"], s["tail"])
@@ -255,7 +262,9 @@ class VPTHead(Head):
             depth=prompted_depth(parts, options.depth),
         )
 
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:
+    def class_weights(
+        self, parts: ClipParts, class_names: Sequence[str]
+    ) -> Float[Tensor, "classes d_proj"]:
         return template_features(parts, class_names, self.settings["templates"])
 
     def vision_prompts(self) -> VisionPrompts:
@@ -315,7 +324,9 @@ class MapleHead(LearnedWords):
         )
         return head.begun(parts, words.start)
 
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:
+    def class_weights(
+        self, parts: ClipParts, class_names: Sequence[str]
+    ) -> Float[Tensor, "classes d_proj"]:
         s = self.settings
         prompts = [
             Prompt.of(parts, name, s["n_ctx"], "end", s["lead"], s["tail"]) for name in class_names
@@ -345,10 +356,14 @@ class LinearHead(Head):
     def fresh(cls, parts: ClipParts, words: Words, options: Options) -> Self:  # noqa: ARG003
         return cls(words.base, d_proj=parts.d_proj)
 
-    def class_weights(self, parts: ClipParts, class_names: Sequence[str]) -> Tensor:  # noqa: ARG002
+    def class_weights(
+        self,
+        parts: ClipParts,  # noqa: ARG002
+        class_names: Sequence[str],  # noqa: ARG002
+    ) -> Float[Tensor, "classes d_proj"]:
         return self.weight
 
-    def bias(self, n_classes: int) -> Tensor:  # noqa: ARG002
+    def bias(self, n_classes: int) -> Float[Tensor, " classes"]:  # noqa: ARG002
         return self.offset
 
 
@@ -389,8 +404,11 @@ class Prompt:
 
 
 def prompted_features(
-    parts: ClipParts, prompts: Sequence[Prompt], ctx: Tensor, deep: tuple[Tensor, ...]
-) -> Tensor:
+    parts: ClipParts,
+    prompts: Sequence[Prompt],
+    ctx: Float[Tensor, "... n_ctx d_text"],
+    deep: tuple[Float[Tensor, "prompts d_text"], ...],
+) -> Float[Tensor, "classes d_proj"]:
     """Unit text features (C, d_proj) of prompts whose context places hold `ctx`."""
     ids, ends = parts.text_ids([prompt.row for prompt in prompts])
     embedded = parts.embed(ids)
@@ -404,13 +422,13 @@ def prompted_features(
 
 def template_features(
     parts: ClipParts, class_names: Sequence[str], templates: Sequence[str]
-) -> Tensor:
+) -> Float[Tensor, "classes d_proj"]:
     """Unit vectors (C, d_proj) of class names in plain templates."""
     phrases = [phrases_of(name, templates) for name in class_names]
     return averaged_text_features(parts.unit_text_features, phrases)
 
 
-def embedded_words(parts: ClipParts, text: str, n_ctx: int) -> Tensor:
+def embedded_words(parts: ClipParts, text: str, n_ctx: int) -> Float[Tensor, "n_ctx d_text"]:
     """(n_ctx, d_text): embeddings of the first n_ctx tokens of `text`."""
     words = parts.words(text)
     if len(words) < n_ctx:

@@ -14,6 +14,7 @@ where s is 1, or each token's size where the SAE normalises its input (SparseAut
 from typing import Literal, NamedTuple, get_args
 
 import torch
+from jaxtyping import Bool, Float, Int64, Num, Shaped
 from torch import Tensor
 
 from sae.backbones.base import Images
@@ -29,12 +30,12 @@ ERROR_TERMS: tuple[str, ...] = get_args(ErrorTerm)
 class HookedActivations(NamedTuple):
     """One forward up to the hooked layer."""
 
-    hidden: Tensor
+    hidden: Float[Tensor, "images tokens d_in"]
     """(B, tokens, d_in): activations of every token, prompts last."""
     latents: SparseLatents
     """(B, read tokens, n): what the SAE says of the tokens it was trained on."""
 
-    def pick(self, images: Tensor | slice) -> "HookedActivations":
+    def pick(self, images: Shaped[Tensor, " chosen"] | slice) -> "HookedActivations":
         """The same for some of the images."""
         values, indices = self.latents
         return HookedActivations(
@@ -67,14 +68,18 @@ class ConceptLens:
         hidden = self.parts.activations(images, self.layer, prompts)
         return HookedActivations(hidden, self.sae.encode_sparse(self.view.read(hidden)))
 
-    def read_tokens(self, reading: HookedActivations) -> Tensor:
+    def read_tokens(self, reading: HookedActivations) -> Float[Tensor, "images read d_in"]:
         """(B, read tokens, d_in): the activations that the SAE reads."""
         return self.view.read(reading.hidden)
 
     @torch.no_grad()
     def features(
-        self, hidden: Tensor, prompts: VisionPrompts | None = None, *, cls_only: bool = False
-    ) -> Tensor:
+        self,
+        hidden: Float[Tensor, "images tokens d_in"],
+        prompts: VisionPrompts | None = None,
+        *,
+        cls_only: bool = False,
+    ) -> Float[Tensor, "images d_proj"]:
         """Image features (B, d_proj) from activations of the hooked layer; see ClipParts.finish."""
         return self.parts.finish(hidden, self.layer, prompts, cls_only=cls_only)
 
@@ -82,10 +87,10 @@ class ConceptLens:
     def edited(
         self,
         reading: HookedActivations,
-        keep: Tensor,
+        keep: Bool[Tensor, "... d_sae"],
         error: ErrorTerm = "per_token",
         scalar: float = 0.0,
-    ) -> Tensor:
+    ) -> Float[Tensor, "images tokens d_in"]:
         """Activations (B, tokens, d_in) with only the latents of `keep` (d_sae) or (B, d_sae) on."""
         if error not in ERROR_TERMS:
             raise ValueError(f"error {error!r}: expected one of {', '.join(ERROR_TERMS)}")
@@ -109,20 +114,24 @@ class ConceptLens:
         return float(self.error(reading).mean())
 
     @torch.no_grad()
-    def error(self, reading: HookedActivations) -> Tensor:
+    def error(self, reading: HookedActivations) -> Float[Tensor, "images read d_in"]:
         """(B, read tokens, d_in): x - x_hat, what the SAE leaves unexplained."""
         x = self.read_tokens(reading)
         return x - self.sae.decode(reading.latents, like=x)
 
 
-def chosen(keep: Tensor, indices: Tensor) -> Tensor:
+def chosen(
+    keep: Shaped[Tensor, "... d_sae"], indices: Int64[Tensor, "images tokens n"]
+) -> Shaped[Tensor, "images tokens n"]:
     """keep (d_sae) or (B, d_sae) looked up at latent numbers (B, tokens, n)."""
     if keep.dim() == 1:
         return keep[indices]
     return keep.gather(1, indices.flatten(1)).view_as(indices)
 
 
-def image_sums(weights: Tensor, indices: Tensor, d_sae: int) -> Tensor:
+def image_sums(
+    weights: Num[Tensor, "images tokens n"], indices: Int64[Tensor, "images tokens n"], d_sae: int
+) -> Num[Tensor, "images d_sae"]:
     """Dense (B, d_sae) sums over tokens of values (B, tokens, n) by latent number."""
     out = weights.new_zeros(len(weights), d_sae)
     return out.scatter_add_(1, indices.flatten(1), weights.flatten(1))

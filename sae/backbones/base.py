@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor, nn
 
@@ -201,7 +202,7 @@ class Backbone(ABC):
         return light
 
     @torch.no_grad()
-    def activations(self, images: Images, layer: int) -> Tensor:
+    def activations(self, images: Images, layer: int) -> Float[Tensor, "images tokens d_model"]:
         """The residual stream (B, tokens, d_model) after `layer`; later layers are not run.
 
         Patches are [:, n_prefix : n_prefix + rows * cols], row by row; before them CLS (if
@@ -223,7 +224,7 @@ class Backbone(ABC):
             yield
 
     @torch.no_grad()
-    def image_features(self, images: Images) -> Tensor:
+    def image_features(self, images: Images) -> Float32[Tensor, "images d_proj"]:
         """Unit vectors (B, d_proj) float32: the projection that text is compared with.
 
         Without a text tower, the model's pooled output.
@@ -231,7 +232,7 @@ class Backbone(ABC):
         return F.normalize(self._image_features(self._inputs(images)).float(), dim=-1)
 
     @torch.no_grad()
-    def text_features(self, texts: Sequence[str]) -> Tensor:
+    def text_features(self, texts: Sequence[str]) -> Float32[Tensor, "texts d_proj"]:
         """Unit vectors (N, d_proj) float32. Raises ValueError if the backbone has no text."""
         if not self.has_text:
             raise ValueError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -125,7 +126,9 @@ def _entry(size: Any, name: str) -> int | None:
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
-def split_pipeline(pipeline: Any) -> tuple[Framing, Callable[[Image.Image], Tensor]]:
+def split_pipeline(
+    pipeline: Any,
+) -> tuple[Framing, Callable[[Image.Image], Float[Tensor, "channels height width"]]]:
     """A Compose to (its framing, its remaining steps).
 
     Understood: Resize or ResizeKeepRatio, then CenterCrop or CenterCropOrPad, as open_clip's and

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 EditFn = Callable[[Tensor], Tensor]
@@ -62,7 +63,7 @@ def editing(layer: nn.Module, fn: EditFn) -> Iterator[None]:
         _edits.set(tuple(other for other in _edits.get() if other is not edit))
 
 
-def output_of(layer: nn.Module, forward: Callable[[], object]) -> Tensor:
+def output_of(layer: nn.Module, forward: Callable[[], object]) -> Float[Tensor, "*images tokens d"]:
     """The output (B, tokens, d) of `layer` in `forward()`, which stops there.
 
     Nothing after the layer is computed. Edits that are open in this context are included.
@@ -91,7 +92,7 @@ def output_of(layer: nn.Module, forward: Callable[[], object]) -> Tensor:
     return reached.hidden
 
 
-def hidden_of(output: Any) -> Tensor:
+def hidden_of(output: Any) -> Float[Tensor, "..."]:
     """A layer's hidden state; layers give a tensor or a tuple that begins with it."""
     return output[0] if isinstance(output, tuple) else output
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from sae.backbones.base import Backbone, Images
@@ -20,9 +21,9 @@ from sae.backbones.clip import ClipBackbone
 class VisionPrompts(NamedTuple):
     """Learned tokens of the vision tower, behind the patches."""
 
-    shallow: Tensor
+    shallow: Float[Tensor, "prompts d_vision"]
     """(n, d_vision): joined to the embedded patches, before the first norm."""
-    deep: tuple[Tensor, ...] = ()
+    deep: tuple[Float[Tensor, "prompts d_vision"], ...] = ()
     """(n, d_vision) each: entry i takes their place at the input of block i + 1."""
 
 
@@ -75,7 +76,9 @@ class ClipParts:
             )
         return ids
 
-    def text_ids(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def text_ids(
+        self, rows: Sequence[Sequence[int]]
+    ) -> tuple[Int64[Tensor, "texts tokens"], Int64[Tensor, " texts"]]:
         """Rows of word tokens framed by start and end: ids (N, T) and places of the ends (N,)."""
         tokenizer = self.backbone._tokenizer
         longest = max(len(row) for row in rows) + 2
@@ -91,11 +94,16 @@ class ClipParts:
         ends = torch.tensor([len(row) + 1 for row in rows])
         return ids.to(self.backbone.device), ends.to(self.backbone.device)
 
-    def embed(self, ids: Tensor) -> Tensor:
+    def embed(self, ids: Int[Tensor, "*texts tokens"]) -> Float[Tensor, "*texts tokens d_text"]:
         """Token embeddings (N, T, d_text), without positions."""
         return self._text.embeddings.token_embedding(ids)
 
-    def text_features(self, embedded: Tensor, ends: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+    def text_features(
+        self,
+        embedded: Float[Tensor, "texts tokens d_text"],
+        ends: Int64[Tensor, " texts"],
+        deep: Sequence[Float[Tensor, "prompts d_text"]] = (),
+    ) -> Float[Tensor, "texts d_proj"]:
         """(N, d_proj), not normalised, of embedded prompts (N, T, d_text) that end at `ends` (N,).
 
         `deep[i]` (n, d_text) replaces tokens 1 … n at the input of block i + 1.
@@ -115,7 +123,7 @@ class ClipParts:
         return self._model.text_projection(last)
 
     @torch.no_grad()
-    def unit_text_features(self, texts: Sequence[str]) -> Tensor:
+    def unit_text_features(self, texts: Sequence[str]) -> Float32[Tensor, "texts d_proj"]:
         """Unit vectors (N, d_proj) float32 of plain texts; ValueError for unknown words, and for texts
         that are too long."""
         ids, ends = self.text_ids([self.words(text) for text in texts])
@@ -123,7 +131,9 @@ class ClipParts:
 
     # Vision ----------------------------------------------------------------------------------
 
-    def vision_input(self, images: Images, prompts: VisionPrompts | None = None) -> Tensor:
+    def vision_input(
+        self, images: Images, prompts: VisionPrompts | None = None
+    ) -> Float[Tensor, "images tokens d_vision"]:
         """(B, tokens, d_vision) at the input of block 0: CLS, patches, then the prompts."""
         inputs = self.backbone._inputs(images)
         hidden = self._vision.embeddings(inputs["pixel_values"], **self.backbone._interpolation())
@@ -133,8 +143,12 @@ class ClipParts:
         return self._vision.pre_layrnorm(hidden)
 
     def vision_blocks(
-        self, hidden: Tensor, prompts: VisionPrompts | None, first: int, stop: int
-    ) -> Tensor:
+        self,
+        hidden: Float[Tensor, "images tokens d_vision"],
+        prompts: VisionPrompts | None,
+        first: int,
+        stop: int,
+    ) -> Float[Tensor, "images tokens d_vision"]:
         """The residual stream after block `stop` - 1, from that at the input of block `first`."""
         for number in range(first, stop):
             hidden = self._vision.encoder.layers[number](
@@ -142,14 +156,21 @@ class ClipParts:
             )
         return hidden
 
-    def activations(self, images: Images, layer: int, prompts: VisionPrompts | None) -> Tensor:
+    def activations(
+        self, images: Images, layer: int, prompts: VisionPrompts | None
+    ) -> Float[Tensor, "images tokens d_vision"]:
         """The residual stream (B, tokens, d_vision) after `layer`, prompts included at the end."""
         stop = self.backbone.resolve_layer(layer) + 1
         return self.vision_blocks(self.vision_input(images, prompts), prompts, 0, stop)
 
     def finish(
-        self, hidden: Tensor, layer: int, prompts: VisionPrompts | None, *, cls_only: bool = False
-    ) -> Tensor:
+        self,
+        hidden: Float[Tensor, "images tokens d_vision"],
+        layer: int,
+        prompts: VisionPrompts | None,
+        *,
+        cls_only: bool = False,
+    ) -> Float[Tensor, "images d_proj"]:
         """Image features (B, d_proj), not normalised, from the activations of `layer`.
 
         `cls_only` computes the last block for CLS alone, the only token that the features read:
@@ -163,11 +184,13 @@ class ClipParts:
         hidden = self.vision_blocks(hidden, prompts, first, last - 1)
         return self.project(self._last_block_of_cls(self._with_deep(hidden, prompts, last - 1)))
 
-    def project(self, cls: Tensor) -> Tensor:
+    def project(self, cls: Float[Tensor, "*images d_vision"]) -> Float[Tensor, "*images d_proj"]:
         """(…, d_proj) of residual vectors (…, d_vision): final norm, then the projection."""
         return self._model.visual_projection(self._vision.post_layernorm(cls))
 
-    def readout(self, cls: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    def readout(
+        self, cls: Float[Tensor, "images d_vision"], direction: Float[Tensor, "... d_proj"]
+    ) -> tuple[Float[Tensor, "images d_vision"], Float[Tensor, " images"]]:
         """Gradient g (B, d_vision) and constant c (B,) with cos(features, direction) = cls · g + c.
 
         Exact at `cls` (B, d_vision), the last block's output: the final norm's deviation and the
@@ -185,7 +208,7 @@ class ClipParts:
 
     def image_features(
         self, images: Images, prompts: VisionPrompts | None = None, *, cls_only: bool = False
-    ) -> Tensor:
+    ) -> Float[Tensor, "images d_proj"]:
         """Image features (B, d_proj), not normalised, with prompts."""
         hidden = self.vision_input(images, prompts)
         if not cls_only:

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float32
 from torch import Tensor
 
 from sae.backbones.base import Backbone
@@ -56,7 +57,7 @@ def phrases_of(word: str, templates: Sequence[str] = WORD_TEMPLATES) -> list[str
 
 def averaged_text_features(
     encode: Encode, phrases: Sequence[Sequence[str]], *, batch: int = 256
-) -> Tensor:
+) -> Float32[Tensor, "words d_proj"]:
     """Unit vectors (words, d_proj) float32, on the encoder's device: of each word's phrases
     (`phrases_of`) the mean of their unit features, made a unit vector. Means are float64."""
     texts = [phrase for group in phrases for phrase in group]
@@ -66,7 +67,9 @@ def averaged_text_features(
     return F.normalize(torch.stack(means), dim=-1).float().to(parts[0].device)
 
 
-def word_directions(backbone: Backbone, words: Mapping[str, Sequence[str]]) -> np.ndarray | None:
+def word_directions(
+    backbone: Backbone, words: Mapping[str, Sequence[str]]
+) -> Float32[np.ndarray, "words d_proj"] | None:
     """Each word's vector (of its phrases) less that of NO_WORD, float32 (words, d_proj).
 
     Its product with a unit image vector is a difference of cosines. None if the tower tells none of

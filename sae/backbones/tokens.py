@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae.config import TOKEN_POLICIES
@@ -116,11 +117,13 @@ class TokenView:
         own = (before + ("patch",) * self.n_patches)[self.span]
         return own + ("register",) * ((n_read or len(own)) - len(own))
 
-    def read(self, activations: Tensor) -> Tensor:
+    def read(self, activations: Float[Tensor, "images tokens d"]) -> Float[Tensor, "images read d"]:
         """The tokens `(images, read, d)` of `activations (images, tokens, d)` (random:N: all)."""
         return activations if self.policy == "all" else activations[:, self.span]
 
-    def put(self, activations: Tensor, read: Tensor) -> Tensor:
+    def put(
+        self, activations: Float[Tensor, "images tokens d"], read: Float[Tensor, "images read d"]
+    ) -> Float[Tensor, "images tokens d"]:
         """`activations (images, tokens, d)` with the tokens read replaced; its dtype, a new tensor."""
         if self.policy == "all":
             return read.to(activations.dtype)
@@ -152,7 +155,9 @@ def inference_policy(policy: str) -> Any:
     return policy if n_random(policy) is None else "all"
 
 
-def random_positions(seeds: Sequence[tuple[int, ...]], n: int, n_tokens: int) -> Tensor:
+def random_positions(
+    seeds: Sequence[tuple[int, ...]], n: int, n_tokens: int
+) -> Int64[Tensor, "images n"]:
     """`(images, n)` int64: n different positions below `n_tokens` for each image, in rising order.
 
     An image's positions follow from its seeds alone, whatever else is in the batch.
@@ -161,7 +166,9 @@ def random_positions(seeds: Sequence[tuple[int, ...]], n: int, n_tokens: int) ->
     return torch.from_numpy(np.sort(np.stack(rows), axis=1).astype(np.int64))
 
 
-def at_positions(activations: Tensor, positions: Tensor) -> Tensor:
+def at_positions(
+    activations: Float[Tensor, "images tokens d"], positions: Int64[Tensor, "images n"]
+) -> Float[Tensor, "images n d"]:
     """The tokens `(images, n, d)` of `activations (images, tokens, d)` at `positions (images, n)`."""
     index = positions.to(activations.device)[:, :, None].expand(-1, -1, activations.shape[-1])
     return activations.gather(1, index)

@@ -7,6 +7,7 @@ SigLIP, DINOv2 and the others is in their own files.
 from typing import Any, ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -151,7 +152,7 @@ class VitBackbone(TransformersBackbone):
         return self._forward(inputs).last_hidden_state[:, 0]
 
 
-def pooled(output: Any) -> Tensor:
+def pooled(output: Any) -> Float[Tensor, "rows d_proj"]:
     """Features from get_image_features / get_text_features (a tensor, or an output in v5)."""
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 

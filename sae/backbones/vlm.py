@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor, nn
 
@@ -183,14 +184,20 @@ class VisionLanguage:
         return self._layout(size, rows, tokens)
 
     @contextmanager
-    def replay(self, layer: int, kept: Capture, hidden: Tensor) -> Iterator[None]:
+    def replay(
+        self, layer: int, kept: Capture, hidden: Float[Tensor, "*rows tokens d"]
+    ) -> Iterator[None]:
         """Within this context and thread the tower gives `hidden` at `layer`; see `replaying`."""
         with replaying(self.layers, layer, kept, hidden, last=self.reads[-1]):
             yield
 
     def logits(
-        self, inputs: dict[str, Tensor], layer: int, kept: Capture, hidden: Tensor
-    ) -> Tensor:
+        self,
+        inputs: dict[str, Tensor],
+        layer: int,
+        kept: Capture,
+        hidden: Float[Tensor, "*rows tokens d"],
+    ) -> Float32[Tensor, "copies vocabulary"]:
         """Next-token logits (copies, vocabulary) float32, one row for each copy in `hidden`.
 
         Gradients flow to `hidden` if they are on.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from sae.backbones.vlm import VisionLanguage, repeated
@@ -26,7 +27,7 @@ class Writing:
     inputs: dict[str, Tensor]
     layer: int
     kept: Capture
-    hidden: Tensor
+    hidden: Float[Tensor, "*rows tokens d"]
     max_new_tokens: int
 
     @property
@@ -42,7 +43,7 @@ def write(
     with_logits: bool = False,
     stop: threading.Event | None = None,
     on_tokens: Any = None,
-) -> tuple[list[list[int]], Tensor | None]:
+) -> tuple[list[list[int]], Float32[Tensor, "rows steps vocabulary"] | None]:
     """Token numbers of each row's answer, without the end token, and logits
     (rows, steps, vocabulary) float32 if asked for. `on_tokens` gets the rows' tokens of each step."""
     from transformers import StoppingCriteriaList

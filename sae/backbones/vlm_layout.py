@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32, Int64, Num
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +26,7 @@ INSIDE = 0.5
 class PatchLayout:
     """The places of a tower's tokens for pictures of one size."""
 
-    centres: Tensor
+    centres: Float32[Tensor, "rows patches 2"]
     """(rows, patches, 2): x and y of each patch's middle as fractions of the picture; NaN: padding."""
     patch_grid: tuple[int, int]
     """Rows and columns of patches in one row of the tower (one tile)."""
@@ -42,7 +43,7 @@ class PatchLayout:
         return int(extent.prod(1).argmax())
 
     @lazy
-    def order(self) -> Tensor:
+    def order(self) -> Int64[Tensor, " patches"]:
         """(patches,): which patch of the overview is number 0, 1, … row by row."""
         centres = torch.nan_to_num(self.centres[self.overview], nan=2.0)
         row = (centres[:, 1] * self.patch_grid[0]).floor()
@@ -51,7 +52,7 @@ class PatchLayout:
         # Row by row already: almost every tower. Only packed ones number patches otherwise.
         return torch.from_numpy(plain if _row_major(centres, self.patch_grid) else rank)
 
-    def tokens_in_box(self, box: Sequence[float]) -> Tensor:
+    def tokens_in_box(self, box: Sequence[float]) -> Bool[Tensor, "rows tokens"]:
         """Bool (rows, tokens): patches whose middle lies in (left, top, right, bottom), fractions.
 
         A box that holds no patch's middle means the patch that its own middle is nearest to;
@@ -73,7 +74,7 @@ class PatchLayout:
             inside[self.overview, nearest] = True
         return self._with_prefix(inside)
 
-    def tokens_of_patches(self, patches: Sequence[int]) -> Tensor:
+    def tokens_of_patches(self, patches: Sequence[int]) -> Bool[Tensor, "rows tokens"]:
         """Bool (rows, tokens): the overview's patches with these numbers (row by row), and the
         patches of other tiles whose middle lies in one of them."""
         chosen = torch.zeros(self.centres.shape[:2], dtype=torch.bool)
@@ -85,7 +86,7 @@ class PatchLayout:
             chosen |= (edges <= self._half_patch()).all(-1).any(-1)
         return self._with_prefix(chosen)
 
-    def read_by(self, policy: str) -> Tensor:
+    def read_by(self, policy: str) -> Bool[Tensor, "rows tokens"]:
         """Bool (rows, tokens): what an SAE of this policy reads; ValueError for no CLS token.
 
         "patches" is every patch, padding too, "cls" the first token of every row.
@@ -119,7 +120,9 @@ def position_picture(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def read_positions(patches: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def read_positions(
+    patches: Float[Tensor, "rows patches 3"], mean: Sequence[float], std: Sequence[float]
+) -> Float32[Tensor, "rows patches 2"]:
     """Centres (rows, patches, 2) from the processed position picture's patches.
 
     patches: (rows, patches, 3), the mean colour of each patch as the model gets it, normalised with
@@ -131,7 +134,9 @@ def read_positions(patches: Tensor, mean: Sequence[float], std: Sequence[float])
     return torch.where((blue >= INSIDE)[..., None], centres, torch.nan)
 
 
-def patch_colours(pixels: Tensor, patch: tuple[int, int]) -> Tensor:
+def patch_colours(
+    pixels: Num[Tensor, "rows 3 height width"], patch: tuple[int, int]
+) -> Float32[Tensor, "rows patches 3"]:
     """Mean colour (rows, patches, 3), row by row, of pixels (rows, 3, height, width)."""
     pooled = torch.nn.functional.avg_pool2d(pixels.float(), patch)
     return pooled.flatten(2).transpose(1, 2)

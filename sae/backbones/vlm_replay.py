@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sae.backbones.interception import hidden_of, output_of
@@ -27,9 +28,9 @@ from sae.backbones.interception import hidden_of, output_of
 class Capture:
     """What the tower gave up to one layer, for one picture."""
 
-    hidden: Tensor
+    hidden: Float[Tensor, "*rows tokens d"]
     """The layer's output: (rows, tokens, d), or (tokens, d) for towers that pack all tokens."""
-    earlier: dict[int, Tensor]
+    earlier: dict[int, Float[Tensor, "*rows tokens d"]]
     """Outputs of those earlier layers that the model reads besides."""
     is_tuple: bool
     """Whether layers answer (hidden, …) instead of hidden."""
@@ -78,7 +79,7 @@ def replaying(
     layers: Sequence[nn.Module],
     layer: int,
     kept: Capture,
-    hidden: Tensor,
+    hidden: Float[Tensor, "*copies tokens d"],
     *,
     last: int | None = None,
 ) -> Iterator[None]:

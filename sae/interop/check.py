@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.architectures import architecture
@@ -73,7 +74,7 @@ def compare(ours: Run, reference: Run, tensors: Mapping[str, Tensor]) -> Check:
     )
 
 
-def made_up(tensors: Mapping[str, Tensor]) -> Tensor:
+def made_up(tensors: Mapping[str, Tensor]) -> Float[Tensor, "tokens d_in"]:
     """Tokens (n, d_in) around b_dec: decoder rows and noise, from a thirtieth of their size to thirty
     times it, so that latents lie on both sides of every threshold."""
     b_dec, W_dec = tensors["b_dec"].detach().float(), tensors["W_dec"].detach()
