@@ -168,6 +168,9 @@ class SparseAutoencoder(nn.Module):
             cfg, tensors = found.cfg, found.tensors
         else:
             files = artifact.REQUIRED_FILES
+            if Path(id_or_dir).is_file():
+                told = recognise.advice(id_or_dir) or "Give the folder that holds it."
+                raise ArtifactError(Path(id_or_dir), "a file", "an artifact's folder", told)
             try:
                 folder = hub.local_folder(id_or_dir, files=files, subfolder=subfolder, **access)
                 cfg, tensors = artifact.read(folder)

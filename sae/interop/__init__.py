@@ -151,10 +151,20 @@ def _detect(source: Source) -> str:
             return name
     raise ArtifactError(
         source.path,
-        "no format that is known",
+        f"no format that is known{_loose(source.path)}",
         f"one of {', '.join(READERS)}",
         "Name it with --format if the files were renamed, or give the folder that holds them.",
     )
+
+
+def _loose(path: Path) -> str:
+    """What lies there that might be weights, without a file that says whose."""
+    if path.suffix == ".npz":
+        return ", but a NumPy archive (Gemma Scope, of language models, publishes such)"
+    if path.suffix == ".safetensors":
+        return ", but a safetensors file without the config that its library writes beside it"
+    names = sorted(p.name for p in path.glob("*") if p.suffix in (".npz", ".safetensors"))
+    return f", but {', '.join(names[:3])}" if path.is_dir() and names else ""
 
 
 def _folded(path: Path, reading: Reading, hints: Hints) -> tuple[SAEConfig, dict[str, Tensor]]:

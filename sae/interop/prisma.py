@@ -135,7 +135,7 @@ def _is_prisma(config: Any) -> bool:
 
 def _weights(source: Source) -> Path | None:
     if source.path.is_file():
-        return source.path
+        return source.path if source.path.name.endswith(PICKLES) else None
     found = source.weights(("weights.pt",))
     if found is None:
         found = source.newest("n_images_")

@@ -5,6 +5,7 @@ which of them hold SAEs of language models. Opens no weights of a repository; of
 formats' own `detect` and `read` open.
 """
 
+import itertools
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,13 +29,14 @@ _LAYOUTS = {
     r"(?P<at>.*\d+_resid/)\d+\.pt": "clipscope",
     r"(?P<at>.*layer_\d+/[^/]+/)sae\.pt": "saev",
 }
+_MOST_FILES = 2000
 _WEIGHTS = (*PICKLES, ".npz", ".safetensors")
 
 
 def advice(id_or_dir: str | Path, subfolder: str | None = None, **access: Any) -> str:
     """One or two sentences on what `id_or_dir` is, if it is no artifact of ours; "" if it may be one."""
     folder = Path(id_or_dir, subfolder or "")
-    if folder.is_dir():
+    if folder.exists():
         return "" if _is_ours(folder) else _of_folder(folder)
     try:
         repo, _, pinned = str(id_or_dir).partition("@")
@@ -53,7 +55,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> str:
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*") if p.is_file())
+    """Of a folder or file here; what lies in folders below is told by its names alone."""
+    home = folder if folder.is_dir() else folder.parent
+    here = [p for p in home.glob("*") if p.is_file()] if folder.is_dir() else [folder]
+    names = sorted(p.relative_to(home).as_posix() for p in here)
     if text := _text(names):
         return text
     source = Source(folder)
@@ -63,7 +68,9 @@ def _of_folder(folder: Path) -> str:
     except (PatchLensError, OSError, ValueError) as error:
         name = _detected(folder)
         if not name:
-            return _unknown(names)
+            below = itertools.islice((p for p in home.rglob("*") if p.is_file()), _MOST_FILES)
+            names = sorted(p.relative_to(home).as_posix() for p in below)
+            return _of_listing(str(home), names) if folder.is_dir() else _unknown([folder.name])
         return f"It looks like {interop.READERS[name].TITLE}, but: {error}"
     if language_model(reading.backbone):
         return (
@@ -102,6 +109,8 @@ def _of_listing(repo: str, names: list[str]) -> str:
             continue
         at = sorted({m["at"].rstrip("/") for m in found})
         place = f" --subfolder {at[0]}" if at[0] else ""
+        if Path(repo).is_dir():
+            repo, place = str(Path(repo, at[0])), ""
         more = f" (or another of {len(at)} folders)" if len(at) > 1 else ""
         title = interop.READERS[name].TITLE
         return (

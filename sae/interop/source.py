@@ -63,7 +63,7 @@ class Source:
     def weights(self, names: Sequence[str] = ()) -> Path | None:
         """The file that was named, else the first of `names`, else the only pickle of the folder."""
         if self.path.is_file():
-            return self.path
+            return self.path if self.path.name.endswith((*PICKLES, ".safetensors")) else None
         for name in names:
             if self.has(name):
                 return self.folder / name

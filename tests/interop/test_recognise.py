@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sae.errors import ArtifactError, HubFileNotFound, PatchLensError
 from sae.interop.foreign import language_model
@@ -70,6 +71,33 @@ def test_a_repository_says_whose_it_is(files: tuple[str, ...], words: str, tmp_p
         server.add("a/b", dict.fromkeys(files, b"x"))
         with pytest.raises(HubFileNotFound, match=words):
             SparseAutoencoder.from_pretrained("a/b")
+
+
+def test_files_and_folders_of_folders_say_it_too(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    made = PUBLISHED["saev by path"][1](tmp_path / "runs")
+    file = made.source / "sae.pt"
+    with pytest.raises(ArtifactError, match="found a file; .* It looks like saev: .*from_other"):
+        SparseAutoencoder.from_pretrained(file)
+    with pytest.raises(ArtifactError, match=f"patchlens convert {made.source} --to DIR"):
+        SparseAutoencoder.from_pretrained(tmp_path / "runs")
+    archive = tmp_path / "layer_20" / "params.npz"
+    archive.parent.mkdir()
+    archive.write_bytes(b"PK")
+    for place in (archive, archive.parent):
+        with pytest.raises(ArtifactError, match="Gemma Scope's .text.: params.npz"):
+            SparseAutoencoder.from_pretrained(place)
+    with pytest.raises(ArtifactError, match="no format that is known, but a NumPy archive"):
+        SparseAutoencoder.from_other(archive, backbone="a/b", layer=0)
+    loose = tmp_path / "loose" / "x.safetensors"
+    loose.parent.mkdir()
+    save_file({"a": torch.ones(2)}, loose)
+    with pytest.raises(ArtifactError, match="but a safetensors file without the config"):
+        SparseAutoencoder.from_other(loose, backbone="a/b", layer=0)
+    with pytest.raises(ArtifactError, match="It holds x.safetensors, in no format"):
+        SparseAutoencoder.from_pretrained(loose)
+    with pytest.raises(ArtifactError, match="no format that is known, but x.safetensors"):
+        SparseAutoencoder.from_other(loose.parent, backbone="a/b", layer=0)
 
 
 def test_a_repository_of_a_preset_or_of_a_language_model(tmp_path: Path) -> None:
