@@ -5,6 +5,7 @@ Knows nothing of losses, data, images or the Hub; reading and writing is done by
 and `sae.hub`.
 """
 
+import math
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ from sae.sparse import SparseLatents, decode_sparse, tokens_per_chunk
 
 __all__ = ["BackboneRef", "SAEConfig", "SparseAutoencoder", "SparseLatents"]
 
+_SUMS_OVERFLOW = 1e15
+"""Of larger activations, products with weights may overflow float32 on the way to a number that would fit."""
+
 
 class SparseAutoencoder(nn.Module):
     """latents = act((x - b_dec) @ W_enc + b_enc);  x_hat = latents @ W_dec + b_dec.
@@ -37,7 +41,11 @@ class SparseAutoencoder(nn.Module):
     Parameters: `W_enc (d_in, d_sae)`, `b_enc (d_sae)`, `W_dec (d_sae, d_in)`, `b_dec (d_in)` and,
     for jumprelu only, `threshold (d_sae)`. Inputs are raw backbone activations; whatever scaling
     training used is folded into the weights. Inputs are converted to the weights' dtype. With
-    cfg.input_norm, x above is the normalised token, and decoding needs the token again to undo it.
+    cfg.input_norm, x above is the normalised token, and decoding needs the token again to undo it (one of
+    nothing but zeros stays that, in and out).
+
+    NaN and infinity are never taken for "no latent is active": activations and latents that hold them, or
+    that overflow the weights' dtype on the way, are a ValueError that says where.
     """
 
     W_enc: nn.Parameter
@@ -55,8 +63,9 @@ class SparseAutoencoder(nn.Module):
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense latents `(*batch, d_sae)` of activations `(*batch, d_in)`."""
-        h = self._preactivations(self._flat(x))
+        h = self._preactivations(self._flat(x), x)
         latents = self.architecture.latents(h, self.cfg, self.vectors)
+        self._require_finite(latents, x)
         return latents.reshape(*x.shape[:-1], self.cfg.d_sae)
 
     def encode_sparse(
@@ -76,11 +85,12 @@ class SparseAutoencoder(nn.Module):
         values, indices = SparseLatents.join(
             [
                 self.architecture.sparse_latents(
-                    self._preactivations(chunk), self.cfg, self.vectors, max_active
+                    self._preactivations(chunk, x), self.cfg, self.vectors, max_active
                 )
                 for chunk in chunks
             ]
         )
+        self._require_finite(values, x)
         shape = (*x.shape[:-1], values.shape[-1])
         return SparseLatents(values.reshape(shape), indices.reshape(shape))
 
@@ -101,22 +111,27 @@ class SparseAutoencoder(nn.Module):
                     "activations that were encoded: decode(latents, like=x)."
                 )
             shift, size = self._normalisation(like.to(self.W_dec.dtype))
-            return self._decode(latents) * size + shift
-        return self._decode(latents)
+            self._require_finite(size, like, "activations")
+            decoded = (self._decode(latents) * size + shift).to(self.W_dec.dtype)
+        else:
+            decoded = self._decode(latents)
+        given = latents.values if isinstance(latents, SparseLatents) else latents
+        self._require_finite(decoded, given, "latents")
+        return decoded
 
     def token_scale(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch 1"] | float:
         """What `decode` multiplies latents' rows by at tokens `x (*batch, d_in)`: `(*batch, 1)`; 1.0
         without cfg.input_norm. A change dz of latents changes activations by dz @ W_dec · scale."""
         if self.cfg.input_norm == "none":
             return 1.0
-        return self._normalisation(x.to(self.W_dec.dtype))[1]
+        return self._normalisation(x.to(self.W_dec.dtype))[1].to(self.W_dec.dtype)
 
     def without_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """What `decode` gives at tokens `x (*batch, d_in)` when no latent is active, like `x`."""
         if self.cfg.input_norm == "none":
             return self.b_dec.expand(x.shape)
         shift, size = self._normalisation(x.to(self.W_dec.dtype))
-        return self.b_dec * size + shift
+        return (self.b_dec * size + shift).to(self.b_dec.dtype)
 
     def _decode(self, latents: Tensor | SparseLatents) -> Tensor:
         if isinstance(latents, SparseLatents):
@@ -268,18 +283,53 @@ class SparseAutoencoder(nn.Module):
             )
         return x.reshape(-1, self.cfg.d_in).to(self.W_enc.dtype)
 
-    def _preactivations(self, x: Tensor) -> Tensor:
+    def _preactivations(self, x: Tensor, given: Tensor) -> Tensor:
+        """`(tokens, d_sae)` of some tokens `x` of those that were `given`."""
         if self.cfg.input_norm != "none":
             shift, size = self._normalisation(x)
-            x = (x - shift) / (size + (1e-5 if self.cfg.input_norm == "layer_norm" else 0.0))
-        return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc)
+            self._require_finite(size, given)
+            size = size + 1e-5 if self.cfg.input_norm == "layer_norm" else size + (size == 0)
+            x = ((x - shift) / size).to(x.dtype)
+        centred = x - self.b_dec
+        largest = self._require_finite(centred, given)
+        h = torch.addmm(self.b_enc, centred, self.W_enc)
+        if largest > _SUMS_OVERFLOW:
+            self._require_finite(h, given)
+        return h
 
     def _normalisation(self, x: Tensor) -> tuple[Tensor | float, Tensor]:
-        """What cfg.input_norm takes off each token of `x (*batch, d_in)`: a shift and a size."""
+        """What cfg.input_norm takes off each token of `x (*batch, d_in)`: a shift and a size, float32 for
+        weights of half precision."""
+        wide = x if x.dtype == torch.float64 else x.float()
         if self.cfg.input_norm == "layer_norm":
-            std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+            std, mean = torch.std_mean(wide, dim=-1, keepdim=True)
             return mean, std
-        return 0.0, x.norm(dim=-1, keepdim=True) / self.cfg.d_in**0.5
+        return 0.0, wide.norm(dim=-1, keepdim=True) / self.cfg.d_in**0.5
+
+    @torch.no_grad()
+    def _require_finite(self, result: Tensor, given: Tensor, what: str = "activations") -> float:
+        """The largest size in `result`; ValueError that says what is wrong with what was `given`."""
+        if not result.numel():
+            return 0.0
+        largest = float(torch.stack(result.aminmax()).abs().amax())
+        if math.isfinite(largest):
+            return largest
+        shape, where = tuple(given.shape), self.cfg.backbone
+        bad = ~given.isfinite()
+        if bool(bad.any()):
+            at = bad.nonzero()[0].tolist()
+            kind = "NaN" if bool(given[tuple(at)].isnan()) else "infinity"
+            raise ValueError(
+                f"{what} of shape {shape} hold {kind} at {at}, so they say nothing of concepts (layer "
+                f"{where.layer} of {where.id}). Find where it comes from: a backbone in float16 may "
+                "overflow, use float32."
+            )
+        dtype = str(self.W_enc.dtype).removeprefix("torch.")
+        next_step = "Load it with dtype=torch.float32." if dtype == "float16" else "Check them."
+        raise ValueError(
+            f"{what} of shape {shape} and of sizes up to {float(given.abs().max()):.3g} overflow "
+            f"this SAE's {dtype} (layer {where.layer} of {where.id}). {next_step}"
+        )
 
 
 def _warn(source: str | Path, assumed: Sequence[str]) -> None:

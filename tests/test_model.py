@@ -1,9 +1,11 @@
 """Encoding and decoding: known answers, and the equalities every architecture must keep."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from sae.config import BackboneRef, SAEConfig
+from sae.config import INPUT_NORMS, NEGATIVES, BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder, SparseLatents
 from tests.tiny_saes import ARCHITECTURES, tiny_sae
 
@@ -152,3 +154,88 @@ def test_inconsistent_configs_are_refused(fields: dict, message: str) -> None:
 def test_inconsistent_backbones_are_refused(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BackboneRef(**{"id": "bundled", "layer": 0, **fields})
+
+
+KINDS = [
+    (architecture, norm, negative, dtype)
+    for architecture in ARCHITECTURES
+    for norm in INPUT_NORMS
+    for negative in (NEGATIVES if architecture == "topk" else ("zero",))
+    for dtype in (torch.float32, torch.float16, torch.bfloat16)
+]
+
+
+def of_kind(kind: tuple) -> SparseAutoencoder:
+    architecture, norm, negative, dtype = kind
+    made = tiny_sae(architecture)
+    made.cfg = dataclasses.replace(made.cfg, input_norm=norm, negative=negative)
+    return made.to(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_never_no_concept(kind: tuple, number: float) -> None:
+    made = of_kind(kind)
+    x = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(2))
+    latents = made.encode_sparse(x)
+    dense = made.encode(x)
+    broken = x.clone()
+    broken[1, 4, 5] = number
+    said = (
+        r"activations of shape \(3, 7, 16\) hold (NaN|infinity) at \[1, 4, 5\].*layer 4 of bundled"
+    )
+    for use in (made.encode, made.encode_sparse, made, lambda x: made.encode_sparse(x, 2)):
+        with pytest.raises(ValueError, match=said):
+            use(broken)
+    values = latents.values.clone()
+    values[2, 3, 0] = number
+    dense = dense.clone()
+    dense[2, 3, 0] = number
+    for wrong in (latents._replace(values=values), dense):
+        with pytest.raises(ValueError, match=r"latents of shape .* at \[2, 3, 0\]"):
+            made.decode(wrong, like=x)
+    if kind[1] != "none":
+        with pytest.raises(ValueError, match=said):
+            made.decode(latents, like=broken)
+    if kind[1] != "layer_norm":  # torch warns of a deviation of nothing
+        assert made.encode_sparse(x[:0]).values.shape[0] == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("size", [1e3, 6e4, 1e6, 1e20, 3e38])
+def test_large_activations_have_their_latents_or_an_error(kind: tuple, size: float) -> None:
+    """In whatever dtype: what fires in float64 fires, or it is told."""
+    made, wide = of_kind(kind), of_kind((*kind[:3], torch.float64))
+    wide.load_state_dict({name: value.double() for name, value in made.state_dict().items()})
+    x = torch.randn(20, 16, generator=torch.Generator().manual_seed(3))
+    x = (x / x.abs().max() * size).to(torch.bfloat16).float()
+    refused = None
+    try:
+        found = made.encode(x).double()
+        decoded = made.decode(made.encode_sparse(x), like=x)
+    except ValueError as error:
+        refused = str(error)
+    if refused is not None:
+        assert "overflow" in refused
+        assert size > (1e3 if kind[3] == torch.float16 else 1e15)
+        return
+    assert found.isfinite().all()
+    assert decoded.isfinite().all()
+    exact = wide.encode(x.double())
+    strong = exact.abs() > 0.5 * exact.abs().amax()
+    torch.testing.assert_close(found[strong], exact[strong], rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[1] != "none"], ids=str)
+def test_a_token_of_zeros_stays_one(kind: tuple) -> None:
+    made = of_kind(kind)
+    zeros = torch.zeros(2, 16)
+    latents = made.encode_sparse(zeros)
+    assert latents.values.isfinite().all()
+    dense = made.encode(zeros)
+    h = (-made.b_dec.float()) @ made.W_enc.float() + made.b_enc.float()
+    above = dense[0].float() > 0
+    torch.testing.assert_close(dense[0].float()[above], h[above], rtol=0.05, atol=0.05)
+    assert made.decode(latents, like=zeros).tolist() == zeros.tolist()
+    assert made(zeros).tolist() == zeros.tolist()

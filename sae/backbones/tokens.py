@@ -13,6 +13,7 @@ draw with replacement (2 of 577: one image in 577 gives a token twice); here the
 so no token weighs more than another.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -172,3 +173,16 @@ def at_positions(
     """The tokens `(images, n, d)` of `activations (images, tokens, d)` at `positions (images, n)`."""
     index = positions.to(activations.device)[:, :, None].expand(-1, -1, activations.shape[-1])
     return activations.gather(1, index)
+
+
+def require_finite(x: Tensor, names: Sequence[str], *, backbone: str, layer: int) -> None:
+    """ValueError that names the layer and the first image whose activations, of `x (images, tokens, d)`,
+    are NaN or infinite. One pass over `x`."""
+    if not x.numel() or all(math.isfinite(float(end)) for end in x.detach().aminmax()):
+        return
+    first = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
+    dtype = str(x.dtype).removeprefix("torch.")
+    raise ValueError(
+        f"layer {layer} of {backbone} gives NaN or infinity for {names[first]} (in {dtype}). Look at the "
+        "picture and leave it out, or load the backbone in float32 if it overflows."
+    )

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import TokenView
+from sae.backbones.tokens import TokenView, require_finite
 from sae.model import SparseAutoencoder
 
 MARGIN = 1
@@ -34,15 +34,24 @@ def sparse_codes(
 
 @torch.inference_mode()
 def read_code(
-    inputs: Sequence[Image.Image] | dict[str, Tensor], backbone: Backbone, sae: SparseAutoencoder
+    inputs: Sequence[Image.Image] | dict[str, Tensor],
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    names: Sequence[str] = (),
 ) -> tuple[
     Float32[np.ndarray, "images tokens n"],
     Int64[np.ndarray, "images tokens n"],
     Float64[Tensor, "images d_in"],
 ]:
-    """`sparse_codes`, and the mean activation over the tokens, float64 (images, d_in)."""
-    x = backbone.activations(inputs, sae.cfg.backbone.layer)
-    x = TokenView(backbone, sae.cfg.backbone.tokens).read(x).to(sae.W_enc)
+    """`sparse_codes`, and the mean activation over the tokens, float64 (images, d_in).
+
+    ValueError for activations that are NaN or infinite, with the image's name where `names` has them.
+    """
+    where = sae.cfg.backbone
+    x = TokenView(backbone, where.tokens).read(backbone.activations(inputs, where.layer))
+    if names:
+        require_finite(x, names, backbone=where.id, layer=where.layer)
+    x = x.to(sae.W_enc)
     code = sae.encode_sparse(x)
     return (
         code.values.float().cpu().numpy(),

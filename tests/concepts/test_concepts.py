@@ -217,6 +217,25 @@ def test_unreadable_images_are_counted_and_too_many_stop():
         build_index(Reds([]), FakeBackbone(), make_sae())
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_activations_that_are_no_numbers_stop_the_pass_with_layer_and_image(number):
+    class Broken(FakeBackbone):
+        def activations(self, images, layer):
+            x = super().activations(images, layer)
+            x[images["red"] == 20, 2, 0] = number
+            return x
+
+    class Files(Reds):
+        def image_name(self, number):
+            return f"cats/{number}.png"
+
+    said = "layer 0 of fake gives NaN or infinity for "
+    with pytest.raises(ValueError, match=f"{said}image 1 of reds"):
+        build_index(Reds([10, 20, 30]), Broken(), make_sae())
+    with pytest.raises(ValueError, match=rf"{said}cats/3\.png"):
+        build_index(Files([10, 0, 30, 20]), Broken(), make_sae(), batch=2)
+
+
 def test_an_index_without_thumbnails_shows_grey_tiles(tmp_path):
     bare = build_index(Reds([10, 20]), FakeBackbone(), make_sae(), thumbnails=False)
     bare.save_pretrained(tmp_path)

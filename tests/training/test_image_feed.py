@@ -1,14 +1,24 @@
 """Images to rows: token policies, and which positions random:N takes."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from PIL import Image
 
+from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, random_positions
-from tests.training.training_parts import backbone, picture, pictures
-from training.data.feeds import ImageFeed
+from tests.tiny_saes import ARCHITECTURES
+from tests.training.training_parts import backbone, config, picture, pictures
+from training.data.feeds import ImageFeed, held_out_activations
+from training.data.sources import open_whole
 from training.data.stream import Group
+from training.launch import StopRequest
+from training.loop.run import Run
 
 MODEL = backbone()
 
@@ -54,3 +64,39 @@ def test_what_a_backbone_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(MODEL, "has_cls", False)
     with pytest.raises(ValueError, match="local has no CLS token; use --tokens all or patches"):
         feed("cls")
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backbone gives NaN at one token of a black picture."""
+    real = Backbone.activations
+
+    def activations(self: Backbone, images: Any, layer: int) -> torch.Tensor:
+        x = real(self, images, layer).clone()
+        inputs = images if isinstance(images, dict) else self.preprocess(images)
+        x[inputs["pixel_values"].flatten(1).std(1) < 1, -1, 0] = float("nan")
+        return x
+
+    monkeypatch.setattr(Backbone, "activations", activations)
+
+
+def with_a_black_one(folder: Path) -> Path:
+    for number in range(12):
+        shown = Image.new("RGB", (32, 32)) if number == 7 else picture(number)
+        shown.save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_training_stops_with_the_layer_and_the_file(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    source, _ = open_whole(str(with_a_black_one(tmp_path)))
+    source = replace(source, numbers=np.arange(12))
+    settings = config(tmp_path / "out", arch=architecture, layer=1)
+    made = Run(settings, Accelerator(cpu=True), MODEL, source, StopRequest())
+    with pytest.raises(ValueError, match=r"layer 1 of local gives NaN or infinity for 07\.png"):
+        made.start()
+    assert not (tmp_path / "out" / "config.json").exists()
+    with pytest.raises(ValueError, match=r"layer 1 of local gives NaN or infinity for 07\.png"):
+        list(held_out_activations(source, MODEL, 1, "all", image_batch=4))

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import re
 import resource
 import shutil
 import signal
@@ -119,6 +120,16 @@ def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_left_out(tmp_path
     (message,) = made.restore()
     assert "step_00000020 is damaged and was left out" in message
     assert made.n_steps == 15
+
+
+def test_a_run_that_has_learned_nothing_does_not_end_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert go(config(tmp_path / "wild", lr=3.0))
+    said = capsys.readouterr().out
+    assert re.search(r"warning: an fvu of \S+ is no better than .*Lower --lr \(it was 3\)", said)
+    assert go(config(tmp_path / "calm", steps=40))
+    assert "warning" not in capsys.readouterr().out
 
 
 def two_checkpoints(out: Path) -> Path:

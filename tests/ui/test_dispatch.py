@@ -5,11 +5,13 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from sae.errors import ImageError
 from sae.images import open_image
 from sae.steering.edits import SteerRequest
 from sae.ui.dispatch import BUSY, MAX_WAITING, NOT_UNDERSTOOD, UNEXPECTED, Dispatch, QuestionError
+from tests.tiny_saes import tiny_sae
 
 
 def fails(_fields):
@@ -30,6 +32,14 @@ def dispatch() -> Dispatch:
 def raised_by_sae(error: Exception) -> None:
     """Raise it as code of the package does."""
     exec("raise error", {"__name__": "sae.somewhere", "error": error})
+
+
+def test_activations_that_are_no_numbers_are_told_with_their_layer(dispatch):
+    encode = tiny_sae("batch_topk").encode_sparse
+    dispatch.offer(see=lambda _fields: encode(torch.full((1, 3, 16), torch.nan)))
+    problem = dispatch.ask({"way": "see"})["problem"]
+    assert problem.startswith("Activations of shape (1, 3, 16) hold NaN")
+    assert "layer 4 of bundled" in problem
 
 
 def test_a_known_way_answers_and_nonsense_is_one_sentence(dispatch, caplog):

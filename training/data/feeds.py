@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
-from sae.backbones.tokens import TokenView, at_positions, random_positions
+from sae.backbones.tokens import TokenView, at_positions, random_positions, require_finite
 from sae.errors import ImageError
 from sae.prefetch import prefetch
 from sae.terminal import n_cores
@@ -40,6 +40,8 @@ class Opened(NamedTuple):
     """With random:N, `(images, N)`: the tokens to take."""
     n_unreadable: int
     reason: str
+    names: tuple[str, ...] = ()
+    """Of the images."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Opening:
         if not images:
             return Opened(None, None, n_bad, reason)
         positions = random_positions(seeds, self.n_random, self.n_tokens) if self.n_random else None
-        return Opened(self.backbone.preprocess(images), positions, n_bad, reason)
+        names = tuple(name_of(self.source, each[-1]) for each in seeds)
+        return Opened(self.backbone.preprocess(images), positions, n_bad, reason, names)
 
     def _open(
         self, place: int, content: bytes | None, attempt: int
@@ -187,6 +190,7 @@ class ImageFeed:
             return Rows(none, opened.n_unreadable, opened.reason)
         inputs = {n: x.to(self.device, non_blocking=True) for n, x in opened.inputs.items()}
         x = self.backbone.activations(inputs, self.layer)
+        require_finite(x, opened.names, backbone=self.backbone.id, layer=self.layer)
         chosen = opened.positions
         x = self.view.read(x) if chosen is None else at_positions(x, chosen)
         return Rows(x.flatten(0, 1).float(), opened.n_unreadable, opened.reason)
@@ -200,6 +204,12 @@ class ImageFeed:
         for requests, number, standing in prefetch(partial(_take, reader), together):
             self._states[number + 1] = standing
             yield from requests
+
+
+def name_of(source: ImageSource | None, number: int) -> str:
+    """How people know an image: by its path, else by its number, or its place if it is streamed."""
+    named = source.image_name if source else None
+    return named(number) if named else f"image {number}"
 
 
 def _by_number(group: Group) -> list[tuple[int, bytes | None]]:
@@ -232,14 +242,17 @@ def held_out_activations(
     view = TokenView(backbone, tokens)
     numbers = held_out.all
     for start in range(0, len(numbers), image_batch):
-        images = []
+        images, names = [], []
         for number in numbers[start : start + image_batch]:
             try:
                 images.append(held_out.load(number))
             except ImageError:
                 continue
+            names.append(name_of(held_out, number))
         if images:
-            yield view.read(backbone.activations(images, layer))
+            x = view.read(backbone.activations(images, layer))
+            require_finite(x, names, backbone=backbone.id, layer=layer)
+            yield x
 
 
 def workers_for(wanted: int | None, device: torch.device) -> int:

@@ -72,6 +72,11 @@ class Labelled:
         label = self._labels[number]
         return Item(self._source.load(int(self._numbers[number])), label, label)
 
+    def image_name(self, number: int) -> str:
+        """The image's path in the data set, or its number."""
+        of_source, number = self._source.image_name, int(self._numbers[number])
+        return of_source(number) if of_source else f"image {number} of {self._source.name}"
+
 
 def open_labelled(data: str, n: int | None) -> "World | Labelled":
     """The images of 'world', a folder (labels: its sub-folders), tar shards, or a dataset."""

@@ -108,6 +108,12 @@ class Results:
                 f"held-out: fvu {figures.fvu:.4f}, l0 {figures.l0:.2f}, dead {dead} "
                 f"({figures.n_tokens:,} tokens); the artifact is in {trainer.out}"
             )
+            if not figures.fvu < 1:
+                run.accelerator.print(
+                    f"warning: an fvu of {figures.fvu:.3g} is no better than saying the mean activation "
+                    f"of every token: {trainer.out} has learned nothing that can be used. Lower --lr "
+                    f"(it was {trainer.config.peak_lr:.2g}) or give more --steps."
+                )
 
     def _draw(self) -> None:
         logs = {trainer.out.name: read_log(trainer.out / LOG) for trainer in self._run.trainers}

@@ -119,12 +119,8 @@ def _check_unreadable(data: Data, gathered: Gathered, reason: str) -> None:
 def _firings(
     read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
 ) -> tuple[Firings, Tensor]:
-    values, indices, neurons = read_code(read.inputs, backbone, sae)
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"{data.name}: some latents are not finite (NaN or infinite); the backbone's dtype "
-            f"{backbone.dtype} may be too narrow. Use float32."
-        )
+    names = [_name(data, number) for number in read.numbers]
+    values, indices, neurons = read_code(read.inputs, backbone, sae, names)
     fired = firings_of(
         values,
         indices,
@@ -135,6 +131,12 @@ def _firings(
         tau=settings.tau,
     )
     return fired, neurons
+
+
+def _name(data: Data, number: int) -> str:
+    """How people know an image: by its file where the data set says it, else by its number."""
+    named = getattr(data, "image_name", None)
+    return named(number) if named else f"image {number} of {data.name}"
 
 
 def _class_number(data: Data, label: str) -> int:

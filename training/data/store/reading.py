@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from sae.backbones.tokens import require_finite
 from sae.errors import ArtifactError
 from sae.prefetch import prefetch
 from sae.storage import sha256
@@ -143,7 +144,7 @@ class StoreFeed:
 
     def __init__(self, rows: StoredRows, *, seed: int, device: torch.device) -> None:
         self.d, self.device, self.seed = rows.manifest.plan.d, device, seed
-        self._shards = rows.manifest.shards["train"]
+        self._shards, self._layer = rows.manifest.shards["train"], rows.manifest.plan.layer
         self._files = [rows.folder / shard.file for shard in self._shards]
         self._ends = np.cumsum([shard.n_rows for shard in self._shards])
         self._n_rows = int(self._ends[-1]) if len(self._ends) else 0
@@ -175,6 +176,8 @@ class StoreFeed:
         rows = torch.empty(len(group.places) * CHUNK, self.d)
         for number, place in enumerate(group.places):
             self._chunk(place, rows[number * CHUNK : (number + 1) * CHUNK])
+        names = [str(self._files[0].parent)]
+        require_finite(rows[None], names, backbone="the backbone", layer=self._layer)
         return rows
 
     def _chunk(self, place: int, out: Tensor) -> None:
