@@ -5,13 +5,13 @@ Importing this package is light; Gradio is imported when a page is built.
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import gradio
 
     from sae.adaptation.compare import Comparison
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["build_demo", "launch_settings"]
 
+
+def _upload_folder() -> Path:
+    """A folder of this app's and this user's alone, the same after a restart: it is swept."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"patchlens-{user}"
+
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")  # nobody is told of them
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+os.environ.setdefault("GRADIO_TEMP_DIR", str(_upload_folder()))
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-UPLOADS_KEPT_S = 3600
-"""Uploads are deleted once they are this old; the folder is looked through as often."""
 
 
 class Tab(NamedTuple):
@@ -78,15 +86,14 @@ def build_demo(
     from sae.ui.analysis import Analyst
     from sae.ui.catalogue import Catalogue
     from sae.ui.concepts_desk import ConceptsDesk
+    from sae.ui.guard import MAX_QUEUED
     from sae.ui.page import Page
 
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(index, sae.cfg.d_sae, analyst.grid)
     there = {"steerer": steerer, "comparison": comparison}
     tabs = [tab for tab in TABS if not tab.needs or there[tab.needs] is not None]
-    with gr.Blocks(
-        title="PatchLens", analytics_enabled=False, delete_cache=(UPLOADS_KEPT_S, UPLOADS_KEPT_S)
-    ) as demo:
+    with gr.Blocks(title="PatchLens", analytics_enabled=False) as demo:
         page = Page(
             demo=demo,
             backbone=backbone,
@@ -107,24 +114,33 @@ def build_demo(
                 with gr.Tab(tab.label, id=tab.name, render_children=tab is TABS[0]):
                     import_module(tab.module).build(page)
         frame.card(page)
-    return demo.queue(default_concurrency_limit=4, max_size=64)
+    return demo.queue(default_concurrency_limit=4, max_size=2 * MAX_QUEUED)
 
 
 def launch_settings() -> dict[str, Any]:
     """Keyword arguments of `demo.launch` that belong to the page: theme, styles, limits.
 
-    The app serves the page's scripts itself, by the route in `app_kwargs`.
+    The app serves the page's scripts and takes uploads itself, by the routes in `app_kwargs`; `Guard`
+    stands before Gradio.
     """
     import gradio as gr
+    from starlette.middleware import Middleware
 
-    from sae.ui.page import MAX_UPLOAD
+    from sae.ui.guard import MAX_SESSIONS, MAX_UPLOAD, ROUTES, Guard, beside
     from sae.ui.static_files import head, script_route
 
     return {
         "theme": gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "Menlo", "monospace"]),
         "head": head(),
-        "app_kwargs": {"routes": [script_route()]},
+        "app_kwargs": {
+            "routes": [script_route(), *ROUTES],
+            "middleware": [Middleware(Guard)],
+            "lifespan": beside,
+        },
         "ssr_mode": False,
         "max_file_size": f"{MAX_UPLOAD}mb",
         "footer_links": ["api"],
+        "state_session_capacity": MAX_SESSIONS,
+        "enable_monitoring": False,
+        "run_history": False,
     }

@@ -17,6 +17,7 @@ from sae.ui.catalogue import MAX_ICONS, Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json, QuestionError
 from sae.ui.examples import EXAMPLES, picture_of
+from sae.ui.guard import MAX_UPLOAD
 from sae.ui.static_files import script, template
 from sae.ui.uploads import uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
@@ -40,8 +41,6 @@ WRITING_CALLS = {"concurrency_id": "writing calls", "concurrency_limit": 1}
 """Who waits for whom: the page for itself and HTTP callers for each other, so that neither fills the
 other's queue; texts take long, so opening a picture does not queue behind them. One model runs at a
 time, see `Dispatch`; two at a time are read and decoded."""
-MAX_UPLOAD = 24
-"""Largest file that the server accepts, in MB of 1024 * 1024 bytes."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ FIRST_SCRIPTS = (
     "header.js",
     "dom.js",
     "bus.js",
+    "patience.js",
     "links.js",
     "card.js",
     "code.js",

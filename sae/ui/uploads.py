@@ -41,27 +41,13 @@ GONE = "The picture did not arrive. Try to send it again."
 
 
 class Uploads:
-    """The upload folder; safe to share between threads."""
+    """Visitors' pictures: opened, and of which visit they are; safe to share between threads."""
 
     def __init__(self) -> None:
         self.decoder = Decoder()
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, set[Path]] = OrderedDict()
         self._refused: OrderedDict[str, str] = OrderedDict()
-
-    def keep(self, name: str, content: BinaryIO) -> str:
-        """Write an upload into the folder; its path, which nobody can guess."""
-        folder = Path(get_upload_folder()) / secrets.token_hex(16)
-        folder.mkdir(parents=True, mode=0o700)
-        path = folder / plain_name(name)
-        try:
-            with path.open("xb") as file:
-                shutil.copyfileobj(content, file)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self.sweep()
-        return str(path)
 
     def open(self, claimed: object) -> Image.Image:
         """An uploaded picture, upright and RGB; ImageError if it is gone or no good picture."""
@@ -112,25 +98,41 @@ class Uploads:
             with suppress(OSError):
                 os.utime(path, (last_used, last_used))
 
-    def sweep(self) -> None:
-        """Delete what is too old, too many or too much, and empty folders."""
-        folder, now = Path(get_upload_folder()), time.time()
-        files: list[tuple[float, int, Path]] = []
-        for place, folders, names in os.walk(folder, topdown=False):
-            for name in names:
-                path = Path(place, name)
-                with suppress(OSError):
-                    about = path.lstat()
-                    files.append((about.st_mtime, about.st_size, path))
-            if not folders and not names and Path(place) != folder:
-                _remove_if_old(Path(place), now)
-        total = 0
-        for number, (used, size, path) in enumerate(sorted(files, reverse=True)):
-            total += size
-            if now - used > KEPT_S or number >= MAX_FILES or total > MAX_BYTES:
-                with suppress(OSError):
-                    path.unlink()
-                    path.parent.rmdir()
+
+def keep(name: str, content: BinaryIO) -> str:
+    """Write an upload into the folder; its path, which nobody can guess."""
+    folder = Path(get_upload_folder()) / secrets.token_hex(16)
+    folder.mkdir(parents=True, mode=0o700)
+    path = folder / plain_name(name)
+    try:
+        with path.open("xb") as file:
+            shutil.copyfileobj(content, file)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    sweep()
+    return str(path)
+
+
+def sweep() -> None:
+    """Delete what is too old, too many or too much, and empty folders."""
+    folder, now = Path(get_upload_folder()), time.time()
+    files: list[tuple[float, int, Path]] = []
+    for place, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(place, name)
+            with suppress(OSError):
+                about = path.lstat()
+                files.append((about.st_mtime, about.st_size, path))
+        if not folders and not names and Path(place) != folder:
+            _remove_if_old(Path(place), now)
+    total = 0
+    for number, (used, size, path) in enumerate(sorted(files, reverse=True)):
+        total += size
+        if now - used > KEPT_S or number >= MAX_FILES or total > MAX_BYTES:
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
 
 
 def uploaded_file(claimed: object) -> Path | None:

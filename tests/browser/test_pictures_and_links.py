@@ -159,9 +159,7 @@ def test_http_endpoint(url, photo, tmp_path):
 )
 def test_http_endpoint_takes_no_server_paths_and_no_addresses(url, path):
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-    event = httpx.post(
-        f"{url}gradio_api/call/concepts", json={"data": data}, timeout=PATIENCE_S
-    ).json()["event_id"]
-    answer = httpx.get(f"{url}gradio_api/call/concepts/{event}", timeout=PATIENCE_S).text
-    assert answer.startswith("event: error")
-    assert "latent" not in answer
+    refused = httpx.post(f"{url}gradio_api/call/concepts", json={"data": data}, timeout=PATIENCE_S)
+    assert refused.status_code == 400
+    assert refused.json()["detail"].startswith("Send the picture itself")
+    assert "latent" not in refused.text

@@ -17,7 +17,7 @@ from sae.errors import ImageError
 from sae.images import open_image
 from sae.ui import uploads
 from sae.ui.decoding import Decoder, check_parts
-from sae.ui.uploads import AFTER_VISIT_S, KEPT_S, Uploads, plain_name
+from sae.ui.uploads import AFTER_VISIT_S, KEPT_S, Uploads, keep, plain_name, sweep
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_picture_beyond_the_limits_costs_its_worker_and_nothing_else(tmp_path)
 
 def test_uploads_lie_where_nobody_can_guess_and_are_found_by_their_path_only(folder):
     kept = Uploads()
-    path = kept.keep("../../my photo.png", io.BytesIO(encoded(noise(9, 9), "PNG")))
+    path = keep("../../my photo.png", io.BytesIO(encoded(noise(9, 9), "PNG")))
     assert Path(path).is_relative_to(folder)
     assert Path(path).name == "my photo.png"
     assert kept.open(path).size == (9, 9)
@@ -157,8 +157,8 @@ def test_uploads_lie_where_nobody_can_guess_and_are_found_by_their_path_only(fol
 @pytest.mark.usefixtures("folder")
 def test_a_refused_picture_is_not_decoded_again(monkeypatch):
     kept = Uploads()
-    first = kept.keep("a.gif", io.BytesIO(gif_of_comments(5000)))
-    again = kept.keep("b.gif", io.BytesIO(gif_of_comments(5000)))
+    first = keep("a.gif", io.BytesIO(gif_of_comments(5000)))
+    again = keep("b.gif", io.BytesIO(gif_of_comments(5000)))
     with pytest.raises(ImageError, match="far more parts"):
         kept.open(first)
     monkeypatch.setattr(kept.decoder, "open", lambda _path: pytest.fail("decoded"))
@@ -169,8 +169,8 @@ def test_a_refused_picture_is_not_decoded_again(monkeypatch):
 
 def test_what_is_old_goes_whoever_wrote_it_and_whenever_the_server_started(folder):
     kept = Uploads()
-    used = Path(kept.keep("used.png", io.BytesIO(b"used")))
-    old = Path(kept.keep("old.png", io.BytesIO(b"old")))
+    used = Path(keep("used.png", io.BytesIO(b"used")))
+    old = Path(keep("old.png", io.BytesIO(b"old")))
     stray, link, empty = folder / "tmpabc", folder / "deep_links" / "state.json", folder / "x" / "y"
     link.parent.mkdir()
     empty.mkdir(parents=True)
@@ -179,23 +179,22 @@ def test_what_is_old_goes_whoever_wrote_it_and_whenever_the_server_started(folde
     past = time.time() - KEPT_S - 10
     for path in (old, stray, link, empty, empty.parent):
         os.utime(path, (past, past))
-    Uploads().sweep()  # another server's
+    sweep()
     assert used.is_file()
     assert not any(path.exists() for path in (old, stray, link, empty))
     os.utime(used, (past, past))
     kept.identify(str(used))  # used again
-    kept.sweep()
+    sweep()
     assert used.is_file()
 
 
 @pytest.mark.parametrize(("name", "value"), [("MAX_FILES", 3), ("MAX_BYTES", 3500)])
 def test_the_folder_is_bounded_by_number_and_bytes(name, value, folder, monkeypatch):
-    kept = Uploads()
-    paths = [Path(kept.keep(f"{number}.png", io.BytesIO(bytes(1000)))) for number in range(4)]
+    paths = [Path(keep(f"{number}.png", io.BytesIO(bytes(1000)))) for number in range(4)]
     for age, path in enumerate(reversed(paths)):
         os.utime(path, (time.time() - 10 - age,) * 2)
     monkeypatch.setattr(uploads, name, value)
-    paths.append(Path(kept.keep("last.png", io.BytesIO(bytes(1000)))))
+    paths.append(Path(keep("last.png", io.BytesIO(bytes(1000)))))
     assert [path.is_file() for path in paths] == [False, False, True, True, True]
     assert len(list(folder.iterdir())) == 3
 
@@ -203,7 +202,7 @@ def test_the_folder_is_bounded_by_number_and_bytes(name, value, folder, monkeypa
 @pytest.mark.usefixtures("folder")
 def test_a_visits_pictures_go_soon_after_it():
     kept = Uploads()
-    mine, other = (kept.keep("a.png", io.BytesIO(b"a")) for _ in range(2))
+    mine, other = (keep("a.png", io.BytesIO(b"a")) for _ in range(2))
     kept.remember("mine", mine)
     kept.remember("other", other)
     for claimed in (None, "/etc/passwd", {}):
@@ -221,7 +220,7 @@ def test_an_aborted_upload_leaves_nothing(folder):
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        Uploads().keep("a.png", Aborted())
+        keep("a.png", Aborted())
     assert not list(folder.iterdir())
 
 

@@ -1,6 +1,10 @@
 // What the page's components share: the picture in view, concept icons, the concept card, messages
 // between tabs. A module is loaded once a page, so there is one bus. Knows nothing of what is on screen.
 
+import { askPatiently } from "./patience.js";
+
+askPatiently();
+
 const listeners = new Map();
 const waiting = new Map();
 const receivers = new Map();
