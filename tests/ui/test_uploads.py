@@ -2,11 +2,9 @@
 
 import io
 import os
-import struct
 import sys
 import threading
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from sae.images import open_image
 from sae.ui import uploads
 from sae.ui.decoding import Decoder, check_parts
 from sae.ui.uploads import AFTER_VISIT_S, KEPT_S, Uploads, keep, plain_name, sweep
+from tests.hostile_pictures import HOSTILE, bmp_of_runs, encoded, gif_of_comments
 
 
 @pytest.fixture
@@ -33,51 +32,9 @@ def decoder():
     made.close()
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def noise(width: int, height: int, channels: int = 3) -> Image.Image:
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 255, (height, width, channels), dtype=np.uint8))
-
-
-def gif_of_comments(n: int) -> bytes:
-    head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00" + bytes(6)
-    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
-    return head + b"!\xfe" + (b"\xff" + b"x" * 255) * n + b"\0" + frame
-
-
-def png_of_text(n: int) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + body))
-        return struct.pack(">I", len(body)) + name + body + check
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
-    end = chunk(b"IDAT", zlib.compress(bytes(4))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"tEXt", b"a\0") * n + end
-
-
-def jpeg_of_scans(n: int) -> bytes:
-    plain = encoded(Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
-    last = plain[plain.rindex(b"\xff\xda") : -2]
-    return plain[:-2] + last * n + b"\xff\xd9"
-
-
-def jpeg_of_segments(n: int) -> bytes:
-    plain = encoded(Image.new("RGB", (8, 8)), "JPEG")
-    return plain[:2] + b"\xff\xfe\x00\x02" * n + plain[2:]
-
-
-HOSTILE = {
-    "comments.gif": gif_of_comments(80_000),
-    "extensions.gif": gif_of_comments(0)[:19] + b"!\xfe\0" * 500_000 + gif_of_comments(0)[19:],
-    "texts.png": png_of_text(1_000_000),
-    "scans.jpg": jpeg_of_scans(3_010),
-    "segments.jpg": jpeg_of_segments(2_000_000),
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -117,14 +74,6 @@ def test_what_a_visitor_may_not_send_is_one_sentence(decoder, tmp_path):
             decoder.open(path)
     with pytest.raises(ImageError, match=r"There is no file none\.png\."):
         decoder.open(tmp_path / "none.png")
-
-
-def bmp_of_runs(side: int = 8000) -> bytes:
-    """Runs of one pixel, which Pillow expands one by one."""
-    runs = (b"\x01\x05" * side + b"\0\0") * 1000
-    head = struct.pack("<IHHI", 54 + 1024 + len(runs), 0, 0, 54 + 1024)
-    head += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)
-    return b"BM" + head + bytes(1024) + runs
 
 
 @pytest.mark.slow
