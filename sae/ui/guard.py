@@ -129,7 +129,11 @@ class Guard:
             await refusal.response()(scope, receive, send)
         except ClientDisconnect:
             return
-        except Exception:
+        except Exception as error:
+            if isinstance(error, TypeError) and f"{API}/call/v2/" in scope["path"]:
+                wrong = Refusal(400, "These values do not fit this endpoint; see 'Use via API'.")
+                await wrong.response()(scope, receive, send)
+                return
             log.exception("a request could not be answered")
             if answer.begun:
                 raise

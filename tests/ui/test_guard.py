@@ -198,6 +198,10 @@ def test_unknown_numbers_and_names_are_told(client):
         assert sentence(client.post(f"{API}/{way}/nothing", json={"data": []}))
     for values in ([], [1, 2, 3], [{}], ["a"], [3]):
         assert call(client, "concepts", *values).status_code == 400
+    for values in ({}, {"data": []}, {"picture": None}, {"image": 3, "k": 4}):
+        answer = client.post(f"{API}/call/v2/concepts", json=values)
+        assert answer.status_code == 400
+        assert sentence(answer)
     assert call(client, "search", "a", "many").status_code == 400
     assert call(client, "search", {"a": 1}, 3).status_code == 400
 
