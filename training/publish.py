@@ -67,7 +67,7 @@ def _pinned(sae: str) -> str:
     """What the Space's app opens: ARTIFACT for a local SAE, else an id that means one commit."""
     if presets.is_preset(sae):
         preset = presets.find(sae)
-        pinned = f"{presets.PREFIX}{preset.name}"
+        pinned = presets.PREFIX + sae.removeprefix(presets.PREFIX).partition("@")[0]
         return pinned if preset.repo == "bundled" else f"{pinned}@{hub.commit_of(preset.repo)}"
     if sae == "bundled":
         return sae

@@ -210,10 +210,7 @@ def _chosen(preset: Preset, run: str, chosen: list[str], names: list[str]) -> li
     elif not any(PurePosixPath(n).is_relative_to(preset.source) for n in wanted):
         wanted = []
     if not wanted:
-        raise HubFileNotFound(
-            f"{preset.repo}: no files in {_places(preset)}. The repository may have "
-            "changed: give an earlier revision."
-        )
+        raise _missing(preset)
     chosen[:] = wanted
     return wanted
 
@@ -226,10 +223,7 @@ def _one(preset: Preset, run: str, sources: list[str]) -> str:
     if run or len(sources) == 1:
         return runs[run] if run else sources[0]
     if not sources:
-        raise HubFileNotFound(
-            f"{preset.repo}: no files in {_places(preset)}. The repository may have "
-            "changed: give an earlier revision."
-        )
+        raise _missing(preset)
     if preset.take == "last":
         return max(sources, key=lambda n: [int(d) for d in re.findall(r"\d+", n)])
     raise ConfigError(
@@ -242,8 +236,12 @@ def _is_config_in(folder: PurePosixPath, name: str) -> bool:
     return PurePosixPath(name).parent == folder and name.endswith(".json")
 
 
-def _places(preset: Preset) -> str:
-    return ", ".join(str(PurePosixPath(name).parent) for name in preset.files)
+def _missing(preset: Preset) -> HubFileNotFound:
+    folders = ", ".join(str(PurePosixPath(name).parent) for name in preset.files)
+    what = f"cannot get {preset.source}" if preset.source != "." else f"no files in {folders}"
+    return HubFileNotFound(
+        f"{preset.repo}: {what}. The repository may have changed: give an earlier revision."
+    )
 
 
 def _pattern(path: str) -> str:
