@@ -205,17 +205,22 @@ class SparseAutoencoder(nn.Module):
         layer: int | None = None,
         tokens: TokenPolicy | None = None,
         k: int | None = None,
+        norm: str | Path | tuple[Tensor, float] | None = None,
     ) -> Self:
         """Load an SAE that another library wrote, from its folder or file (`sae.interop.READERS`).
 
         What the files do not say has to be given: usually `backbone` and `layer`; of what is assumed
-        instead a UserWarning tells. Pickles are read without running them. Raises
-        `sae.errors.ArtifactError` for files that are damaged, unknown or not expressible, and
-        ValueError where something has to be given.
+        instead a UserWarning tells. `norm` is the mean (d_in) and the size by which activations were
+        centred and divided before training, or a file of both (`mean`, `std`). Pickles are read
+        without running them. Raises `sae.errors.ArtifactError` for files that are damaged, unknown, not
+        expressible, or read so that they compute something else than their library, and ValueError
+        where something has to be given.
         """
         from sae import interop
+        from sae.interop.source import read_norm
 
-        hints = interop.Hints(format, backbone, layer, tokens, k)
+        given = read_norm(norm) if isinstance(norm, (str, Path)) else norm
+        hints = interop.Hints(format, backbone, layer, tokens, k, given)
         found = interop.read(source, hints)
         _warn(source, found.reading.assumed)
         return cls._from_weights(found.cfg, found.tensors)

@@ -57,6 +57,33 @@ def read(source: Source, hints: Hints) -> Reading:
     same(path, config, "hidden_dim", W_enc.shape[1])
     made = ForeignSAE("topk", W_enc, b_enc, W_dec, b_dec, subtract=False)
     result = Reading(made, found=[f"{kind}, {W_enc.shape[0]} to {W_enc.shape[1]}"], weights=weights)
+    _activation(path, config, str(kind), w, hints, result)
+    norm = hints.norm or _norm_beside(source)
+    if norm is None:
+        result.assumed.append(
+            "raw activations: visaebench's published SAEs take (x - mean) / std; give --norm FILE"
+        )
+    else:
+        made.mean, made.scale = norm
+        result.found.append(f"inputs centred and divided by {made.scale:.6g}: folded in")
+    result.tokens = "patches"
+    name = config.get("backbone")
+    result.backbone = name if isinstance(name, str) and "/" in name else None
+    layer = config.get("layer")
+    result.layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
+    return result
+
+
+def _activation(
+    path: Path,
+    config: dict[str, Any],
+    kind: str,
+    w: dict[str, Tensor],
+    hints: Hints,
+    result: Reading,
+) -> None:
+    """What the config's activation makes of the codes."""
+    made = result.sae
     if kind == "topk":
         made.k = hints.k if hints.k is not None else field(path, config, "k", int)
     elif kind == "batchtopk":
@@ -72,25 +99,11 @@ def read(source: Source, hints: Hints) -> Reading:
     elif kind == "jumprelu":
         made.architecture = "jumprelu"
         thresholds = w.get("jump_thresholds", w.get("thresholds"))
-        made.threshold = torch.full_like(b_enc, 0.01) if thresholds is None else thresholds
+        made.threshold = torch.full_like(made.b_enc, 0.01) if thresholds is None else thresholds
         if thresholds is None:
             result.assumed.append("thresholds 0.01, as visaebench takes them where none are given")
     else:
         raise ArtifactError(path, f"activation {kind!r:.40}", "topk, batchtopk or jumprelu")
-    norm = hints.norm or _norm_beside(source)
-    if norm is None:
-        result.assumed.append(
-            "raw activations: visaebench's published SAEs take (x - mean) / std; give --norm FILE"
-        )
-    else:
-        made.mean, made.scale = norm
-        result.found.append(f"inputs centred and divided by {made.scale:.6g}: folded in")
-    result.tokens = "patches"
-    name = config.get("backbone")
-    result.backbone = name if isinstance(name, str) and "/" in name else None
-    layer = config.get("layer")
-    result.layer = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
-    return result
 
 
 def _norm_beside(source: Source) -> tuple[Tensor, float] | None:

@@ -306,6 +306,11 @@ def test_the_scaling_of_inputs_can_be_given(name: str, tmp_path: Path) -> None:
     x = torch.randn(20, D)
     sae = SparseAutoencoder.from_pretrained(out)
     torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
+    for norm in (given, (mean, std)):
+        again = SparseAutoencoder.from_other(
+            tmp_path / "sae.pt", backbone="a/b", layer=3, tokens="all", norm=norm
+        )
+        assert torch.equal(again.W_enc, sae.W_enc)
 
 
 @pytest.mark.parametrize("content", [{}, {"mean": [1.0]}, {"mean": [1.0], "std": 0}, {"mean": 3}])
