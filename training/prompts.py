@@ -15,7 +15,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
-from sae.adaptation.heads import HEADS
+from sae.adaptation.heads import HEADS, POSITIONS, CoOpHead
 from sae.terminal import local_path
 from training.launch import INTERRUPTED, command, processes
 from training.tasks.seeds import train_seeds
@@ -28,6 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    usual = ", ".join(f"{h.kind} {h.usual_n_ctx}" for h in HEADS.values() if h.usual_n_ctx)
     add("--method", required=True, choices=list(HEADS))
     add("--task", help="a bundled task (fluent, wider, texture), or what --data is called")
     add("--out", default="runs", type=Path, help="heads go to OUT/heads/TASK/METHOD")
@@ -37,10 +38,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--shots", type=int, default=16, help="pictures of each base class")
     add("--seed", "--seeds", dest="seeds", type=int, nargs="+", default=[0])
     add("--templates", type=Path, help="text file of prompt templates, one {} a line")
-    add("--n-ctx", type=int, help="learned tokens (default: coop and vpt 4, maple 2)")
+    add("--n-ctx", type=int, help=f"learned tokens (default: {usual})")
     add("--depth", type=int, help="blocks that are prompted (default: 9, at most layers - 1)")
-    add("--class-specific", action="store_true", help="coop: a context for each class")
-    add("--position", default="end", choices=("end", "middle", "front"), help="coop: the name")
+    add("--class-specific", action="store_true", help=f"{CoOpHead.kind}: a context for each class")
+    add("--position", default=POSITIONS[0], choices=POSITIONS, help=f"{CoOpHead.kind}: the name")
     add("--epochs", type=int)
     add("--lr", type=float)
     add("--batch", type=int, default=32)

@@ -61,7 +61,7 @@ class Comparison:
         self._classifier = lru_cache(maxsize=64)(self._open)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """name, title, cause, base, novel, heads (name, accuracy) of each bundled task."""
+        """name, title, cause, base, novel, heads (name, label, any_classes, accuracy) of each task."""
         return files.list_tasks(self.root)
 
     def results(self, task_name: str, head: str) -> dict[str, Any] | None:

@@ -47,6 +47,8 @@ CONFIG, WEIGHTS, METRICS = "config.json", "head.safetensors", "metrics.json"
 AGAIN = "Train or download the head again."
 ROOT = Path(__file__).resolve().parents[1] / "bundled" / "heads"
 RESULTS = "compare.json"
+REFERENCE = ZeroShotHead.kind
+"""The head that every task has, and that all others are compared with in `results`."""
 _CHEAP = 1024
 """No number of a head's settings up to this one costs time or memory worth a look."""
 
@@ -198,7 +200,7 @@ def head_names(task_name: str, root: Path = ROOT) -> list[str]:
     task(task_name)
     folder = root / task_name
     there = {path.parent.name for path in folder.glob(f"*/{CONFIG}")} if folder.is_dir() else set()
-    there.add(ZeroShotHead.kind)
+    there.add(REFERENCE)
     order = list(HEADS)
     return sorted(there, key=lambda name: (order.index(name) if name in order else 99, name))
 
@@ -215,7 +217,7 @@ def open_head(task_name: str, name: str, parts: ClipParts, root: Path = ROOT) ->
             f"task {task_name!r} has no head {name!r}, expected one of "
             f"{', '.join(head_names(task_name, root))}"
         )
-    if name == ZeroShotHead.kind:
+    if name == REFERENCE:
         head = ZeroShotHead(found.base, templates=found.templates)
         origin = {"id": parts.backbone.id, "revision": None, "fingerprint": None} | parts.shapes()
         return StoredHead(head, origin, task_name)
@@ -223,7 +225,7 @@ def open_head(task_name: str, name: str, parts: ClipParts, root: Path = ROOT) ->
 
 
 def list_tasks(root: Path = ROOT) -> list[dict[str, Any]]:
-    """name, title, cause, base and novel classes, heads (name, label,
+    """name, title, cause, base and novel classes, heads (name, label, any_classes,
     accuracy), of each task."""
     return [
         {
@@ -236,6 +238,7 @@ def list_tasks(root: Path = ROOT) -> list[dict[str, Any]]:
                 {
                     "name": name,
                     "label": HEADS[name].label if name in HEADS else name,
+                    "any_classes": _any_classes(root / each.name / name),
                     "accuracy": accuracies(each.name, name, root),
                 }
                 for name in head_names(each.name, root)
@@ -243,6 +246,22 @@ def list_tasks(root: Path = ROOT) -> list[dict[str, Any]]:
         }
         for each in TASKS
     ]
+
+
+def _any_classes(folder: Path) -> bool:
+    """Whether a head of a task classifies other classes than those it was trained on, as its settings say.
+
+    One that cannot be read says why when it is opened: it is listed like the others.
+    """
+    path = folder / CONFIG
+    if not path.is_file():  # the reference, which is made of any names
+        return True
+    try:
+        config = typed_fields(path, read_json(path), _CONFIG_TYPES, "")
+    except ArtifactError:
+        return True
+    kind = HEADS.get(config["kind"])
+    return kind is None or kind.takes_any_classes(config["settings"])
 
 
 def accuracies(task_name: str, name: str, root: Path = ROOT) -> dict[str, dict[str, float]]:

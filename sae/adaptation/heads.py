@@ -8,7 +8,7 @@ Zhou et al., CoOp (IJCV 2022); Jia et al., VPT (ECCV 2022); Khattak et al., MaPL
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -55,6 +55,10 @@ class Head(nn.Module):
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
     """Both by default; with 0 epochs nothing is trained."""
+    weight_decay_share: ClassVar[float] = 1.0
+    """How much of the weight decay that is asked for it is trained with."""
+    usual_n_ctx: ClassVar[int | None] = None
+    """How many tokens it learns if nobody says; None where it learns none."""
     any_classes: bool = True
     """Whether it can classify other classes than those it was trained on."""
 
@@ -62,6 +66,12 @@ class Head(nn.Module):
         super().__init__()
         self.class_names = checked_classes(class_names)
         self.settings = settings
+        self.any_classes = self.takes_any_classes(settings)
+
+    @classmethod
+    def takes_any_classes(cls, settings: Mapping[str, Any]) -> bool:  # noqa: ARG003
+        """`any_classes` of a head with these settings."""
+        return cls.any_classes
 
     @classmethod
     @abstractmethod
@@ -170,13 +180,14 @@ class CoOpHead(LearnedWords):
     kind = "coop"
     label = "CoOp (learned words)"
     learning_rate, epochs = 5e-3, 50
+    usual_n_ctx = 4
 
     def __init__(
         self,
         class_names: Sequence[str],
         *,
         d_text: int,
-        n_ctx: int = 4,
+        n_ctx: int = usual_n_ctx,
         class_specific: bool = False,
         position: str = "end",
         lead: str = "",
@@ -196,16 +207,19 @@ class CoOpHead(LearnedWords):
             lead=lead,
             tail=tail,
         )
-        self.any_classes = not class_specific
         shape = (len(self.class_names), n_ctx, d_text) if class_specific else (n_ctx, d_text)
         self.ctx = nn.Parameter(torch.randn(shape) * 0.02)
+
+    @classmethod
+    def takes_any_classes(cls, settings: Mapping[str, Any]) -> bool:
+        return not settings.get("class_specific")
 
     @classmethod
     def fresh(cls, parts: ClipParts, words: Words, options: Options) -> Self:
         head = cls(
             words.base,
             d_text=parts.d_text,
-            n_ctx=options.n_ctx or 4,
+            n_ctx=options.n_ctx or cls.usual_n_ctx,
             class_specific=options.class_specific,
             position=options.position,
             tail=words.tail,
@@ -230,6 +244,7 @@ class VPTHead(Head):
     kind = "vpt"
     label = "VPT (learned patches)"
     learning_rate, epochs = 1e-2, 20
+    usual_n_ctx = 4
 
     def __init__(
         self,
@@ -237,7 +252,7 @@ class VPTHead(Head):
         *,
         d_vision: int,
         templates: Sequence[str],
-        n_ctx: int = 4,
+        n_ctx: int = usual_n_ctx,
         depth: int = 1,
     ) -> None:
         """`depth` 1 is VPT-shallow; d prompts the inputs of the first d blocks."""
@@ -258,7 +273,7 @@ class VPTHead(Head):
             words.base,
             d_vision=parts.d_vision,
             templates=words.templates,
-            n_ctx=options.n_ctx or 4,
+            n_ctx=options.n_ctx or cls.usual_n_ctx,
             depth=prompted_depth(parts, options.depth),
         )
 
@@ -278,6 +293,7 @@ class MapleHead(LearnedWords):
     kind = "maple"
     label = "MaPLe (both, coupled)"
     learning_rate, epochs = 5e-3, 20
+    usual_n_ctx = 2
 
     def __init__(
         self,
@@ -285,7 +301,7 @@ class MapleHead(LearnedWords):
         *,
         d_text: int,
         d_vision: int,
-        n_ctx: int = 2,
+        n_ctx: int = usual_n_ctx,
         depth: int = 9,
         lead: str = "of a",
         tail: str = ".",
@@ -317,7 +333,7 @@ class MapleHead(LearnedWords):
             words.base,
             d_text=parts.d_text,
             d_vision=parts.d_vision,
-            n_ctx=options.n_ctx or 2,
+            n_ctx=options.n_ctx or cls.usual_n_ctx,
             depth=prompted_depth(parts, options.depth),
             lead=words.lead,
             tail=words.tail,
@@ -345,6 +361,7 @@ class LinearHead(Head):
     kind = "linear"
     label = "Linear probe"
     learning_rate, epochs = 1e-1, 100
+    weight_decay_share = 0.1
     any_classes = False
 
     def __init__(self, class_names: Sequence[str], *, d_proj: int) -> None:

@@ -47,6 +47,15 @@ class CompareDesk:
         dispatch.offer(model=False, sample=self._sample_json, task=self._task_json)
         dispatch.offer(differ=self._differ_json, explain=self._explain_json, off=self._off_json)
 
+    def setup(self) -> Json:
+        """What the script is told once: the tasks, the head that the results of a task compare with,
+        and the two that the tab opens with: that one, and the last that knows new classes as well."""
+        from sae.adaptation.files import REFERENCE
+
+        tasks = self.comparison.tasks()
+        others = [head["name"] for head in tasks[0]["heads"] if head["any_classes"]]
+        return {"tasks": tasks, "reference": REFERENCE, "heads": [REFERENCE, others[-1]]}
+
     def _draw_sample(self, task_name: str, split: str, number: int) -> tuple[Image.Image, str]:
         """Test picture `number` of a task and its class; the same number is the same picture."""
         from sae.world.tasks import task

@@ -14,7 +14,7 @@ def build(page: Page) -> None:
     assert page.comparison is not None, "a tab of its own only then"
     desk = CompareDesk(page.comparison, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
-    page.component("compare", "compare.js", tasks=desk.comparison.tasks(), colours=colours())
+    page.component("compare", "compare.js", colours=colours(), **desk.setup())
     _compare_endpoint(page, desk)
 
 

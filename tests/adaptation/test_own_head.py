@@ -1,6 +1,7 @@
 """A head from outside the package, as docs/extending.md says: registered, made, saved and loaded."""
 
 import argparse
+import inspect
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from sae.adaptation import files
 from sae.adaptation.files import load_head, save_head
-from sae.adaptation.heads import HEADS, Head, register_head, template_features
+from sae.adaptation.heads import HEADS, CoOpHead, Head, LinearHead, register_head, template_features
 from sae.errors import ArtifactError
 from sae.world.tasks import TASKS, task
 from tests.adaptation.small import CLASSES, TEMPLATES, pictures, small_parts
@@ -70,6 +71,31 @@ def test_it_is_listed_with_its_label(parts, registered, tmp_path):
     assert files.open_head(TASKS[0].name, "shifted", parts, tmp_path).head.kind == "shifted"
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_head_that_knows_its_own_classes_only_is_listed_as_one(parts, request, tmp_path, damaged):
+    @register_head
+    class OwnClasses(ShiftedHead):
+        kind, label, any_classes = "own_classes", "Of its own", False
+
+    request.addfinalizer(lambda: HEADS.pop("own_classes"))
+    root = tmp_path / TASKS[0].name
+    save_head(root / "own_classes", OwnClasses(CLASSES, templates=TEMPLATES, d_proj=16), parts)
+    save_head(root / "linear", LinearHead(CLASSES, d_proj=16), parts)
+    for specific in (False, True):
+        coop = CoOpHead(CLASSES, d_text=32, class_specific=specific)
+        save_head(root / f"coop_{specific}", coop, parts)
+    if damaged:  # is told when it is chosen: nobody can say what it takes
+        (root / "linear" / "config.json").write_text("{", encoding="utf-8")
+    rows = files.list_tasks(tmp_path)[0]["heads"]
+    assert {row["name"]: row["any_classes"] for row in rows} == {
+        "zero_shot": True,
+        "own_classes": False,
+        "linear": damaged,
+        "coop_False": True,
+        "coop_True": False,
+    }
+
+
 def test_without_it_the_file_says_which_kinds_are_known(parts, tmp_path):
     save_head(tmp_path, ShiftedHead(CLASSES, templates=TEMPLATES, d_proj=16), parts)
     with pytest.raises(ArtifactError, match="shifted.*zero_shot, coop, vpt, maple, linear"):
@@ -91,6 +117,11 @@ def test_every_head_is_told_in_one_table(parts):
         made = head.fresh(parts, _words(), options)
         assert made.kind == kind
         assert head.label
+        assert head.weight_decay_share > 0
+        learns = "n_ctx" in made.settings
+        assert head.usual_n_ctx == (
+            inspect.signature(head).parameters["n_ctx"].default if learns else None
+        )
         assert bool(head.epochs) == bool(head.learning_rate) == bool(list(made.parameters()))
 
 

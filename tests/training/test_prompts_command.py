@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sae.adaptation.files import load_head
-from sae.adaptation.heads import HEADS, LinearHead, MapleHead, register_head
+from sae.adaptation.heads import HEADS, POSITIONS, LinearHead, MapleHead, register_head
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from tests.adaptation.small import small_lens
@@ -132,6 +132,27 @@ def test_a_head_of_ones_own_is_trained_by_its_name(clip, folder, templates, tmp_
     assert (options["epochs"], options["lr"]) == (3, 0.05)
 
 
+def test_the_help_says_what_the_table_of_heads_says(capsys, request):
+    @register_head
+    class OwnHead(MapleHead):
+        kind, label, usual_n_ctx = "own", "My own", 7
+
+    request.addfinalizer(lambda: HEADS.pop("own"))
+    with pytest.raises(SystemExit):
+        prompts.parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "learned tokens (default: coop 4, vpt 4, maple 2, own 7)" in said
+    assert f"--position {{{','.join(POSITIONS)}}}" in said
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_head_says_how_much_of_the_weight_decay_it_takes(folder, tmp_path, monkeypatch, share):
+    monkeypatch.setattr(LinearHead, "weight_decay_share", share)
+    plain, _ = fitted(folder, tmp_path / "plain")
+    decayed, _ = fitted(folder, tmp_path / "decayed", weight_decay=0.5)
+    assert torch.equal(plain.weight, decayed.weight) == (share == 0)
+
+
 @pytest.mark.usefixtures("no_tail")
 def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
     made = tiny("clip")
@@ -157,14 +178,14 @@ def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path):
         assert torch.equal(value, head.state_dict()[name]), name
 
 
-def fitted(folder, checkpoint, *, stop=None):
+def fitted(folder, checkpoint, *, stop=None, weight_decay=0.0):
     """A linear head after four epochs, and its losses."""
     made = tiny("clip")
     made.model.requires_grad_(False)
     parts = ClipParts(Backbone.from_model(made.model, made.image_processor, made.tokenizer))
     data = open_task("colours", str(folder), ("the {}",)).few_shot("base", 2, 0)
     head = LinearHead(("cat", "dog"), d_proj=parts.d_proj)
-    options = FitOptions(epochs=4, lr=0.01, batch=4, weight_decay=0.0, seed=0)
+    options = FitOptions(epochs=4, lr=0.01, batch=4, weight_decay=weight_decay, seed=0)
     losses = fit(
         head, parts, data, options, Accelerator(cpu=True), stop or StopRequest(), checkpoint
     )

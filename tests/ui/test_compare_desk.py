@@ -1,10 +1,13 @@
 """What the server answers to the Compare tab, without Gradio."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from sae import Backbone, SparseAutoencoder
 from sae.adaptation.compare import Comparison
+from sae.adaptation.files import ROOT
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.compare_desk import N_SAMPLES, CompareDesk
@@ -19,13 +22,17 @@ ASKED = {
 }
 
 
-def asking(sae: SparseAutoencoder) -> Dispatch:
+def desk_of(sae: SparseAutoencoder, root: Path = ROOT) -> CompareDesk:
     backbone = Backbone.from_pretrained("bundled")
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(None, sae.cfg.d_sae, analyst.grid)
+    comparison = Comparison(backbone, sae, root=root)
+    return CompareDesk(comparison, ConceptsDesk(analyst, catalogue), catalogue)
+
+
+def asking(sae: SparseAutoencoder) -> Dispatch:
     dispatch = Dispatch()
-    comparison = Comparison(backbone, sae)
-    CompareDesk(comparison, ConceptsDesk(analyst, catalogue), catalogue).offer(dispatch)
+    desk_of(sae).offer(dispatch)
     return dispatch
 
 
@@ -42,6 +49,17 @@ def test_a_picture_in_which_nothing_fires_has_no_concepts_and_is_no_problem():
     assert "problem" not in answer
     assert answer["concepts"] == []
     assert answer["maps"] == {"codes": "", "scale": []}
+
+
+def test_the_tab_opens_with_the_reference_and_a_head_that_every_split_takes(tmp_path):
+    sae = SparseAutoencoder.from_pretrained("bundled")
+    setup = desk_of(sae).setup()
+    first, second = setup["heads"]
+    assert first == setup["reference"] == "zero_shot"
+    for task in setup["tasks"]:
+        assert {head["name"]: head["any_classes"] for head in task["heads"]}[second]
+    bare = desk_of(sae, tmp_path).setup()  # no head was trained yet
+    assert bare["heads"] == ["zero_shot", "zero_shot"]
 
 
 @pytest.mark.parametrize("off", [None, "5", [10**9], [-1], ["x"], [True], [[1]]])

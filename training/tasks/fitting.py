@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sae.adaptation.heads import Head, LinearHead
+from sae.adaptation.heads import Head
 from sae.backbones.prompting import ClipParts
 from sae.errors import ArtifactError
 from sae.storage import read_arrays, write_arrays
@@ -108,7 +108,7 @@ def fit(
     weights = head.class_weights(parts, head.class_names)
     fixed = None if weights.requires_grad else weights
     head.to(parts.backbone.device).train()
-    decay = options.weight_decay * (0.1 if isinstance(head, LinearHead) else 1.0)
+    decay = options.weight_decay * head.weight_decay_share
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=decay)
     try:
         first = restore(checkpoint, head, optimizer)

@@ -20,17 +20,17 @@ function fillBox(box, pairs, value) {
 }
 
 // What is on screen: the question, the answer that is shown, and what is pointed at or switched off.
-function newView() {
+function newView(heads) {
   return {
     task: "",
-    heads: ["zero_shot", "maple"],
+    heads,
     split: "base",
     number: 0,
     own: false,
     label: "",
     request: null,
     classes: null,
-    found: null,
+    explained: null,
     after: null,
     off: new Set(),
     hover: -1,
@@ -47,7 +47,7 @@ export class CompareTab {
     this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
     this.heat = new HeatMaps(props.setup.colours);
-    this.view = newView();
+    this.view = newView(props.setup.heads);
     this.explanation = new Explanation(this);
     this.whole = new WholeTask(this);
     this.taskBox = this.panel.find(".pl-task");
@@ -172,7 +172,8 @@ export class CompareTab {
 
   layTask() {
     const task = this.taskNow();
-    const names = task.heads.map((one) => one.name).filter((name) => this.view.split === "base" || name !== "linear");
+    const offered = task.heads.filter((head) => this.view.split === "base" || head.any_classes);
+    const names = offered.map((head) => head.name);
     this.view.heads = this.view.heads.map((name, side) =>
       names.includes(name) ? name : names[Math.min(side * (names.length - 1), names.length - 1)],
     );
@@ -248,7 +249,7 @@ export class CompareTab {
     this.panel.root.dataset.state = "ready";
     if (!answer) return;
     this.panel.notice([]);
-    this.view.found = { ...answer, codes: fromBase64(answer.maps.codes, Uint8Array), scale: answer.maps.scale };
+    this.view.explained = { ...answer, codes: fromBase64(answer.maps.codes, Uint8Array), scale: answer.maps.scale };
     this.view.after = null;
     this.view.shown = LINES;
     if (this.view.locked < 0) this.view.locked = answer.concepts.findIndex((one) => Math.max(...one.activations) > 0);

@@ -93,28 +93,28 @@ export class Explanation {
   listen() {
     for (const frame of this.panel.findAll(".pl-one-frame")) {
       frame.addEventListener("pointermove", (event) => {
-        if (this.view.found) this.pointAt(event, frame.getBoundingClientRect());
+        if (this.view.explained) this.pointAt(event, frame.getBoundingClientRect());
       });
       frame.addEventListener("pointerleave", () => {
         for (const mark of this.panel.findAll(".pl-patch-mark")) mark.remove();
-        if (this.view.found) this.drawMaps();
+        if (this.view.explained) this.drawMaps();
       });
     }
   }
 
   pointAt(event, area) {
-    const { found } = this.view;
-    const [l, t, r, b] = found.box;
-    const [rows, columns] = found.grid;
+    const { explained } = this.view;
+    const [l, t, r, b] = explained.box;
+    const [rows, columns] = explained.grid;
     const column = Math.floor((((event.clientX - area.left) / area.width - l) / (r - l)) * columns);
     const row = Math.floor((((event.clientY - area.top) / area.height - t) / (b - t)) * rows);
     if (row < 0 || column < 0 || row >= rows || column >= columns) return;
     this.markPatch(row, column);
     const concept = this.conceptInView();
     if (concept < 0) return;
-    const top = found.scale[concept] / 255;
+    const top = explained.scale[concept] / 255;
     const value = (side) => amountText(this.mapCodes(concept, side)[row * columns + column] * top);
-    const where = `${rowName(found.concepts[concept])} in row ${row + 1}, column ${column + 1}`;
+    const where = `${rowName(explained.concepts[concept])} in row ${row + 1}, column ${column + 1}`;
     setText(this.panel.find(".pl-map-says"), `${where}: ${value(0)} and ${value(1)}`);
   }
 
@@ -129,22 +129,22 @@ export class Explanation {
   }
 
   mapCodes(row, side) {
-    const { codes, grid } = this.view.found;
+    const { codes, grid } = this.view.explained;
     const cells = grid[0] * grid[1];
     return codes.subarray((2 * row + side) * cells, (2 * row + side + 1) * cells);
   }
 
   drawMaps() {
-    const { found } = this.view;
+    const { explained } = this.view;
     const row = this.conceptInView();
     for (const figure of this.panel.findAll(".pl-one")) {
       const canvas = figure.querySelector("canvas");
-      const [height, width] = found.grid;
+      const [height, width] = explained.grid;
       Object.assign(canvas, { width, height });
-      Object.assign(canvas.style, placed(found.box));
+      Object.assign(canvas.style, placed(explained.box));
       if (row >= 0) this.paint(canvas.getContext("2d"), this.mapCodes(row, Number(figure.dataset.side)), width, height);
     }
-    setText(this.panel.find(".pl-map-says"), row < 0 ? POINT_AT : strongestSentence(found.concepts[row]));
+    setText(this.panel.find(".pl-map-says"), row < 0 ? POINT_AT : strongestSentence(explained.concepts[row]));
   }
 
   paint(context, codes, width, height) {
@@ -158,10 +158,10 @@ export class Explanation {
   }
 
   drawGuesses() {
-    const { found, after, label, off } = this.view;
+    const { explained, after, label, off } = this.view;
     for (const list of this.panel.findAll(".pl-guesses")) {
       const side = Number(list.dataset.side);
-      const plain = found.heads[side].predictions;
+      const plain = explained.heads[side].predictions;
       const now = after ? after.predictions[side] : plain;
       const was = new Map(plain.map((one) => [one.class, one.probability]));
       const lines = now.slice(0, GUESSES).map((guess) => guessLine(guess, side, after ? was : null, label));
@@ -176,31 +176,34 @@ export class Explanation {
 
   // The waterfall: concepts, then all others, then what concepts do not explain; it adds up to the margin.
   drawFall() {
-    const { found, used, shown, off } = this.view;
-    const { heads } = found;
-    const pool = found.concepts
+    const { explained, used, shown, off } = this.view;
+    const { heads } = explained;
+    const pool = explained.concepts
       .map((concept, row) => ({ concept, row }))
       .filter(({ concept }) => used === "all" || concept.used_by === used);
     const listed = pool.slice(0, shown);
-    const shares = found.concepts.flatMap((concept) => concept.shares);
+    const shares = explained.concepts.flatMap((concept) => concept.shares);
     const most = Math.max(1e-6, ...[...shares, ...heads.map((head) => head.residual)].map(Math.abs));
-    if (this.linesOf !== found) this.lines.clear();
-    this.linesOf = found;
+    if (this.linesOf !== explained) this.lines.clear();
+    this.linesOf = explained;
     const lines = listed.map(({ concept, row }) => this.conceptLine(concept, row, most));
     setChildren(this.panel.find(".pl-fall"), [this.fallHead(), ...lines, ...this.sumLines(listed, most)]);
     const more = this.panel.find(".pl-more");
     more.hidden = pool.length <= shown;
     setText(more, `Show ${Math.min(LINES, pool.length - shown)} more of ${pool.length}`);
     this.panel.find(".pl-all-on").hidden = !off.size;
-    setText(this.panel.find(".pl-why .pl-subtitle"), found.question.charAt(0).toUpperCase() + found.question.slice(1));
+    setText(
+      this.panel.find(".pl-why .pl-subtitle"),
+      explained.question.charAt(0).toUpperCase() + explained.question.slice(1),
+    );
     const method = heads.every((head) => head.exact) ? EXACT : INTEGRATED;
     setText(this.panel.find(".pl-method"), `${method} ${unexplainedParts(heads)}`);
   }
 
   // Below the listed concepts: what else there is, and what it all adds up to.
   sumLines(listed, most) {
-    const { found, after } = this.view;
-    const { heads } = found;
+    const { explained, after } = this.view;
+    const { heads } = explained;
     const residuals = heads.map((head) => head.residual);
     const margins = heads.map((head) => head.margin);
     const rest = margins.map(
@@ -210,7 +213,7 @@ export class Explanation {
     const lines = [
       sumLine("All other concepts", rest, most, "pl-rest"),
       sumLine("Not explained by concepts", residuals, most, "pl-unexplained"),
-      sumLine(found.classes ? "Margin" : "Match", margins, widest, "pl-total"),
+      sumLine(explained.classes ? "Margin" : "Match", margins, widest, "pl-total"),
     ];
     if (after) lines.push(sumLine("… with those switched off", after.scores, widest, "pl-total"));
     return lines;
@@ -245,7 +248,7 @@ export class Explanation {
     const open = makeButton("pl-rack-name", rowName(concept), () => bus.card.open(concept.latent, open));
     const icon = make("img", "pl-mini");
     icon.alt = "";
-    if (this.view.found.icons[concept.latent]) icon.src = this.view.found.icons[concept.latent];
+    if (this.view.explained.icons[concept.latent]) icon.src = this.view.explained.icons[concept.latent];
     name.append(icon, open);
     line.append(box, name, ...bars(concept.shares, most));
     line.setAttribute("role", "row");
@@ -282,8 +285,8 @@ export class Explanation {
   }
 
   markPatch(row, column) {
-    const [l, t, r, b] = this.view.found.box;
-    const [rows, columns] = this.view.found.grid;
+    const [l, t, r, b] = this.view.explained.box;
+    const [rows, columns] = this.view.explained.grid;
     const left = l + (column * (r - l)) / columns;
     const top = t + (row * (b - t)) / rows;
     for (const frame of this.panel.findAll(".pl-one-frame")) {

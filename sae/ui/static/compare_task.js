@@ -22,12 +22,12 @@ function accuracyText({ mean, std }) {
 
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-function curveOf(found) {
-  const { ks, curves, plain } = found;
+function curveOf(masked) {
+  const { ks, curves, plain } = masked;
   const x = (k) => LEFT + ((WIDTH - LEFT - 8) * Math.log(k)) / Math.log(ks.at(-1));
   const y = (value) => 8 + (HEIGHT - BOTTOM - 8) * (1 - value);
   const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "pl-curve", role: "img" });
-  plot.setAttribute("aria-label", FAMILIES.map(([key, text]) => `${text}: ${curveText(found, key)}`).join("; "));
+  plot.setAttribute("aria-label", FAMILIES.map(([key, text]) => `${text}: ${curveText(masked, key)}`).join("; "));
   plot.append(svg("line", { x1: LEFT, x2: WIDTH - 8, y1: y(plain), y2: y(plain), class: "pl-curve-plain" }));
   const write = (text, attributes) => {
     const label = svg("text", attributes);
@@ -89,6 +89,7 @@ export class WholeTask {
     this.tab = tab;
     this.panel = tab.panel;
     this.view = tab.view;
+    this.reference = tab.props.setup.reference;
     this.scatter = { points: [], names: {}, classes: [], canvas: this.panel.find(".pl-scatter"), low: 1, top: 2 };
     this.tipOfScatter = this.panel.find(".pl-scatter-box .pl-tip");
     this.listen();
@@ -136,8 +137,7 @@ export class WholeTask {
       name.scope = "row";
       row.append(name);
       for (const split of ["base", "novel"]) {
-        const found = accuracy[split];
-        row.append(make("td", "", found ? accuracyText(found) : "–"));
+        row.append(make("td", "", accuracy[split] ? accuracyText(accuracy[split]) : "–"));
       }
       table.append(row);
     }
@@ -146,7 +146,7 @@ export class WholeTask {
 
   async drawTask() {
     this.drawAccuracies();
-    const head = this.view.heads.find((name) => name !== "zero_shot");
+    const head = this.view.heads.find((name) => name !== this.reference);
     const whole = this.panel.find(".pl-whole-subtitle");
     const answer = head ? await this.panel.ask({ way: "task", task: this.view.task, head }) : null;
     const results = answer && answer.results;
@@ -162,7 +162,8 @@ export class WholeTask {
       this.scatter.points = [];
       return;
     }
-    setText(whole, `Zero-shot against ${this.tab.headName(head)}, over ${results.base.gain.n_images} test pictures`);
+    const pair = `${this.tab.headName(this.reference)} against ${this.tab.headName(head)}`;
+    setText(whole, `${pair}, over ${results.base.gain.n_images} test pictures`);
     this.drawGain(results);
     this.scatter.names = answer.names;
     this.scatter.classes = results.base.scatter.class_names;
@@ -239,9 +240,9 @@ export class WholeTask {
   drawCurves(masking, head) {
     const box = this.panel.find(".pl-curves");
     box.replaceChildren();
-    for (const name of ["zero_shot", head]) {
-      const found = masking && masking[name];
-      if (found) box.append(make("h4", "pl-curve-title", this.tab.headName(name)), curveOf(found));
+    for (const name of [this.reference, head]) {
+      const masked = masking && masking[name];
+      if (masked) box.append(make("h4", "pl-curve-title", this.tab.headName(name)), curveOf(masked));
     }
     box.append(curveLegend());
   }
