@@ -239,13 +239,15 @@ def _limit(name: str, value: int) -> None:
 
 
 def _most_taken() -> int:
-    """The most memory that this process ever took, in bytes; 0 where the system does not tell."""
+    """The most memory that this process ever took, in bytes; 0 where the system does not tell.
+
+    Linux counts its parent's memory in `ru_maxrss`, so that would end every worker of a large server.
+    """
     try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        told = None
+    return 1024 * int(told[1]) if told else 0
 
 
 if __name__ == "__main__":

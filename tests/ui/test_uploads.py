@@ -199,3 +199,21 @@ def test_more_pictures_than_workers_wait_for_their_turn(decoder, tmp_path):
     for one in many:
         one.join()
     assert sizes == [(20, 20)] * 5
+
+
+def test_a_worker_stays_for_the_next_picture_however_large_its_server_is(tmp_path):
+    """A large one ends it: what it took goes back."""
+    large, small = tmp_path / "large.png", tmp_path / "small.png"
+    noise(9, 9).save(small)
+    Image.new("RGB", (10_000, 6_000)).save(large)
+    much = np.ones(400 * 1024**2, np.uint8)  # of this process, the server's
+    decoder = Decoder()
+    workers = []
+    for path in (small, small, large, small):
+        decoder.open(path)
+        workers.append(set(decoder._running))
+    assert much.all()
+    assert workers[0] == workers[1] != set()
+    assert workers[2] == set()
+    assert workers[3].isdisjoint(workers[0])
+    decoder.close()
