@@ -30,6 +30,7 @@ from sae.model import SparseAutoencoder
 from sae.storage import sha256
 from training.indexing.index_pass import (
     Pass,
+    check_vocabulary,
     index_folder,
     say_what_is_lost,
     summary,
@@ -88,6 +89,7 @@ def build(options: argparse.Namespace, accelerator: Accelerator, out: Path) -> i
     folder = local_folder(options.sae, files=["config.json", WEIGHTS])
     sae = SparseAutoencoder.from_pretrained(folder, device=device)
     backbone = Backbone.of(sae.cfg.backbone, options.backbone, device=device)
+    check_vocabulary(options, backbone)
     data = open_labelled(options.data, options.n_images)
     run = Pass(data, backbone, sae, sha256(folder / WEIGHTS), out, options)
     if options.names_only:

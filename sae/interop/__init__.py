@@ -117,11 +117,18 @@ def read(source: str | Path, hints: Hints | None = None) -> Conversion:
     name = hints.format or _detect(files)
     if name not in READERS:
         raise ConfigError(f"format {name!r}: expected one of {', '.join(READERS)}.")
-    reading = READERS[name].read(files, hints)
-    if reading.reference is None:
-        reading.reference = equations.run_of(name, files, reading.weights, hints)
-    cfg, tensors = _folded(files.path, reading, hints)
-    return Conversion(name, cfg, tensors, reading, _checked(files.path, cfg, tensors, reading))
+    try:
+        reading = READERS[name].read(files, hints)
+        if reading.reference is None:
+            reading.reference = equations.run_of(name, files, reading.weights, hints)
+        cfg, tensors = _folded(files.path, reading, hints)
+        check = _checked(files.path, cfg, tensors, reading)
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        # a value of another kind than its place in the format: no reader insists on those it does not need
+        raise ArtifactError(
+            files.path, f"a value of the wrong kind ({error})", f"files as {name} writes them"
+        ) from error
+    return Conversion(name, cfg, tensors, reading, check)
 
 
 def _checked(

@@ -219,7 +219,7 @@ def _unzipped(path: Path) -> bytearray:
                 out += piece
                 if len(out) > limit:
                     raise ArtifactError(path, "a gzip file that swells", f"at most {limit} bytes")
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         raise ArtifactError(path, f"{error}", "a whole gzip file") from error
     return out
 

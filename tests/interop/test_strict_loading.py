@@ -1,6 +1,9 @@
 """No damaged file loads: fifty mutations and more of every format, each ending in a clear error."""
 
+import contextlib
+import gzip
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sae import interop
+from sae.errors import ArtifactError, PatchLensError
 from sae.interop import Hints
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
@@ -207,3 +211,45 @@ def test_options_of_other_libraries_are_refused_where_they_mean_nothing() -> Non
     for words in ({"negative": "keep"}, {"negative": "odd"}, {"input_norm": "odd"}):
         with pytest.raises(ValueError, match="negative"):
             SAEConfig("relu", 4, 8, where, **words)
+
+
+WRONG_KINDS = (KeyError, None, [], {}, "x", -1, 1e308, 10**400)
+
+
+def places(content: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every place in nested objects."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["fastsae", "prisma relu", "saev told", "visaebench batchtopk"])
+def test_values_of_the_wrong_kind_end_in_a_sentence(case: str, tmp_path: Path) -> None:
+    """A key that is missing, a number beyond all bounds, a list where an object belongs."""
+    made = PUBLISHED[case][1](tmp_path)
+    for config in tmp_path.rglob("*.json"):
+        text = config.read_text()
+        for path in places(json.loads(text)):
+            for value in WRONG_KINDS:
+                content = json.loads(text)
+                inner = content
+                for key in path[:-1]:
+                    inner = inner[key]
+                if value is KeyError:
+                    del inner[path[-1]]
+                else:
+                    inner[path[-1]] = value
+                config.write_text(json.dumps(content))
+                with contextlib.suppress(PatchLensError):
+                    interop.read(made.source, made.hints)
+        config.write_text(text)
+
+
+def test_a_damaged_gzip_file_is_an_error_of_its_file(tmp_path: Path) -> None:
+    content = gzip.compress(pickle.dumps({"W_enc": list(range(2000))}), mtime=0)
+    path = tmp_path / "weights.pkl.gz"
+    for place in range(10, len(content) - 8, 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with pytest.raises(ArtifactError, match=r"weights\.pkl\.gz"):
+            interop.read(path)

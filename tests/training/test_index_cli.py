@@ -228,3 +228,25 @@ def test_the_worlds_words_and_the_shipped_ones(tmp_path: Path):
 def test_neither_the_bundled_index_nor_the_hubs_cache_is_written_over(arguments: list[str]):
     with pytest.raises(SystemExit, match="is no folder to write an index into; say with --out"):
         main(arguments)
+
+
+def test_a_vocabulary_is_read_before_the_pass(world, tmp_path, monkeypatch):
+    def gather(*_args):
+        raise AssertionError("the pass began")
+
+    monkeypatch.setattr("training.index.Pass.gather", gather)
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("Möwe".encode("latin-1"))
+    common = [
+        "--sae",
+        str(world / "sae"),
+        "--data",
+        str(world / "data"),
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    for file, said in ((tmp_path / "none.txt", "none.txt: no such file"), (latin, "UTF-8")):
+        with pytest.raises(SystemExit, match=said):
+            main([*common, "--vocabulary", str(file)])
+    with pytest.raises(SystemExit, match="--vocabulary needs"):
+        main([*common, "--vocabulary", str(latin), "--name-exemplars", "0"])

@@ -19,7 +19,7 @@ from sae.backbones.image_encoder import image_encoder
 from sae.concepts.build.assembly import assemble, batches_of, embedding_width
 from sae.concepts.build.gathering import Gathered
 from sae.concepts.build.image_pass import Embed, gather, settings_for
-from sae.concepts.build.naming import name_by_labels, name_by_text
+from sae.concepts.build.naming import name_by_labels, name_by_text, read_words
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.index import ConceptIndex
 from sae.errors import ArtifactError
@@ -154,16 +154,33 @@ def index_folder(sae: str, out: str | None) -> Path:
     return Path(sae)
 
 
+def check_vocabulary(options: argparse.Namespace, backbone: Backbone) -> None:
+    """Refuse, before the work, a --vocabulary that cannot be read or that nothing could use."""
+    if not options.vocabulary:
+        return
+    if not options.names_only and not (backbone.has_text and options.name_exemplars):
+        raise _no_use_of_words(backbone)
+    if not Path(options.vocabulary).is_file():
+        raise FileNotFoundError(
+            f"--vocabulary {options.vocabulary}: no such file. Give a text file of one name a line."
+        )
+    read_words(options.vocabulary)
+
+
+def _no_use_of_words(backbone: Backbone) -> ValueError:
+    return ValueError(
+        f"--vocabulary needs a backbone with a text tower; {backbone.id} has none, or "
+        "--name-exemplars is 0. Leave it out: the data's labels are then the names."
+    )
+
+
 def with_names(
     index: ConceptIndex, data: World | Labelled, backbone: Backbone, options: argparse.Namespace
 ) -> ConceptIndex:
     """`index` named by the backbone's text tower, or else by the data's labels."""
     if index.text_tower is None:
         if options.vocabulary:
-            raise ValueError(
-                f"--vocabulary needs a backbone with a text tower; {backbone.id} has none, or "
-                "--name-exemplars is 0. Leave it out: the data's labels are then the names."
-            )
+            raise _no_use_of_words(backbone)
         return name_by_labels(index)
     words = vocabulary(options.data, data.classes, options.vocabulary)
     least = {"minimum": options.naming_minimum, "sure": options.naming_confidence}
