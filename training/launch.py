@@ -1,6 +1,6 @@
-"""Starting a command: its processes and threads, the signals that stop it, and how it ends.
+"""Starting a command of training: its processes and threads, and the signals that stop it.
 
-A command is a module with a `main(argv)`, decorated with `command`, that returns its exit status. The same
+A command is a module with a `main(argv)`, decorated with `sae.terminal.command`. The same
 module runs as `python training/x.py`, `accelerate launch training/x.py`, `python -m training.x` and, where
 the package is installed, through its entry point. Started by its path, a module has nothing but its own
 folder on the import path, so each begins with the one line that cannot be imported:
@@ -13,22 +13,19 @@ Knows Accelerate, signals and locks. Knows nothing of what is run.
 
 import contextlib
 import errno
-import functools
 import os
 import platform
 import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
-from sae.terminal import arguments, n_cores
+from sae.terminal import n_cores
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,8 +35,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-INTERRUPTED = 130
-"""The exit status of a command that Ctrl-C stopped: 128 and the signal's number, as shells have it."""
 GRACE_SECONDS = 5.0
 """Signals that follow the first within this time are part of it: launchers pass on to their workers
 what a terminal has already sent to all of them."""
@@ -59,37 +54,6 @@ REFUSED = {
 }
 ROOM = 1 << 20
 """Bytes that a folder must have room for before anything begins."""
-
-
-class Command(Protocol):
-    """What a script and an entry point call."""
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
-
-
-def command(main: Callable[[list[str]], int | None]) -> Command:
-    """`main(words)` as a command: without `argv` it takes this process's; it returns the exit status.
-
-    Expected errors (a file, the Hub, an artifact, a value: OSError, ValueError, SafetensorError) leave as
-    SystemExit with one sentence, which Python writes on stderr, and status 1. A step that failed in a
-    process of its own has said why; its status is passed on. Ctrl-C leaves with status 130. Anything else
-    is a fault of ours and keeps its traceback.
-    """
-
-    @functools.wraps(main)
-    def run(argv: Sequence[str] | None = None) -> int:
-        try:
-            return main(arguments(argv)) or 0
-        except (ValueError, OSError, SafetensorError) as error:
-            sys.exit(f"error: {error}")
-        except subprocess.CalledProcessError as error:
-            sys.stderr.write(f"error: {shlex.join(error.cmd)} ended with {error.returncode}\n")
-            sys.exit(error.returncode if error.returncode > 0 else 128 - error.returncode)
-        except KeyboardInterrupt as stop:
-            sys.stderr.write("\n" + "; ".join(["stopped", *map(str, stop.args)]) + "\n")
-            sys.exit(INTERRUPTED)
-
-    return run
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.adaptation.heads import HEADS, POSITIONS, CoOpHead
-from sae.terminal import local_path
-from training.launch import INTERRUPTED, command, processes
+from sae.terminal import INTERRUPTED, command, local_path
+from training.launch import processes
 from training.tasks.seeds import train_seeds
 
 

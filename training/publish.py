@@ -22,7 +22,7 @@ if not __package__:
 from sae import artifact, cards, hub
 from sae.interop import presets
 from sae.storage import read_json, write_json
-from training.launch import command
+from sae.terminal import command
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("LICENSE", "NOTICE")

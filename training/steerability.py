@@ -22,8 +22,8 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
 from sae.steering.clip import steerability
+from sae.terminal import command
 from training.indexing.index_pass import index_folder
-from training.launch import command
 from training.steering.steerability import index_of, pictures, summary, words_for
 
 

@@ -24,18 +24,11 @@ from accelerate import Accelerator
 
 from sae.backbones import Backbone
 from sae.storage import read_json
-from sae.terminal import local_path
+from sae.terminal import INTERRUPTED, command, local_path
 from training.data import record
 from training.data.record import HELD_OUT, TRAINED_ON
 from training.data.sources import open_source
-from training.launch import (
-    INTERRUPTED,
-    command,
-    command_line,
-    locked,
-    processes,
-    stop_on_signal,
-)
+from training.launch import command_line, locked, processes, stop_on_signal
 from training.loop import checkpoints
 from training.loop.checkpoints import NotSaved
 from training.loop.config import TrainConfig

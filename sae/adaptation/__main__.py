@@ -6,7 +6,6 @@ the folder of the run it lies in. DIR becomes a head folder that `patchlens comp
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from sae.adaptation.classifier import checked_classes
@@ -15,22 +14,16 @@ from sae.adaptation.heads import POSITIONS
 from sae.adaptation.published import PUBLISHED
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
+from sae.storage import read_lines
+from sae.terminal import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`; returns the exit status."""
+@command
+def main(argv: list[str]) -> None:
+    """Run the command line `argv`."""
     options = _parser().parse_args(argv)
-    try:
-        _convert(options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _convert(options: argparse.Namespace) -> None:
-    lines = options.classes.read_text("utf-8").splitlines()
-    names = checked_classes([line.replace("_", " ") for line in lines if line.strip()])
+    lines = filter(None, read_lines(options.classes))
+    names = checked_classes([line.replace("_", " ") for line in lines])
     parts = ClipParts(Backbone.from_pretrained(options.backbone, revision=options.revision))
     only = {"coop": {"position": options.position}, "maple": {"ctx_init": options.ctx_init}}
     read, how = PUBLISHED[options.method], only[options.method]

@@ -10,7 +10,6 @@ folder in that library's words.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +25,7 @@ from sae.interop.source import PICKLES, read_norm
 from sae.metrics.reconstruction import ReconstructionMeter
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, write_json
+from sae.terminal import command
 
 _MOST_WEIGHTS = 8
 MAX_FVU = 0.9
@@ -37,7 +37,8 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _KEPT = (*PICKLES, ".safetensors", ".json")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: list[str]) -> int:
     """Run the command line `argv`; returns the exit status."""
     options = _parser().parse_args(argv)
     if options.list:
@@ -46,11 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.source is None or options.to is None:
         print("error: give SOURCE and --to DIR, or --list", file=sys.stderr)
         return 2
-    try:
-        return _convert(options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return _convert(options)
 
 
 def _convert(options: argparse.Namespace) -> int:

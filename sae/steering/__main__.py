@@ -6,26 +6,18 @@ and with the edits, and the next words that the edits make likelier.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from sae.images import open_image
 from sae.steering import Steerer
 from sae.steering.edits import MODES
+from sae.terminal import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`; returns the exit status."""
+@command
+def main(argv: list[str]) -> None:
+    """Run the command line `argv`."""
     options = _parser().parse_args(argv)
-    try:
-        _steer(options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _steer(options: argparse.Namespace) -> None:
     picture = open_image(options.picture)
     edits = dict(options.edit)
     steerer = Steerer.from_pretrained(options.vlm, options.sae, device=options.device)

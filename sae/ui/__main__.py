@@ -7,10 +7,9 @@ listed by `--help`; the page itself is `sae.ui`.
 import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sae.terminal import arguments, no_proxies
+from sae.terminal import command, no_proxies
 from sae.ui import build_demo, launch_settings
 from sae.ui.options import Options, load, parse
 
@@ -35,27 +34,20 @@ def build(options: Options) -> "gradio.Blocks":
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the page until it is stopped; returns the exit status."""
-    options = parse(arguments(argv))
-    try:
-        page = build(options)
-        with contextlib.nullcontext() if options.share else no_proxies():
-            page.launch(
-                server_name=options.host,
-                server_port=options.port,
-                share=options.share,
-                prevent_thread_lock=True,
-                **launch_settings(),
-            )
-        page.block_thread()
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    except (OSError, ValueError) as error:
-        print(f"PatchLens cannot start: {error}", file=sys.stderr)
-        return 1
-    return 0
+@command
+def main(argv: list[str]) -> None:
+    """Serve the page until it is stopped."""
+    options = parse(argv)
+    page = build(options)
+    with contextlib.nullcontext() if options.share else no_proxies():
+        page.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            prevent_thread_lock=True,
+            **launch_settings(),
+        )
+    page.block_thread()
 
 
 if __name__ == "__main__":

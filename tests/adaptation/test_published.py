@@ -233,8 +233,8 @@ def test_the_command_makes_a_head_folder(tmp_path, capsys):
     stored = load_head(tmp_path / "head", parts)
     assert stored.head.class_names == ("cat", "red animal")
     assert torch.equal(stored.head.ctx, torch.ones(2, 32))
-    assert main([*words, "maple"]) == 1
-    assert "expected MaPLe's prompt_learner.ctx" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: .*expected MaPLe's prompt_learner.ctx"):
+        main([*words, "maple"])
 
 
 def test_files_that_are_something_else_are_refused(tmp_path):

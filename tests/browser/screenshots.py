@@ -13,8 +13,8 @@ if not __package__:
 
 from playwright.sync_api import Browser, Page
 
+from sae.terminal import command
 from tests.browser.serving import Visit, browser, chromium, served
-from training.launch import command
 
 FOLDER = Path(__file__).resolve().parents[2] / "screenshots"
 DESK = {"viewport": {"width": 1440, "height": 1000}}

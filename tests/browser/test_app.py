@@ -21,7 +21,7 @@ def test_an_sae_for_another_backbone_is_a_clear_sentence(tmp_path):
     small_sae(small_backbone()).save_pretrained(tmp_path)
     ended = run("--sae", str(tmp_path), "--backbone", "bundled")
     assert ended.returncode == 1
-    assert "PatchLens cannot start: the SAE reads activations of width 32" in ended.stderr
+    assert "error: the SAE reads activations of width 32" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

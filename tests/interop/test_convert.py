@@ -52,7 +52,10 @@ def test_a_conversion_reports_and_checks_itself(
     sae = SparseAutoencoder.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(sae.encode(x), made.encode(x), atol=1e-4, rtol=1e-4)
     assert "source" in json.loads((tmp_path / "out" / "training.json").read_text())
-    assert main(arguments(case, tmp_path)) == 1, "a folder that holds an SAE is not written over"
+    with pytest.raises(
+        SystemExit, match="error: "
+    ):  # a folder that holds an SAE is not written over
+        main(arguments(case, tmp_path))
 
 
 @pytest.mark.usefixtures("plain_stack")
@@ -74,10 +77,9 @@ def test_a_wrong_fold_fails_the_self_check(
         return cfg, {**tensors, "b_enc": tensors["b_enc"] + 0.5}
 
     monkeypatch.setattr(interop, "fold", wrong)
-    assert main(arguments("patchsae", tmp_path)) == 1
-    said = capsys.readouterr()
-    assert "self-check FAILED against the format's own equations" in said.err
-    assert said.out == ""
+    with pytest.raises(SystemExit, match="self-check FAILED against the format's own equations"):
+        main(arguments("patchsae", tmp_path))
+    assert capsys.readouterr().out == ""
     assert not (tmp_path / "out").exists(), "a reading that fails is not written"
 
 
@@ -126,24 +128,21 @@ def test_real_activations_are_evidence(
         str(scenes),
     ]
     words_given += ["--backbone", "bundled", "--images", str(scenes)]
-    status = main([*words_given, *change])
-    said = capsys.readouterr()
     if words is None:
-        assert status == 0, said.err
-        assert re.search(r"\nevidence    on [\d,]+ tokens of bundled, layer 3: FVU 0\.", said.out)
+        assert main([*words_given, *change]) == 0
+        said = capsys.readouterr().out
+        assert re.search(r"\nevidence    on [\d,]+ tokens of bundled, layer 3: FVU 0\.", said)
     else:
-        assert status == 1
-        assert re.search(words, said.err)
+        with pytest.raises(SystemExit, match=words):
+            main([*words_given, *change])
         assert not out.exists()
 
 
-def test_an_sae_of_another_width_is_no_sae_of_this_backbone(
-    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_sae_of_another_width_is_no_sae_of_this_backbone(scenes: Path, tmp_path: Path) -> None:
     made = PUBLISHED["saev Relu"][1](tmp_path)
     words = [str(made.source), "--to", str(tmp_path / "out"), "--images", str(scenes)]
-    assert main([*words, "--backbone", "bundled", "--layer", "3", "--tokens", "all"]) == 1
-    assert f"width 128, this SAE reads {D}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=f"width 128, this SAE reads {D}"):
+        main([*words, "--backbone", "bundled", "--layer", "3", "--tokens", "all"])
     assert not (tmp_path / "out").exists()
 
 
@@ -155,8 +154,8 @@ def test_the_list_and_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> N
     assert "not read: SAELens matching_pursuit, " in said
     assert "covariance_whitening" in said
     assert main(["somewhere"]) == 2
-    assert main(["/nowhere/at/all", "--to", "/tmp/x"]) == 1
-    assert "is not a valid Hub id" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: .*is not a valid Hub id"):
+        main(["/nowhere/at/all", "--to", "/tmp/x"])
 
 
 def test_a_repository_of_another_library(tmp_path: Path) -> None:

@@ -229,8 +229,8 @@ def test_a_converted_preset_says_what_it_is(
         return cfg, {**tensors, "b_enc": tensors["b_enc"] + 0.5}
 
     monkeypatch.setattr(interop, "fold", wrong)
-    assert main([PRISMA, "--to", str(tmp_path / "other")]) == 1
-    assert "self-check FAILED" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: .*self-check FAILED"):
+        main([PRISMA, "--to", str(tmp_path / "other")])
 
 
 def test_the_families_are_whole() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sae.errors import HubError
+from sae.terminal import command
 from training import launch
-from training.launch import command
 
 ROOT = Path(__file__).resolve().parents[2]
 ANOTHER_LIBRARY = "training/bench/peers/step.py"

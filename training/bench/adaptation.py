@@ -25,8 +25,8 @@ from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from sae.terminal import command
 from training.bench.gauges import VIT_B_16, give_directions, peak_gib, picture, seconds, verdict
-from training.launch import command
 from training.tasks.masking import Masks, ranks_of, sweep
 
 D_SAE, N_CLASSES = 49_152, 100

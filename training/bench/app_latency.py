@@ -19,8 +19,8 @@ if not __package__:
 import numpy as np
 from PIL import Image
 
+from sae.terminal import command
 from tests.browser.serving import Visit, browser, chromium, served
-from training.launch import command
 
 UNTIL = """
 (act, found) => new Promise((done) => {

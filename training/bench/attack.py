@@ -26,10 +26,10 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from sae.terminal import command
 from tests.browser.serving import served
 from tests.hostile_pictures import HOSTILE, bmp_of_runs, encoded
 from training.bench.damage import ALTERED, CRASHED, report
-from training.launch import command
 
 API = "/gradio_api"
 FILE = {"_type": "gradio.FileData"}
@@ -209,7 +209,7 @@ def damage() -> tuple[int, int, int]:
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str]) -> int:
     """Run every attack and print its counts; 0 if nothing hurt."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--answers", type=int, default=1000, help="small pictures (default: 1000)")

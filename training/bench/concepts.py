@@ -27,8 +27,8 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.architectures import ARCHITECTURES
+from sae.terminal import command
 from sae.world.tasks import HELD_OUT_SEED
-from training.launch import command
 from training.leaderboard.board import Board, markdown, measured
 from training.leaderboard.kept import Kept, OutOfTime
 

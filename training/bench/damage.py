@@ -39,12 +39,12 @@ from sae.config import BackboneRef, SAEConfig
 from sae.errors import PatchLensError
 from sae.hub import BUNDLED
 from sae.model import SparseAutoencoder
+from sae.terminal import command
 from training.data.store import open_store
 from training.data.store.manifest import FORMAT, Plan, finish
 from training.data.store.reading import read_rows
 from training.data.store.writing import write_shards
 from training.data.stream import Group, Rows
-from training.launch import command
 from training.loop import checkpoints
 from training.loop.config import TrainConfig
 from training.tasks.fitting import keep, restore

@@ -19,11 +19,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from sae.backbones import Backbone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from sae.terminal import command
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from training.bench.gauges import VIT_B_16, give_directions, peak_gib, picture, verdict
-from training.launch import command
 
 D_SAE = 49_152
 LIMIT_S, LIMIT_GIB = 2.5, 4.0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.launch import command
+from sae.terminal import command
 from training.loop.objectives import objective_for
 from training.loop.weights import TrainableSAE, Update
 

@@ -37,8 +37,8 @@ from sae.concepts.build.summary import (
 )
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
+from sae.terminal import command
 from training.bench.gauges import peak_gib, seconds
-from training.launch import command
 
 TOKENS, GRID, K, POOL, CLASSES = 197, (14, 14), 16, 256, 1000
 

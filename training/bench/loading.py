@@ -26,8 +26,8 @@ from sae.config import BackboneRef, SAEConfig
 from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
+from sae.terminal import command
 from training.bench.gauges import seconds, verdict
-from training.launch import command
 
 ROOT = Path(__file__).resolve().parents[2]
 D_IN, D_SAE = 768, 49_152

@@ -24,8 +24,8 @@ import torch
 from scipy import sparse
 
 from sae.metrics.monosemanticity import MonosemanticityMeter, monosemanticity
+from sae.terminal import command
 from training.bench.gauges import peak_gib, seconds
-from training.launch import command
 
 BLOCK = 128
 """Images on either side of a block of pairs."""

@@ -31,10 +31,10 @@ from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
 from sae.concepts.index import ConceptIndex
 from sae.concepts.regions import sparse_codes
 from sae.model import SparseAutoencoder
+from sae.terminal import command
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import Rendered, Scene, compose, kinds, patch_labels
 from sae.world.tasks import HELD_OUT_SEED
-from training.launch import command
 from training.world.generator import scenes
 from training.world.words import phrases_of_nouns
 

@@ -27,9 +27,9 @@ if not __package__:
 
 import torch
 
+from sae.terminal import command
 from training.bench.peers.timing import BATCH, D_IN, D_SAE, K, timed
 from training.kernels import has_fast_bfloat16
-from training.launch import command
 from training.loop.objectives import objective_for
 from training.loop.weights import TrainableSAE, Update
 

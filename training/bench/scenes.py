@@ -10,8 +10,8 @@ if not __package__:
 
 import numpy as np
 
+from sae.terminal import command
 from sae.world.scenes import compose
-from training.launch import command
 from training.world.generator import sample_scene
 
 

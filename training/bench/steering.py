@@ -30,9 +30,9 @@ from sae.model import SparseAutoencoder
 from sae.steering import Edit, Steerer, SteerRequest
 from sae.steering.doses import dose_response
 from sae.steering.edits import INSERT_DOSE, SUPPRESS_DOSE
+from sae.terminal import command
 from sae.world.scenes import kind_names
 from training.bench.gauges import peak_gib, seconds, verdict
-from training.launch import command
 from training.steering import protocol
 from training.steering.paper_score import paper_scores
 from training.steering.protocol import (

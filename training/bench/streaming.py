@@ -26,10 +26,11 @@ from PIL import Image
 
 from sae.backbones import Backbone
 from sae.prefetch import prefetch
+from sae.terminal import command
 from sae.world.scenes import compose
 from training.data.feeds import Opening, workers_for
 from training.data.sources import ImageSource, open_whole
-from training.launch import StopRequest, command
+from training.launch import StopRequest
 from training.loop.config import TrainConfig
 from training.loop.run import Run
 from training.world.generator import sample_scene

@@ -17,10 +17,10 @@ if not __package__:
 import numpy as np
 from playwright.sync_api import Page
 
+from sae.terminal import command
 from tests.browser.serving import Visit, browser, chromium, served
 from tests.small_page import save
 from training.bench.app_latency import UNTIL, report
-from training.launch import command
 
 VIEW = {"viewport": {"width": 1280, "height": 900}}
 OPEN_LATENTS = "() => document.querySelector('[data-tab-id=latents]').click()"

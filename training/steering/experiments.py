@@ -27,8 +27,8 @@ from sae.steering.candidates import candidates
 from sae.steering.doses import has_word
 from sae.steering.edits import EVERYWHERE
 from sae.storage import write_json
+from sae.terminal import command
 from sae.ui.examples import EXAMPLES, picture_of
-from training.launch import command
 from training.steering.protocol import index_of
 
 BUNDLED = Path(__file__).resolve().parents[2] / "sae" / "bundled"

@@ -15,7 +15,7 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.adaptation.files import CONFIG, METRICS, WEIGHTS
-from training.launch import command
+from sae.terminal import command
 from training.world.make import ROOT, run_steps
 
 SEEDS = ("0", "1", "2")

@@ -20,7 +20,7 @@ if not __package__:
 
 from PIL import Image
 
-from training.launch import command
+from sae.terminal import command
 
 CELL = 64
 COLUMNS = 12

@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from sae.backbones import Backbone
 from sae.backbones.text import averaged_text_features
+from sae.terminal import command
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import SIZE, TRAINING_STYLES, compose, kind_names, patch_labels
 from sae.world.tasks import HELD_OUT_SEED
-from training.launch import command
 from training.world.fit import FitConfig, fit
 from training.world.generator import images, sample_scene
 from training.world.words import caption, make_tokenizer, phrases_of, place_phrase

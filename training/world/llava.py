@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sae.terminal import command
 from sae.world.scenes import SIZE, compose
 from sae.world.tasks import HELD_OUT_SEED
-from training.launch import command
 from training.world.clip import IGNORE, LAYER, make_image_processor, pixels_of
 from training.world.fit import FitConfig, fit, tensors_sha256
 from training.world.generator import images, sample_scene

@@ -15,7 +15,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
-from training.launch import command
+from sae.terminal import command
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "sae" / "bundled"
