@@ -123,7 +123,11 @@ def train(
     command: str,
 ) -> bool:
     """Train, then write the artifact; False if it was stopped before the end."""
+    given = config.batch_size
     saes = members(config, backbone.d_model)
+    if config.resume:
+        config = checkpoints.shared_anew(Path(saes[0].out), config, accelerator.num_processes)
+        saes = members(config, backbone.d_model)
     for member in saes:
         check_folder(Path(member.out), config)
         Path(member.out).mkdir(parents=True, exist_ok=True)
@@ -133,6 +137,7 @@ def train(
     accelerator.wait_for_everyone()
     with stop_on_signal() as stop:
         run = Run(config, accelerator, backbone, source, stop, saes)
+        run.given_batch_size = given
         results = Results(run, source, held_out, command)
         try:
             if begin(run):

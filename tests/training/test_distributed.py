@@ -1,6 +1,7 @@
 """Two processes with half the batch each follow one process, stop together and go on exactly."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,21 @@ def test_one_signal_stops_all_at_the_same_step_and_the_run_goes_on_exactly(
     (folder,) = (tmp_path / "run" / "arch-topk" / "checkpoints").iterdir()
     assert folder.name == "step_00000020"
     assert len(json.loads((folder / "state.json").read_text())["streams"]) == 2
-    assert end(begin({**stopped, "resume": True})) == [1]
-    assert "made by 2 processes, this run has 1" in printed(stopped["out"])
+    elastic = {**stopped, "out": str(tmp_path / "elastic"), "resume": True}
+    shutil.copytree(stopped["out"], elastic["out"])
+    train_all({**elastic, "checkpoint_every": 10}, world=1)
+    assert "made by 2 processes; each of this run's 1 takes 64 tokens" in printed(elastic["out"])
+    for arch in ARCHS:
+        first, second = (
+            [line["loss"] for line in log(Path(o), arch)] for o in (elastic["out"], two)
+        )
+        assert second == pytest.approx(first, rel=1e-4), arch
+    train_all({**elastic, "checkpoint_every": 10}, world=1)  # the same command, once more
+    train_all({**elastic, "checkpoint_every": 10}, world=2)
+    assert end(begin({**elastic, "batch_size": 16}, world=1)) == [1]
+    assert "--batch-size is 16, but" in printed(elastic["out"])
+    assert end(begin(elastic, world=3)) == [1] * 3
+    assert "64 tokens a step, which 3 cannot share alike" in printed(elastic["out"])
     train_all({**stopped, "resume": True}, world=2)
     for arch in ARCHS:
         straight, resumed = (

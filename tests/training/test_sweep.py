@@ -107,7 +107,7 @@ def test_each_sae_is_the_one_that_is_trained_alone_and_the_sweep_resumes(tmp_pat
     assert (tmp_path / "sweep" / "curves.png").is_file()
     # one SAE's newest checkpoint is lost: all go back to the newest that they share
     lost = folder / "checkpoints" / "step_00000016" / "state.json"
-    lost.write_text("{}")
+    lost.write_text("{")
     assert go(config(tmp_path / "sweep", **swept, resume=True))
     again = SparseAutoencoder.from_pretrained(folder)
     assert torch.equal(again.W_dec, one.W_dec)

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.storage import is_a, read_sealed, sealed, sha256, write_json
+from sae.storage import is_a, read_json, read_sealed, sealed, sha256, write_json
 from sae.terminal import local_path
+from training.data.stream import shards_for
 from training.loop.config import NOT_THE_RUN, TrainConfig, flag
 
 STATE, TENSORS = "state.json", "state.safetensors"
@@ -103,8 +104,10 @@ def writing(what: Path) -> Iterator[None]:
         ) from error
 
 
-def newest(runs: Sequence[tuple[Path, TrainConfig]]) -> tuple[list[Checkpoint], list[str]]:
-    """The newest step at which every run (folder, config) has a whole checkpoint.
+def newest(
+    runs: Sequence[tuple[Path, TrainConfig]], world: int = 1
+) -> tuple[list[Checkpoint], list[str]]:
+    """The newest step at which every run (folder, config) has a whole checkpoint, for `world` processes.
 
     Returns their checkpoints, and what was wrong with newer ones. ValueError if there is none, or
     if one belongs to a run with other settings.
@@ -118,13 +121,44 @@ def newest(runs: Sequence[tuple[Path, TrainConfig]]) -> tuple[list[Checkpoint], 
             damaged.append(f"{name} is damaged and was left out: {error}")
             continue
         for checkpoint, (_, config) in zip(saved, runs, strict=True):
-            _check_config(checkpoint, config)
+            _check_config(checkpoint, config, world)
         return saved, damaged
     reasons = " ".join(["", *damaged])
     raise ValueError(
         f"--resume: no checkpoint in {runs[0][0] / 'checkpoints'}.{reasons} Start without "
         "--resume, and with --checkpoint-every N."
     )
+
+
+def shared_anew(out: Path, config: TrainConfig, world: int) -> TrainConfig:
+    """`config` with the batch of each of `world` processes such that the run in `out` goes on exactly.
+
+    What a step sees does not depend on how many processes deal it, as long as the batch of all together and
+    the stream's shards stay. ValueError if they cannot.
+    """
+    folders, state = _folders(out), {}
+    with contextlib.suppress(OSError, ValueError):  # a damaged one is left out when it is restored
+        state = read_json(folders[-1] / STATE) if folders else {}
+    then, made_by = state.get("config"), state.get("n_processes")
+    if not isinstance(then, dict) or not is_a(made_by, int) or made_by == world:
+        given = state.get("given_batch_size") if isinstance(then, dict) else None
+        return (
+            replace(config, batch_size=then["batch_size"]) if given == config.batch_size else config
+        )
+    given = state.get("given_batch_size", then.get("batch_size"))
+    if given != config.batch_size:
+        return config  # other options: restoring says so
+    whole = then["batch_size"] * made_by
+    try:
+        shards = [shards_for(whole, n, config.shards) for n in (made_by, world)]
+    except ValueError:
+        shards = [0, 1]
+    if shards[0] != shards[1]:
+        raise ValueError(
+            f"--resume: {folders[-1]} was made by {made_by} processes with {whole} tokens a step, which "
+            f"{world} cannot share alike; launch a number that divides {shards[0] or made_by}."
+        )
+    return replace(config, batch_size=whole // world)
 
 
 def any_in(out: Path) -> bool:
@@ -167,10 +201,13 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _check_config(checkpoint: Checkpoint, config: TrainConfig) -> None:
-    """The settings that shape a run must be those of the checkpoint."""
+def _check_config(checkpoint: Checkpoint, config: TrainConfig, world: int) -> None:
+    """The settings that shape a run must be those of the checkpoint; of the batch, that of all processes."""
     now = json.loads(json.dumps(asdict(config)))
-    then = checkpoint.state.get("config", {})
+    then = dict(checkpoint.state.get("config", {}))
+    made_by = checkpoint.state["n_processes"]
+    if made_by != world and then.get("batch_size", 0) * made_by == config.batch_size * world:
+        then["batch_size"] = config.batch_size
     for name in sorted(now.keys() - NOT_THE_RUN):
         before = then.get(name)
         if name in PATHS and isinstance(before, str):  # older runs kept them as they were given

@@ -62,6 +62,8 @@ class Run:
         )
         self.trainers = [Trainer(c, backbone.d_model, accelerator) for c in members or [config]]
         self.n_steps, self.seconds, self.stopped = 0, 0.0, False
+        self.given_batch_size = config.batch_size
+        """--batch-size of the command line; another number of processes may each take another batch."""
         self._since = time.monotonic()
 
     def start(self) -> bool:
@@ -77,14 +79,10 @@ class Run:
     def restore(self) -> list[str]:
         """Go on from the newest checkpoint that all SAEs have; returns what was amiss."""
         saved, messages = checkpoints.newest(
-            [(trainer.out, trainer.config) for trainer in self.trainers]
+            [(trainer.out, trainer.config) for trainer in self.trainers], self.n_processes
         )
         state = saved[0].state
-        if state["n_processes"] != self.n_processes:
-            raise ValueError(
-                f"--resume: {saved[0].folder} was made by {state['n_processes']} processes, "
-                f"this run has {self.n_processes}; launch as many."
-            )
+        messages += self._take_place(state, saved[0].folder)
         for trainer, checkpoint in zip(self.trainers, saved, strict=True):
             if (width := len(checkpoint.tensors["weights.b_dec"])) != self.backbone.d_model:
                 raise ValueError(
@@ -94,10 +92,28 @@ class Run:
             trainer.load(checkpoint.tensors, checkpoint.state["scale"])
             trainer.prepare()
         self.n_steps, self.seconds = state["step"], state["seconds"]
-        self.stream.position = state["streams"][self.accelerator.process_index]
         if self.accelerator.is_main_process:
             self._write_artifacts()  # a run that was killed may have left one half-written
         return messages
+
+    def _take_place(self, state: dict[str, Any], folder: Path) -> list[str]:
+        """Go on where the stream of another run stood, whatever the number of its processes."""
+        streams, rank = state["streams"], self.accelerator.process_index
+        if state["n_processes"] == self.n_processes:
+            self.stream.position = streams[rank]
+            return []
+        if any(stream["source"] is not None for stream in streams):
+            raise ValueError(
+                f"--resume: {folder} was made by {state['n_processes']} processes, this run has "
+                f"{self.n_processes}; a streamed dataset goes on with as many alone."
+            )
+        bad = sum(stream["n_unreadable"] for stream in streams)
+        own = bad // self.n_processes + (rank < bad % self.n_processes)
+        self.stream.position = {**streams[0], "n_unreadable": own}
+        return [
+            f"made by {state['n_processes']} processes; each of this run's {self.n_processes} takes "
+            f"{self.config.batch_size} tokens a step, so every step sees what it would have seen"
+        ]
 
     def save(self) -> list[Path]:
         """Write a checkpoint and the artifact of every SAE; returns the checkpoints' folders.
@@ -112,6 +128,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return []
         common = {"seconds": self.elapsed, "n_processes": self.n_processes, "streams": streams}
+        common["given_batch_size"] = self.given_batch_size
         folders = [
             checkpoints.save(
                 trainer.out,
