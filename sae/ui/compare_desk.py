@@ -144,6 +144,7 @@ class CompareDesk:
         shown = explanation.to_json(MAX_ROWS)
         for row in shown["concepts"]:
             row["name"] = self.catalogue.label(row["latent"])
+            row["always"] = bool(self.catalogue.always_on[row["latent"]])
         latents = [row.latent for row in explanation.concepts[:MAX_ROWS]]
         width, height = image.size
         return {

@@ -49,7 +49,7 @@ def facts(
     name = model_name(backbone.id)
     figures = [
         ("Backbone", name, f"{backbone.family}, width {backbone.d_model}"),
-        ("Layer", f"{layer + 1} of {backbone.n_layers}", "the layer whose activations are read"),
+        ("Layer", f"{layer + 1} of {backbone.n_layers}", f"counted from 1; --layer {layer}"),
         ("SAE", sae.architecture.label, "how the SAE chooses concepts"),
         ("Concepts", f"{cfg.d_sae:,}", "latents of the SAE"),
     ]

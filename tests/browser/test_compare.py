@@ -2,6 +2,7 @@
 
 import pytest
 
+from sae.ui.static_files import script_address
 from tests.browser.serving import chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
@@ -31,3 +32,31 @@ def test_concepts_are_switched_off_by_key_one_after_the_other(visit):
     page.wait_for_function("document.querySelectorAll('.pl-total').length === 1")
     assert box.evaluate("node => node === document.activeElement")
     assert box.is_checked()
+
+
+def test_a_sentence_says_why_before_any_figure_and_names_no_number(visit):
+    page = opened(visit)
+    said = page.locator(".pl-because").inner_text()
+    answers = [
+        page.locator(f".pl-guesses[data-side='{n}'] .pl-guess").first.inner_text() for n in (0, 1)
+    ]
+    assert all(f"says {answer}" in said for answer in answers)
+    assert "because of" in said
+    assert "Concept " not in said
+    assert not page.locator(".pl-fall-line .pl-rack-name").first.inner_text().startswith("Concept ")
+    top = page.locator(".pl-because").bounding_box()["y"]
+    assert top < page.locator(".pl-fall").bounding_box()["y"]
+
+
+def test_a_score_that_concepts_hardly_explain_is_told(visit):
+    page = opened(visit)
+    said = page.evaluate(
+        "async (address) => { const { unexplainedSentence } ="
+        " await import(new URL(address, document.baseURI));"
+        " const of = (margin, residual) => ({ heads: [{ margin, residual }] });"
+        " return [of(5, 3), of(5, 1), of(-1, -4)].map((one) => unexplainedSentence(one, 0, 'MaPLe')); }",
+        script_address("compare_explain.js"),
+    )
+    assert "not explained by concepts (+2.00 by concepts, +3.00 not)" in said[0]
+    assert said[1] == ""
+    assert "not explained" in said[2]

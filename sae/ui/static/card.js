@@ -12,7 +12,7 @@ const ACTIONS = [
 
 function originSentence(facts) {
   const number = `Concept #${facts.latent}`;
-  if (facts.figures === undefined) return number;
+  if (!facts.figures) return number; // still on its way, or there is no index
   if (!facts.name) return `${number} · not named: no word fits it well enough`;
   const score = typeof facts.name_score === "number" ? ` · score ${facts.name_score.toFixed(2)}` : "";
   return `${number} · named from ${facts.name_source || "an unknown source"}${score}`;

@@ -5,6 +5,7 @@ import { amountText, make, makeButton, plural, setChildren, setText, shareText }
 
 export const LINES = 12;
 const GUESSES = 5;
+const REASONS = 3;
 const POINT_AT = "Point at a concept to see where it fires, in both.";
 const EXACT = "Shares are exact: from this layer on the path to the score is linear.";
 const INTEGRATED =
@@ -72,11 +73,47 @@ function bars(shares, most) {
   });
 }
 
+function inRole(role, node) {
+  node.setAttribute("role", role);
+  return node;
+}
+
 function sumLine(text, shares, most, kind) {
   const line = make("div", `pl-fall-line pl-fall-sum ${kind}`);
   line.setAttribute("role", "row");
-  line.append(make("span"), make("span", "pl-fall-name", text), ...bars(shares, most));
+  line.append(inRole("cell", make("span")), inRole("rowheader", make("span", "pl-fall-name", text)));
+  line.append(...bars(shares, most));
   return line;
+}
+
+const isPlain = (concept) => Boolean(concept.name) && !concept.always;
+const listOf = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
+
+// What speaks most for a head's answer, among concepts that have a name and are not always on.
+function reasonsFor(found, side, sign) {
+  return found.concepts
+    .filter((concept) => isPlain(concept) && sign * concept.shares[side] > 0)
+    .sort((a, b) => sign * (b.shares[side] - a.shares[side]))
+    .slice(0, REASONS)
+    .map((concept) => concept.name);
+}
+
+// "MaPLe says monkey, because of a, b and c." For a class outside of the question no reason is known.
+export function becauseSentence(found, side, headName) {
+  const says = found.heads[side].predictions[0].class;
+  const { classes } = found;
+  const sign = !classes || says === classes[0] ? 1 : says === classes[1] ? -1 : 0;
+  const names = sign ? [...new Set(reasonsFor(found, side, sign))] : [];
+  const score = classes ? `says ${says}` : "fits the words";
+  return names.length ? `${headName} ${score}, because of ${listOf(names)}.` : `${headName} ${score}.`;
+}
+
+// Said wherever concepts explain less of a score than they leave unexplained.
+export function unexplainedSentence(found, side, headName) {
+  const { margin, residual } = found.heads[side];
+  if (Math.abs(residual) <= Math.abs(margin - residual)) return "";
+  const parts = `${signed(margin - residual)} by concepts, ${signed(residual)} not`;
+  return `Most of ${headName}'s score is not explained by concepts (${parts}), so its reasons are weak.`;
 }
 
 export class Explanation {
@@ -181,7 +218,12 @@ export class Explanation {
     const pool = explained.concepts
       .map((concept, row) => ({ concept, row }))
       .filter(({ concept }) => used === "all" || concept.used_by === used);
-    const listed = pool.slice(0, shown);
+    const ordered = [
+      ...pool.filter(({ concept }) => isPlain(concept)),
+      ...pool.filter(({ concept }) => !isPlain(concept)),
+    ];
+    const listed = ordered.slice(0, shown);
+    this.drawBecause();
     const shares = explained.concepts.flatMap((concept) => concept.shares);
     const most = Math.max(1e-6, ...[...shares, ...heads.map((head) => head.residual)].map(Math.abs));
     if (this.linesOf !== explained) this.lines.clear();
@@ -200,6 +242,14 @@ export class Explanation {
     setText(this.panel.find(".pl-method"), `${method} ${unexplainedParts(heads)}`);
   }
 
+  drawBecause() {
+    const found = this.view.explained;
+    const names = this.view.heads.map((head) => this.tab.headName(head));
+    const sentences = [1, 0].map((side) => becauseSentence(found, side, names[side]));
+    const doubts = [1, 0].map((side) => unexplainedSentence(found, side, names[side])).filter(Boolean);
+    setText(this.panel.find(".pl-because"), [...sentences, ...doubts].join(" "));
+  }
+
   // Below the listed concepts: what else there is, and what it all adds up to.
   sumLines(listed, most) {
     const { explained, after } = this.view;
@@ -210,8 +260,14 @@ export class Explanation {
       (margin, side) => margin - residuals[side] - listed.reduce((sum, { concept }) => sum + concept.shares[side], 0),
     );
     const widest = Math.max(most, ...margins.map(Math.abs));
+    const behind = explained.concepts.filter(
+      (concept) => !isPlain(concept) && !listed.some((one) => one.concept === concept),
+    );
+    const unnamed = margins.map((_, side) => behind.reduce((sum, concept) => sum + concept.shares[side], 0));
+    const others = rest.map((share, side) => share - unnamed[side]);
     const lines = [
-      sumLine("All other concepts", rest, most, "pl-rest"),
+      sumLine("Without a name, or always on", unnamed, most, "pl-rest"),
+      sumLine("All other concepts", others, most, "pl-rest"),
       sumLine("Not explained by concepts", residuals, most, "pl-unexplained"),
       sumLine(explained.classes ? "Margin" : "Match", margins, widest, "pl-total"),
     ];
@@ -222,7 +278,12 @@ export class Explanation {
   fallHead() {
     const line = make("div", "pl-fall-line pl-fall-head");
     line.setAttribute("role", "row");
-    for (const text of ["", "Concept", this.tab.headName(this.view.heads[0]), this.tab.headName(this.view.heads[1])]) {
+    for (const text of [
+      "On",
+      "Concept",
+      this.tab.headName(this.view.heads[0]),
+      this.tab.headName(this.view.heads[1]),
+    ]) {
       const cell = make("span", "", text);
       cell.setAttribute("role", "columnheader");
       line.append(cell);
@@ -250,7 +311,9 @@ export class Explanation {
     icon.alt = "";
     if (this.view.explained.icons[concept.latent]) icon.src = this.view.explained.icons[concept.latent];
     name.append(icon, open);
-    line.append(box, name, ...bars(concept.shares, most));
+    const cell = inRole("cell", make("span"));
+    cell.append(box);
+    line.append(cell, inRole("rowheader", name), ...bars(concept.shares, most));
     line.setAttribute("role", "row");
     line.addEventListener("pointerenter", () => {
       this.hover(row);

@@ -124,7 +124,7 @@ export class WholeTask {
     const box = this.panel.find(".pl-accuracies");
     const table = make("table", "pl-table");
     const head = make("tr");
-    for (const text of ["", "trained on", "new"]) {
+    for (const text of ["Way", "trained on", "new"]) {
       const cell = make("th", "", text);
       cell.scope = "col";
       head.append(cell);

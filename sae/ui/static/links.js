@@ -129,8 +129,22 @@ export function followTabs(tabs) {
     const tab = button && bus.tabOf(button);
     if (tab) writeTab(tab === tabs[0] ? null : tab);
   });
+  document.addEventListener("keydown", (event) => stepTab(event, tabs));
   const asked = opened.get("tab");
   if (tabs.includes(asked)) openOnceThere(asked, 100);
+}
+
+// Left and right on the tabs' own buttons open the tab beside, Home and End the first and the last.
+function stepTab(event, tabs) {
+  const button = event.target.closest && event.target.closest("#tabs button[role=tab]");
+  const at = button ? tabs.indexOf(bus.tabOf(button)) : -1;
+  const last = tabs.length - 1;
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: last }[event.key];
+  if (at < 0 || to === undefined) return;
+  event.preventDefault();
+  const tab = tabs[(to + tabs.length) % tabs.length];
+  bus.goTo(tab);
+  document.querySelector(`#tabs button[role=tab][data-tab-id="${tab}"]`)?.focus();
 }
 
 function openOnceThere(tab, tries) {

@@ -388,7 +388,8 @@ export class SteerTab {
         this.chosen = true;
         this.tryExperiment(experiment);
       });
-      chip.append(make("small", "pl-recorded", "recorded"));
+      chip.title = "Its answer was written before and comes at once; the live one follows";
+      chip.append(make("small", "pl-recorded", "answer kept"));
       box.append(chip);
     }
   }

@@ -9,11 +9,12 @@ const WIDTH = 420;
 const HEIGHT = 120;
 const PAD = 26;
 const STRONG = 0.6; // an edit of more than this share of the activations is far from what the model knows
+const END_TOKENS = new Set(["</s>", "<eos>", "<|endoftext|>", "<|im_end|>", "<end_of_turn>"]);
 const CANDIDATE_COLUMNS = [
   ["Concept", ""],
   ["Edit", ""],
-  ["Guessed", "change of the word's logit by its gradient"],
-  ["Truly", "change of the word's logit when run"],
+  ["Expected", "change of the word's score (logit) that the gradient foretells"],
+  ["Measured", "change of the word's score (logit) when the model is run with the edit"],
   ["Probability", ""],
 ];
 
@@ -73,7 +74,9 @@ export function changeSentence(shown, { writing, recorded }) {
 function flipSentence({ flip, word, monotonic }) {
   const which = word ? ` to or from “${word}”` : "";
   const flips =
-    flip === null ? `No dose of these flips the text${which}.` : `The text flips at ${doseText(flip)} of the rack.`;
+    flip === null
+      ? `No dose of these flips the text${which}.`
+      : `The text changes${which} when all strengths above are taken ${doseText(flip)}.`;
   if (typeof monotonic !== "boolean") return flips;
   const grows = monotonic ? "never falls with the dose" : "does not simply grow with the dose";
   return `${flips} The word's probability ${grows}.`;
@@ -204,7 +207,7 @@ export class Answers {
         fill.className = sign > 0 ? "pl-up" : "pl-down";
         bar.append(fill);
         item.append(
-          make("b", "", one.text),
+          make("b", "", END_TOKENS.has(one.text) ? "(end of the text)" : one.text),
           bar,
           make("span", "pl-amount", `${shareText(one.before)} → ${shareText(one.after)}`),
         );

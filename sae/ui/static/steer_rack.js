@@ -1,7 +1,7 @@
 // The rack: one row a concept, with its dose in multiples of its own maximum.
 
 import { bus } from "./bus.js";
-import { make, makeButton, setChildren, setText } from "./dom.js";
+import { isTyping, make, makeButton, setChildren, setText } from "./dom.js";
 import { newRow } from "./steer_state.js";
 
 const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
@@ -54,6 +54,7 @@ export class Rack {
       this.experiment.travel(this.experiment.future, this.experiment.past);
       this.tab.changed();
     });
+    document.addEventListener("keydown", (event) => this.undoByKey(event));
     this.adder.placeholder = "Add a concept: name or number, or take one from the picture";
     this.adder.addEventListener("focus", () => this.suggest());
     this.adder.addEventListener("input", () => this.suggest());
@@ -74,6 +75,15 @@ export class Rack {
         this.adder.blur();
       }
     });
+  }
+
+  // Ctrl+Z and Ctrl+Shift+Z or Ctrl+Y, unless they go into a field.
+  undoByKey(event) {
+    const key = event.key.toLowerCase();
+    const isUndo = (event.ctrlKey || event.metaKey) && (key === "z" || key === "y");
+    if (!isUndo || isTyping(event) || !this.panel.isVisible() || bus.card.isOpen()) return;
+    event.preventDefault();
+    this.panel.find(key === "y" || event.shiftKey ? ".pl-redo" : ".pl-undo").click();
   }
 
   nameOfConcept(latent) {
