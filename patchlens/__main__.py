@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"error: patchlens {words[0]} needs {missing}, which is not installed. What trains and "
-            "measures needs more than the library: pip install 'patchlens[train]'",
+            "measures needs more than the library: pip install '.[train]' in a clone, or "
+            "'patchlens[train] @ file:///path/to/the.whl' with a wheel",
             file=sys.stderr,
         )
         return 1

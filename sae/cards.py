@@ -170,9 +170,8 @@ def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             what = "a share of at most 1" if name == "explained_variance" else what
             raise ValueError(f"metrics.json: {name} = {value!r}; expected {what}. Measure again.")
         text = f"{value:.2%}" if name in _SHARES else f"{value:.4g}"
-        rows.append(
-            {"name": name, "label": label, "value": value, "text": text, **_sample(evidence)}
-        )
+        row: dict[str, Any] = {"name": name, "label": label, "value": value, "text": text}
+        rows.append(row | _sample(evidence))
     return rows
 
 

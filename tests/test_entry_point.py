@@ -96,7 +96,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(
     assert main(["extract"]) == 1
     said = capsys.readouterr().err
     assert "patchlens extract needs accelerate" in said
-    assert "pip install 'patchlens[train]'" in said
+    assert "pip install '.[train]' in a clone" in said
 
 
 def test_steer_tells_both_captions(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,7 @@ def test_the_commands_answer(python: str, photo: Path) -> None:
     said = call(python, ["patchlens", "steer", "photo.png", "--edit", "12=2"], folder)
     assert f"as it is    {description(SCENE)}" in said
     said = call(python, ["patchlens", "train", "--help"], folder, status=1)
-    assert "pip install 'patchlens[train]'" in said
+    assert "'patchlens[train] @ file://" in said
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -34,7 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--heads", required=True, nargs="+", help="bundled names, folders or Hub ids; two or more")
     add("--task", required=True, help="a bundled task, 'all', or the name for --data")
     add("--out", required=True, type=Path)
-    add("--data", help="folder of pictures, as for training/prompts.py")
+    add("--data", help="folder of pictures, as for patchlens prompts")
     add("--templates", type=Path, help="text file of prompt templates, one {} a line")
     add("--backbone", default="bundled")
     add("--sae", default="bundled")

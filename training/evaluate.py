@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sae", required=True, help="folder or Hub id of the SAE, or 'bundled'")
-    parser.add_argument("--data", required=True, help="images, as for training/train.py")
+    parser.add_argument("--data", required=True, help="images, as for patchlens train")
     parser.add_argument("--n-images", type=int, default=512, help="at most this many (512)")
     parser.add_argument("--image-batch", type=int, default=32, help="images per forward (32)")
     parser.add_argument("--backbone", help="where the SAE's backbone is, if not where it says")

@@ -164,7 +164,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = made.add_argument
     add("--backbone", help="'bundled', a folder or a Hub id")
     add("--layer", type=int, default=-2, help="layer to read, from 0; -1 is the last (default: -2)")
-    add("--data", help="images, as for training/train.py")
+    add("--data", help="images, as for patchlens train")
     add("--out", required=True, help="folder of the store")
     add("--tokens", default="all", help="all, patches, cls or random:N (default: all)")
     add("--dtype", default="float16", choices=DTYPES, help="numbers on disk (default: float16)")
@@ -173,7 +173,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--image-batch", type=int, default=32, help="images per forward (default: 32)")
     add("--shard-images", type=int, help="images of a shard (default: a 32nd, at most 256 MiB)")
     add("--seed", type=int, default=0, help="seed of random:N, of the order and of the emoji world")
-    add("--workers", type=int, help="processes that open images, as for training/train.py")
+    add("--workers", type=int, help="processes that open images, as for patchlens train")
     add("--max-unreadable", type=float, default=0.05, help="share of images that may be unreadable")
     add("--threads", type=int, help="CPU threads (default: all cores, shared by the processes)")
     add("--backbone-revision", help="branch, tag or commit of the backbone")

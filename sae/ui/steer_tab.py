@@ -35,6 +35,7 @@ def build(page: Page) -> None:
         "steer.js",
         "write",
         "halt",
+        # the file calls them presets, as its first version did
         experiments=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
         taught=TAUGHT if page.sources[0] == "bundled" else (),

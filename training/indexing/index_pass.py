@@ -223,7 +223,7 @@ def say_what_is_lost(index: ConceptIndex, out: Path) -> None:
     if lost := sorted(set(before.statistics) - set(index.statistics)):
         print(  # noqa: T201
             f"The index that was in {out} also had {', '.join(lost)}; add them again with the "
-            "commands that made them (training/steerability.py, --embedder).",
+            "commands that made them (patchlens steerability, patchlens index --embedder).",
             file=sys.stderr,
         )
 

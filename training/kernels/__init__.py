@@ -43,7 +43,7 @@ def _compiled() -> ModuleType | None:
     except (ImportError, OSError) as error:
         warnings.warn(
             f"Training's CPU kernels need numba, which does not work here ({error}); plain torch gives "
-            "the same numbers, several times slower. Install it: pip install 'patchlens[train]'",
+            "the same numbers, several times slower. Install it: pip install numba",
             stacklevel=3,
         )
         return None

@@ -43,7 +43,7 @@ class TrainConfig:
     data: str = _required(
         "'world' (the emoji world), a folder of images, .tar shards (a folder or a pattern such as "
         "a-{000..012}.tar), hf:user/name[:split], a folder written by datasets' save_to_disk, or a "
-        "store written by training/extract.py"
+        "store written by patchlens extract"
     )
     out: str = _required("folder for the artifact, its metrics and the checkpoints")
     recipe: str | None = _option(

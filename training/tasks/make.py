@@ -1,6 +1,6 @@
 """Trains and measures everything in sae/bundled/heads, in order: python training/tasks/make.py
 
-Knows the recipe's commands; each goes on where it was stopped, so running this again is safe.
+Knows the plan's commands; each goes on where it was stopped, so running this again is safe.
 `--only NAME …` takes some of the tasks, or `copy`, or `compare`. Heads of all seeds are trained under
 `--into`; the first seed's, with the figures of all, are copied to `--bundle` and compared there.
 """
@@ -79,7 +79,7 @@ def copy(into: Path, bundle: Path) -> None:
 
 @command
 def main(argv: list[str]) -> None:
-    """Run the recipe; see `--help`."""
+    """Run the plan; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--into", type=Path, default=ROOT / "runs" / "bundled")
     parser.add_argument("--bundle", type=Path, default=ROOT / "sae" / "bundled")

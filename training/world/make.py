@@ -1,6 +1,6 @@
 """Trains everything that `sae/bundled/` ships, in order: `make world`.
 
-Knows the recipe's commands; each is resumable, so running this again goes on where it stopped.
+Knows the plan's commands; each is resumable, so running this again goes on where it stopped.
 `--only NAME …` runs some of the steps; `--into DIR` writes elsewhere than sae/bundled.
 """
 
@@ -22,7 +22,7 @@ BUNDLED = ROOT / "sae" / "bundled"
 
 
 def steps(into: Path, runs: Path, device: str) -> dict[str, list[str]]:
-    """The commands of the recipe by name."""
+    """The commands of the plan by name."""
     python = sys.executable
     backbone = "bundled" if into == BUNDLED else str(into / "clip")
     launch = [python, "-m", "accelerate.commands.launch"]
@@ -84,18 +84,18 @@ def copy_artifact(source: Path, into: Path) -> None:
 
 
 def run_steps(
-    recipe: str, steps: Iterable[tuple[str, list[str]]], only: Sequence[str] | None
+    plan: str, steps: Iterable[tuple[str, list[str]]], only: Sequence[str] | None
 ) -> None:
-    """Run the commands of a recipe by (name, command), those of `only` if it is given, and say each."""
+    """Run the commands of a plan by (name, command), those of `only` if it is given, and say each."""
     for name, words in steps:
         if not only or name in only:
-            print(f"[{recipe}] {name}: {shlex.join(words)}", flush=True)  # noqa: T201
+            print(f"[{plan}] {name}: {shlex.join(words)}", flush=True)  # noqa: T201
             subprocess.run(words, cwd=ROOT, check=True)
 
 
 @command
 def main(argv: list[str]) -> None:
-    """Run the recipe; see `--help`."""
+    """Run the plan; see `--help`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--into", type=Path, default=BUNDLED)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="checkpoints and curves")
@@ -111,8 +111,8 @@ def main(argv: list[str]) -> None:
     if args.copy_sae:
         copy_artifact(args.copy_sae, args.into)
         return
-    recipe = steps(args.into.resolve(), args.runs.resolve(), args.device)
-    run_steps("world", recipe.items(), args.only)
+    commands = steps(args.into.resolve(), args.runs.resolve(), args.device)
+    run_steps("world", commands.items(), args.only)
 
 
 if __name__ == "__main__":
