@@ -205,7 +205,7 @@ class SparseAutoencoder(nn.Module):
         layer: int | None = None,
         tokens: TokenPolicy | None = None,
         k: int | None = None,
-        norm: str | Path | tuple[Tensor, float] | None = None,
+        norm: str | Path | tuple[Float[Tensor, " d_in"], float] | None = None,
     ) -> Self:
         """Load an SAE that another library wrote, from its folder or file (`sae.interop.READERS`).
 

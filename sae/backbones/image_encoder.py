@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 from sae.backbones.loading import load_backbone, timm_folder
 from sae.images import upright_rgb
 
-Encode = Callable[[list[Image.Image]], Tensor]
+Encode = Callable[[list[Image.Image]], Float[Tensor, "images d_proj"]]
 """Pictures to unit vectors (n, d) float32."""
 
 

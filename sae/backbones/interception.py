@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-EditFn = Callable[[Tensor], Tensor]
+EditFn = Callable[[Float[Tensor, "images tokens d"]], Float[Tensor, "images tokens d"]]
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from sae.backbones.base import Backbone
@@ -24,7 +24,7 @@ NO_WORD = tuple(template.format("").strip() or "a" for template in WORD_TEMPLATE
 _NONSENSE = "qzxvj"
 _SAME = 0.9999
 
-Encode = Callable[[list[str]], Tensor]
+Encode = Callable[[list[str]], Float[Tensor, "texts d_proj"]]
 """Texts to unit vectors (n, d_proj): `Backbone.text_features`, or `ClipParts.unit_text_features`."""
 
 

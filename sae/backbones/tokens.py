@@ -175,7 +175,9 @@ def at_positions(
     return activations.gather(1, index)
 
 
-def require_finite(x: Tensor, names: Sequence[str], *, backbone: str, layer: int) -> None:
+def require_finite(
+    x: Float[Tensor, "images tokens d"], names: Sequence[str], *, backbone: str, layer: int
+) -> None:
     """ValueError that names the layer and the first image whose activations, of `x (images, tokens, d)`,
     are NaN or infinite. One pass over `x`."""
     if not x.numel() or all(math.isfinite(float(end)) for end in x.detach().aminmax()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Float, Float32, Float64, Int, Int32, Int64, Num
 
 from sae.metrics.entropy import exemplar_entropy
 
@@ -89,10 +89,10 @@ class Statistic:
     """What it measures, for people; {n_images} stands for the number of the data set's images."""
     unit: str = ""
     """"share", "activation", "nats", "cosine", …"""
-    compute: Callable[[Facts], np.ndarray | None] | None = None
+    compute: Callable[[Facts], Num[np.ndarray, " d_sae"] | None] | None = None
     """Numbers (d_sae) from what a pass knows, None where it knows too little. Without it, the
     statistic is measured by other means and added by `ConceptIndex.with_statistics`."""
-    read: Callable[[Indexed], np.ndarray] | None = None
+    read: Callable[[Indexed], Num[np.ndarray, " d_sae"]] | None = None
     """Numbers (d_sae) from an index, for what is not stored among the statistics."""
     required: bool = False
     """Whether every index has it; finite then, while others may be NaN for unknown."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.interop.foreign import Run
@@ -22,7 +23,7 @@ from sae.interop.pickles import Record, state_dict_of
 from sae.interop.source import Hints, Source, flat_yaml, read_safetensors
 from sae.storage import read_json
 
-Encode = Callable[[Tensor], Tensor]
+Encode = Callable[[Float[Tensor, "tokens d_in"]], Float[Tensor, "tokens d_sae"]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Raw:
     """Of a pickle, what is no tensor: attributes of a module, entries of a dict."""
     class_name: str = ""
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> Float[Tensor, "..."]:
         return self.tensors[name]
 
     def __contains__(self, name: str) -> bool:

@@ -19,7 +19,10 @@ from torch import Tensor
 from sae.architectures import architecture
 from sae.config import BackboneRef, SAEConfig, TokenPolicy
 
-Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+Run = Callable[
+    [Float[Tensor, "tokens d_in"]],
+    tuple[Float[Tensor, "tokens d_sae"], Float[Tensor, "tokens d_in"]],
+]
 """A library's own latents (n, F) and reconstruction (n, d) of activations (n, d)."""
 _LANGUAGE = re.compile(
     r"(?:^|[/_-])(gpt-?2|gpt-?j|gpt-neo|pythia|gemma|llama|mistral|mixtral|qwen|deepseek|phi|olmo|bert)",

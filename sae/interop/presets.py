@@ -16,6 +16,7 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sae import artifact, hub, interop
@@ -136,7 +137,7 @@ def load(
     revision: str | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
-    norm: tuple[Tensor, float] | None = None,
+    norm: tuple[Float[Tensor, " d_in"], float] | None = None,
 ) -> Conversion:
     """Download (once) and read a preset; `norm` as in `Hints.norm`.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -37,7 +38,7 @@ class Hints:
     layer: int | None = None
     tokens: TokenPolicy | None = None
     k: int | None = None
-    norm: tuple[Tensor, float] | None = None
+    norm: tuple[Float[Tensor, " d_in"], float] | None = None
     """Mean (d) and size by which activations were centred and divided before this SAE saw them."""
 
 
@@ -197,7 +198,7 @@ def same(path: Path, content: Mapping[str, Any], key: str, length: int) -> None:
         raise ArtifactError(path, f"{key} = {shown(content[key])}", f"{length} as in the weights")
 
 
-def norm_of(path: Path, content: Any) -> tuple[Tensor, float]:
+def norm_of(path: Path, content: Any) -> tuple[Float[Tensor, " d_in"], float]:
     """Mean (d) and size of `content`: {"mean", "std"}, as tensors or numbers."""
     told = content if isinstance(content, dict) else {}
     mean, std = told.get("mean"), told.get("std")
@@ -212,7 +213,7 @@ def norm_of(path: Path, content: Any) -> tuple[Tensor, float]:
     return mean.float(), float(std)
 
 
-def read_norm(path: str | Path) -> tuple[Tensor, float]:
+def read_norm(path: str | Path) -> tuple[Float[Tensor, " d_in"], float]:
     """Mean and size of a safetensors, JSON or pickled file that has both."""
     path = Path(path)
     if path.suffix == ".safetensors":

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from PIL import Image
 
 from sae.backbones import Backbone
@@ -21,9 +22,9 @@ class Analysis(NamedTuple):
     """What one picture says, place by place (patches row-major, then the summary token)."""
 
     code: Code
-    error: np.ndarray
+    error: Float32[np.ndarray, " places"]
     """(n_places,) float32: ||x - x_hat||^2."""
-    total: np.ndarray
+    total: Float32[np.ndarray, " places"]
     """(n_places,) float32: ||x - x_0||^2, what an SAE without any concept (x_0: b_dec) leaves unexplained."""
     box: tuple[float, float, float, float]
     """Left, top, right, bottom of what the model saw, as shares of the picture's sides."""

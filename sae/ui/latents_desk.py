@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Num
 
 from sae.concepts.statistics import table
 from sae.lazy import lazy
@@ -101,7 +102,9 @@ class LatentsDesk:
         )
 
 
-def pack_figure(values: np.ndarray, *, log: bool = False) -> dict[str, object] | None:
+def pack_figure(
+    values: Num[np.ndarray, " d_sae"], *, log: bool = False
+) -> dict[str, object] | None:
     """`values (n)` in 65,535 steps between their extremes; NaN is UNKNOWN. None if all are NaN."""
     values = np.asarray(values, np.float64)
     known = np.isfinite(values) & (values > 0) if log else np.isfinite(values)

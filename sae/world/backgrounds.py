@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import UInt8
 
 _PALETTE: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "grass": ((96, 160, 60), (60, 120, 40)),
@@ -22,7 +23,7 @@ BACKGROUNDS = tuple(_PALETTE)
 """Names of all backgrounds."""
 
 
-def paint_background(name: str, size: int, seed: int) -> np.ndarray:
+def paint_background(name: str, size: int, seed: int) -> UInt8[np.ndarray, "size size 3"]:
     """A fresh uint8 (size, size, 3) picture of background `name`; `seed` varies colour and texture."""
     rng = np.random.Generator(np.random.PCG64(seed))
     first, second = (np.asarray(colour, dtype=np.float32) for colour in _PALETTE[name])

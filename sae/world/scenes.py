@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from sae.world.backgrounds import BACKGROUNDS, paint_background
@@ -111,9 +112,9 @@ class Scene:
 class Rendered(NamedTuple):
     """A composed scene."""
 
-    image: np.ndarray
+    image: UInt8[np.ndarray, "size size 3"]
     """uint8 (SIZE, SIZE, 3)."""
-    masks: np.ndarray
+    masks: Bool[np.ndarray, "objects size size"]
     """bool (n_objects, SIZE, SIZE): the visible pixels of each object."""
 
 
@@ -144,7 +145,9 @@ def compose(scene: Scene) -> Rendered:
     return Rendered(image, masks)
 
 
-def patch_labels(masks: np.ndarray, patch: int) -> np.ndarray:
+def patch_labels(
+    masks: Bool[np.ndarray, "objects size size"], patch: int
+) -> Float32[np.ndarray, "objects rows columns"]:
     """Share of each patch that each object covers: float32 (n_objects, SIZE/patch, SIZE/patch)."""
     n, grid = len(masks), SIZE // patch
     return masks.reshape(n, grid, patch, grid, patch).mean(axis=(2, 4), dtype=np.float32)

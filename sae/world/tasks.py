@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from sae.world.backgrounds import BACKGROUNDS, paint_background
@@ -37,9 +38,9 @@ MAX_PICTURES = 20_000
 class Examples(NamedTuple):
     """Labelled pictures of one split."""
 
-    images: np.ndarray
+    images: UInt8[np.ndarray, "images size size 3"]
     """uint8 (n, SIZE, SIZE, 3)."""
-    labels: np.ndarray
+    labels: Int64[np.ndarray, " images"]
     """int64 (n,): numbers into the split's class names."""
 
     def pictures(self) -> list[Image.Image]:
@@ -64,7 +65,7 @@ class Task:
     """Words that learned text context begins with."""
     lead: str
     """Fixed words between learned context and class name."""
-    draw: Callable[[Rng, str], np.ndarray]
+    draw: Callable[[Rng, str], UInt8[np.ndarray, "size size 3"]]
     """A picture, uint8 (SIZE, SIZE, 3), of a class."""
 
     def classes(self, split: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -36,7 +37,7 @@ class Opened(NamedTuple):
 
     inputs: dict[str, Tensor] | None
     """What Backbone.preprocess gives, or None if no image could be read."""
-    positions: Tensor | None
+    positions: Int64[Tensor, "images n"] | None
     """With random:N, `(images, N)`: the tokens to take."""
     n_unreadable: int
     reason: str
@@ -231,7 +232,7 @@ def held_out_activations(
     tokens: str,
     *,
     image_batch: int,
-) -> Iterator[Tensor]:
+) -> Iterator[Float[Tensor, "images tokens d_in"]]:
     """Held-out activations `(images, tokens, d)`, batch by batch, as an SAE of policy `tokens` reads
     them; images that cannot be read are left out. The one way to held-out data, images or store.
     """

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.errors import ImageError
@@ -38,7 +39,7 @@ class Group(NamedTuple):
 class Rows(NamedTuple):
     """What a Feed gives for a group, in the order of its places."""
 
-    rows: Tensor
+    rows: Float[Tensor, "rows d_in"]
     """`(len(places) * rows_per_place, d)` float32."""
     n_unreadable: int = 0
     reason: str = ""
@@ -148,7 +149,7 @@ class Stream:
         """Unreadable images of this process, the round at hand included."""
         return self._bad_before + (self._now.n_bad if self._now else 0)
 
-    def first_buffer(self) -> Tensor:
+    def first_buffer(self) -> Float[Tensor, "rows d_in"]:
         """All rows `(rows, d)` of this process's share of the round at hand, place by place.
 
         The shares of all processes together do not depend on their number.
@@ -156,13 +157,13 @@ class Stream:
         return self._current().pool.flatten(0, 1)
 
     @property
-    def cls(self) -> Tensor | None:
+    def cls(self) -> Bool[Tensor, " batch"] | None:
         """`(batch / world,)` bool: rows of the last batch that are CLS tokens; None if unknown."""
         if self._dealt is None or not self.feed.cls_first:
             return None
         return self._dealt % self.feed.rows_per_place == 0
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Float[Tensor, "batch d_in"]]:
         while self._n_rounds is None or self._round < self._n_rounds:
             now = self._current()
             pool, order = now.pool.flatten(0, 1), self._deal()

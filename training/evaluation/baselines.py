@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.backbones import Backbone
@@ -27,14 +28,14 @@ FIT_TOKENS = 200_000
 class Baselines:
     """FVU of keeping k numbers a token: the largest raw neurons, or the first k components."""
 
-    def __init__(self, fitted_on: Tensor) -> None:
+    def __init__(self, fitted_on: Float[Tensor, "tokens d_in"]) -> None:
         self._units: LinearUnits = pca(fitted_on)
         d = fitted_on.shape[1]
         self._components, self._neurons = (torch.zeros(d, dtype=torch.float64) for _ in range(2))
         self._total, self._n = 0.0, 0
         self._sum, self._squares = torch.zeros(d, dtype=torch.float64), 0.0
 
-    def update(self, activations: Tensor) -> None:
+    def update(self, activations: Float[Tensor, "images tokens d_in"]) -> None:
         """Add activations `(images, tokens, d_in)`."""
         x = activations.flatten(0, 1).float().cpu()
         away = x - self._units.centre
@@ -54,7 +55,9 @@ class Baselines:
             name: (self._total - float(parts[:k].sum())) / spread for name, parts in kept.items()
         }
 
-    def reconstructions(self, l0: float) -> dict[str, Callable[[Tensor], Tensor]]:
+    def reconstructions(
+        self, l0: float
+    ) -> dict[str, Callable[[Float[Tensor, "*tokens d_in"]], Float[Tensor, "*tokens d_in"]]]:
         """Activations `(*, d_in)` as each baseline keeps them, with k numbers a token."""
         k, centre, directions = self._k(l0), self._units.centre, self._units.directions
 
@@ -77,7 +80,7 @@ class Baselines:
 
 def fitting_activations(
     source: Any, held_out: Any, trained: SparseAutoencoder, backbone: Backbone, image_batch: int
-) -> tuple[Tensor, str]:
+) -> tuple[Float[Tensor, "tokens d_in"], str]:
     """Activations `(tokens, d_in)` that the baselines are fitted on, and whose they are.
 
     Those of up to FIT_IMAGES training images, or as many rows of a store; where these are not at

@@ -7,6 +7,7 @@ losses or the training loop.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def measure(
     held_out: Any,
     *,
     image_batch: int,
-    also: Callable[[Tensor], None] | None = None,
+    also: Callable[[Float[Tensor, "images tokens d_in"]], None] | None = None,
 ) -> list[Measured]:
     """Figures of SAEs of one backbone and layer over every held-out image that can be read.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from sae.backbones import Backbone
@@ -17,7 +18,7 @@ from sae.world.scenes import kind_names
 from training.data.sources import ImageSource
 from training.evaluation.measure import image_batches
 
-Reconstruct = Callable[[Tensor], Tensor]
+Reconstruct = Callable[[Float[Tensor, "*tokens d_in"]], Float[Tensor, "*tokens d_in"]]
 """Activations `(*, d_in)` in, the same after a bottleneck out."""
 
 MOST_LABELS = 20_000
@@ -74,7 +75,9 @@ def _labels(known: Iterable[str], others: ImageSource | None) -> list[str]:
     return sorted(known - {""})
 
 
-def class_features(backbone: Backbone, classes: Sequence[str], *, world: bool = False) -> Tensor:
+def class_features(
+    backbone: Backbone, classes: Sequence[str], *, world: bool = False
+) -> Float32[Tensor, "classes d_proj"]:
     """Unit text features `(classes, d_proj)`, the mean over prompts."""
     if world:
         from training.world import words

@@ -8,11 +8,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
+from jaxtyping import BFloat16, Float, Float64, Int64
 from torch import Tensor
 
 from training.kernels.entries import Entries
 
-Dots = Callable[[Tensor, Tensor, Entries], Tensor]
+Dots = Callable[
+    [Float[Tensor, "tokens d"], Float[Tensor, "d_sae d"], Entries], Float[Tensor, " entries"]
+]
 """The kernel `dots` of the module that chooses."""
 GROUP = 64
 """Latents of which a GPU first takes the maximum only."""
@@ -38,7 +41,9 @@ def full_precision(device_type: str) -> Iterator[None]:
         flags.allow_bf16_reduced_precision_reduction = wanted[1]
 
 
-def flat_largest(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def flat_largest(
+    h: Float[Tensor, "tokens d_sae"], k: int
+) -> tuple[Float[Tensor, "tokens k"], Int64[Tensor, "tokens k"]]:
     """The k largest of each row of `h (tokens, d_sae)`: values and latents, `(tokens, k)`."""
     if h.is_cuda and h.shape[1] % GROUP == 0 and h.shape[1] >= 4 * k * GROUP:
         return largest_by_groups(h, k)
@@ -46,7 +51,9 @@ def flat_largest(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def largest_by_groups(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def largest_by_groups(
+    h: Float[Tensor, "tokens d_sae"], k: int
+) -> tuple[Float[Tensor, "tokens k"], Int64[Tensor, "tokens k"]]:
     """`h.topk(k)` by rows in two stages: the groups of latents with the largest maxima, then those.
 
     Exact, as the k groups hold k entries at least as large as any of another group. `h` is read once,
@@ -59,7 +66,9 @@ def largest_by_groups(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, groups.gather(1, places // GROUP) * GROUP + places % GROUP
 
 
-def round_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def round_rows(
+    rows: Float[Tensor, "n d"],
+) -> tuple[BFloat16[Tensor, "n d"], Float64[Tensor, " n"], Float64[Tensor, " n"]]:
     """`rows (n, d)` in bfloat16, the norms of these, and those of what rounding took away."""
     rounded = rows.bfloat16()
     back = rounded.to(rows.dtype)
@@ -68,14 +77,14 @@ def round_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def largest_of_tokens(
     dots: Dots,
-    h: Tensor,
+    h: Float[Tensor, "tokens d_sae"],
     k: int,
-    margins: Tensor | None,
+    margins: Float[Tensor, " tokens"] | None,
     relative: float,
-    x: Tensor,
-    rows: Tensor,
-    bias: Tensor,
-) -> tuple[Tensor, Tensor]:
+    x: Float[Tensor, "tokens d"],
+    rows: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, " d_sae"],
+) -> tuple[Float[Tensor, "tokens k"], Int64[Tensor, "tokens k"]]:
     """The k largest positive entries of x rows^T + bias of each token, found by rounded ones.
 
     `h (tokens, d_sae)` bfloat16 is off by at most margins[t] + relative |h|; without margins the k
@@ -135,13 +144,13 @@ def _doubtful(values: Tensor, least: Tensor | None, margins: Tensor, relative: f
 
 def above(
     dots: Dots,
-    h: Tensor,
-    bars: Tensor,
+    h: Float[Tensor, "tokens d_sae"],
+    bars: Float[Tensor, " tokens"],
     k: int,  # noqa: ARG001
-    x: Tensor,
-    rows: Tensor,
-    bias: Tensor,
-) -> tuple[Tensor, Entries]:
+    x: Float[Tensor, "tokens d"],
+    rows: Float[Tensor, "d_sae d"],
+    bias: Float[Tensor, " d_sae"],
+) -> tuple[Float[Tensor, " entries"], Entries]:
     """Entries of `h (tokens, d_sae)` bfloat16 at `bars (tokens)` or above, about k a token.
 
     Returns x rows^T + bias there, in full precision.

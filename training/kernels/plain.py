@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,32 +27,36 @@ ADAM = 0.9, 0.999, 1e-8
 class Residuals(NamedTuple):
     """What a reconstruction misses, level by level, and how each entry could help."""
 
-    levels: Tensor
+    levels: Float[Tensor, "n_levels tokens d"]
     """`(n_levels, tokens, d)`: the sum of the residuals of this level and of those after it."""
-    along: Tensor
+    along: Float[Tensor, " entries"]
     """`(n)`: levels[level of e, token of e] · rows[latent of e]."""
-    squares: Tensor
+    squares: Float[Tensor, " tokens"]
     """`(tokens)`: the sum over levels of the residuals' squared norms."""
 
 
 class Gradients(NamedTuple):
     """Gradients of decoder rows, encoder columns (as rows) and encoder biases."""
 
-    decoder: Tensor
+    decoder: Float[Tensor, "d_sae d"]
     """`(d_sae, d)`."""
-    encoder: Tensor
+    encoder: Float[Tensor, "d_sae d"]
     """`(d_sae, d)`: of W_enc's transpose."""
-    bias: Tensor
+    bias: Float[Tensor, " d_sae"]
     """`(d_sae)`."""
 
 
-def by_latent(latents: Tensor, d_sae: int) -> tuple[Tensor, Tensor]:
+def by_latent(
+    latents: Int64[Tensor, " entries"], d_sae: int
+) -> tuple[Int64[Tensor, " entries"], Int64[Tensor, " bounds"]]:
     """The stable order of entries by latent, and where each latent's begin, `(d_sae + 1)`."""
     counts = torch.bincount(latents, minlength=d_sae)
     return latents.int().argsort(stable=True), F.pad(counts.cumsum(0), (1, 0))
 
 
-def dots(x: Tensor, rows: Tensor, entries: Entries) -> Tensor:
+def dots(
+    x: Float[Tensor, "tokens d"], rows: Float[Tensor, "d_sae d"], entries: Entries
+) -> Float[Tensor, " entries"]:
     """out[e] = x[token of e] · rows[latent of e], shape (n); x (tokens, d), rows (d_sae, d)."""
     return _dots(x, rows, entries, entries.tokens)
 
@@ -61,7 +66,11 @@ above = partial(choosing.above, dots)
 
 
 def residuals(
-    target: Tensor, rows: Tensor, entries: Entries, values: Tensor, ends: tuple[int, ...]
+    target: Float[Tensor, "tokens d"],
+    rows: Float[Tensor, "d_sae d"],
+    entries: Entries,
+    values: Float[Tensor, " entries"],
+    ends: tuple[int, ...],
 ) -> Residuals:
     """Reconstruct `target (tokens, d)` from rows (d_sae, d) with `values (n)`, in nested levels.
 
@@ -86,11 +95,11 @@ def residuals(
 def add_gradients(
     sums: Gradients | None,
     entries: Entries,
-    f: Tensor,
-    g: Tensor,
-    levels: Tensor,
+    f: Float[Tensor, " entries"],
+    g: Float[Tensor, " entries"],
+    levels: Float[Tensor, "n_levels tokens d"],
     ends: tuple[int, ...],
-    x: Tensor,
+    x: Float[Tensor, "tokens d"],
 ) -> Gradients:
     """Add, for every latent s, the sums over its entries e (of token t) to `sums`.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,23 +26,25 @@ class SparseReconstruction(NamedTuple):
     """A target and what is left of it when its entries are decoded; no gradient flows through it."""
 
     entries: Entries
-    h: Tensor
+    h: Float[Tensor, " entries"]
     """Pre-activations of the entries, `(n)`; those not positive are inactive."""
     ends: tuple[int, ...]
     """Level i uses the latents below `ends[i]`; the last end is d_sae."""
     residuals: Residuals
 
     @property
-    def residual(self) -> Tensor:
+    def residual(self) -> Float[Tensor, "tokens d_in"]:
         """What the last level left over, `(tokens, d_in)`."""
         return self.residuals.levels[-1]
 
     @property
-    def error(self) -> Tensor:
+    def error(self) -> Float[Tensor, ""]:
         """The sum of squared residuals of all tokens and levels."""
         return self.residuals.squares.sum()
 
-    def add_gradients(self, sums: Gradients | None, slope: Tensor, x: Tensor) -> Gradients:
+    def add_gradients(
+        self, sums: Gradients | None, slope: Float[Tensor, ""], x: Float[Tensor, "tokens d_in"]
+    ) -> Gradients:
         """Add the gradients of error * slope / -2 by the weights to `sums`."""
         f, g = slope * self.h.relu(), slope * self.residuals.along.masked_fill(self.h <= 0, 0)
         add = kernels.chosen(x).add_gradients
@@ -51,20 +54,22 @@ class SparseReconstruction(NamedTuple):
 class Crowd(NamedTuple):
     """A reconstruction from a few latents of which each token uses a good part: small dense matmuls."""
 
-    numbers: Tensor
+    numbers: Int64[Tensor, " m"]
     """The latents, `(m)` int64."""
-    latents: Tensor
+    latents: Float[Tensor, "tokens m"]
     """Their activations, `(tokens, m)`."""
-    rows: Tensor
+    rows: Float[Tensor, "m d_in"]
     """Their decoder rows, `(m, d_in)`."""
-    residual: Tensor
+    residual: Float[Tensor, "tokens d_in"]
 
     @property
-    def error(self) -> Tensor:
+    def error(self) -> Float[Tensor, ""]:
         """The sum of squared residuals."""
         return self.residual.square().sum()
 
-    def add_gradients(self, sums: Gradients, slope: Tensor, x: Tensor) -> Gradients:
+    def add_gradients(
+        self, sums: Gradients, slope: Float[Tensor, ""], x: Float[Tensor, "tokens d_in"]
+    ) -> Gradients:
         """Add the gradients of error * slope / -2 by the weights to `sums`."""
         left = slope * self.residual
         g = (left @ self.rows.t()).masked_fill_(self.latents <= 0, 0)
@@ -76,10 +81,10 @@ class Crowd(NamedTuple):
 
 @torch.no_grad()
 def reconstruct(
-    target: Tensor,
-    W_dec: Tensor,
+    target: Float[Tensor, "tokens d_in"],
+    W_dec: Float[Tensor, "d_sae d_in"],
     entries: Entries,
-    h: Tensor,
+    h: Float[Tensor, " entries"],
     ends: tuple[int, ...] | None = None,
 ) -> SparseReconstruction:
     """Decode relu(h) with `W_dec (d_sae, d_in)`, level by level, and compare with the target."""
@@ -89,7 +94,12 @@ def reconstruct(
 
 
 @torch.no_grad()
-def reconstruct_crowded(target: Tensor, W_dec: Tensor, numbers: Tensor, h: Tensor) -> Crowd:
+def reconstruct_crowded(
+    target: Float[Tensor, "tokens d_in"],
+    W_dec: Float[Tensor, "d_sae d_in"],
+    numbers: Int64[Tensor, " m"],
+    h: Float[Tensor, "tokens m"],
+) -> Crowd:
     """The same with the latents `numbers (m)` and their pre-activations `h (tokens, m)`, -inf where
     one is not to be used."""
     latents, rows = h.relu(), W_dec[numbers]
@@ -99,13 +109,13 @@ def reconstruct_crowded(target: Tensor, W_dec: Tensor, numbers: Tensor, h: Tenso
 def weighted_loss(
     main: SparseReconstruction,
     weight: float,
-    others: Sequence[tuple[SparseReconstruction | Crowd, Tensor]],
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    b_dec: Tensor,
-) -> Tensor:
+    others: Sequence[tuple[SparseReconstruction | Crowd, Float[Tensor, ""]]],
+    x: Float[Tensor, "tokens d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
+    W_dec: Float[Tensor, "d_sae d_in"],
+    b_dec: Float[Tensor, " d_in"],
+) -> Float[Tensor, ""]:
     """weight * error of `main`, whose target is x, + those of `others`, targets of their own; a scalar.
 
     Differentiable in the weights, where h = x @ W_enc + b_enc with `x (tokens, d_in)` = activations

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -98,7 +99,7 @@ class Board:
         return two_halves(self.backbone, self.ref.layer, args.seed, args.n_scenes, self.kept)
 
     @cached_property
-    def to_train_on(self) -> Tensor:
+    def to_train_on(self) -> Float[Tensor, "scenes tokens d_in"]:
         """Activations `(scenes, tokens, d)`."""
         what, n = "scenes to train on", self.args.train_scenes
         return self.kept.tensor(
@@ -176,7 +177,7 @@ def measured(board: Board) -> dict:
 
 def train_small(
     name: str,
-    tokens: Tensor,
+    tokens: Float[Tensor, "tokens d_in"],
     where: BackboneRef,
     *,
     d_sae: int,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.errors import ArtifactError
@@ -73,7 +74,9 @@ class Kept:
             sae.save_pretrained(path)
         return sae
 
-    def tensor(self, label: str, make: Callable[[], Tensor]) -> Tensor:
+    def tensor(
+        self, label: str, make: Callable[[], Float[Tensor, "scenes tokens d_in"]]
+    ) -> Float[Tensor, "scenes tokens d_in"]:
         """Activations."""
         path = self._path("activations", f"{label}.safetensors")
         if path is not None and path.is_file():

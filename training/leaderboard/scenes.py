@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float32, Int64
 from PIL import Image
 from scipy import sparse
 from torch import Tensor
@@ -48,7 +49,7 @@ class Instance(NamedTuple):
     scene: int
     kind: int
     """Number of its kind among `kind_names()`."""
-    mask: np.ndarray
+    mask: Bool[np.ndarray, "size size"]
     """bool (SIZE, SIZE): its visible pixels."""
 
 
@@ -72,7 +73,7 @@ class Factors(NamedTuple):
                 best[scene] = area, (kind.realm, kind.group, kind.name)
         return [path for _, path in best]
 
-    def family(self, name: str) -> np.ndarray:
+    def family(self, name: str) -> Bool[np.ndarray, " factors"]:
         """`(n_factors,)` bool: the factors of a family."""
         return np.array([family == name for family, _ in self.names])
 
@@ -138,7 +139,7 @@ def _labels(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp
 class Half(NamedTuple):
     """Scenes with their activations and their truth."""
 
-    x: Tensor
+    x: Float32[Tensor, "scenes tokens d_in"]
     """float32 `(n_scenes, tokens, d)`, prefix tokens first."""
     factors: Factors
     tokens: TokenView
@@ -149,7 +150,9 @@ class Half(NamedTuple):
         return TokenView(self.tokens, policy)
 
 
-def activations_of(backbone: Backbone, layer: int, seed: int, n: int, what: str) -> Tensor:
+def activations_of(
+    backbone: Backbone, layer: int, seed: int, n: int, what: str
+) -> Float32[Tensor, "scenes tokens d_in"]:
     """Activations `(n, tokens, d)` of the first `n` scenes of stream `seed`."""
     chosen, parts = list(islice(scenes(seed), n)), []
     with torch.inference_mode():
@@ -183,7 +186,9 @@ def two_halves(
     return first, second
 
 
-def patch_sample(n_scenes: int, n_patches: int, share: float, seed: int) -> np.ndarray:
+def patch_sample(
+    n_scenes: int, n_patches: int, share: float, seed: int
+) -> Int64[np.ndarray, " patches"]:
     """Sorted numbers of a random share of all patches of `n_scenes` scenes."""
     n = n_scenes * n_patches
     return np.sort(np.random.default_rng(seed).choice(n, max(1, round(share * n)), replace=False))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int, Num
 from scipy import sparse
 
 from sae.metrics.baselines import LinearUnits
@@ -33,14 +34,16 @@ TOLERANCE = 4
 class Values(NamedTuple):
     """Values of units on the scenes of a half."""
 
-    patch: np.ndarray | sparse.csc_array
+    patch: Num[np.ndarray, "patches units"] | sparse.csc_array
     """`(n_scenes × patches, n_units)`."""
-    mean: np.ndarray | sparse.csc_array
+    mean: Num[np.ndarray, "scenes units"] | sparse.csc_array
     """Per image, over all tokens (PatchSAE's image-level activation): `(n_scenes, n_units)`."""
-    maximum: np.ndarray | sparse.csc_array
+    maximum: Num[np.ndarray, "scenes units"] | sparse.csc_array
     """Per image, over all tokens. Dense units of two signs: the maxima of u, then those of -u."""
 
-    def maps(self, unit: int, scenes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    def maps(
+        self, unit: int, scenes: Int[np.ndarray, " scenes"], grid: tuple[int, int]
+    ) -> Float32[np.ndarray, "scenes rows columns"]:
         """Maps `(len(scenes), rows, columns)` of a unit; n + u of n dense units is -unit u."""
         rows, values = column(self.patch, unit)
         whole = np.zeros(self.patch.shape[0], np.float32)

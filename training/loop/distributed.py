@@ -7,6 +7,7 @@ all processes at the same point.
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -18,19 +19,19 @@ class Alone:
 
     n = 1
 
-    def mean(self, value: Tensor) -> Tensor:
+    def mean(self, value: Num[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The mean of `value` over the processes, without gradient."""
         return value.detach()
 
-    def total(self, value: Tensor) -> Tensor:
+    def total(self, value: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
         """The sum of `value` over the processes, without gradient."""
         return value.detach()
 
-    def smallest(self, value: Tensor) -> Tensor:
+    def smallest(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The smallest of the processes' scalars `value`."""
         return value.detach()
 
-    def cutoff(self, values: Tensor, n: int) -> Tensor | None:
+    def cutoff(self, values: Float[Tensor, " candidates"], n: int) -> Float[Tensor, ""] | None:
         """The n-th largest of all processes' candidate `values`, or None if this one decides alone.
 
         Entries below it are dropped, so that all processes together keep n. -inf if all candidates
@@ -50,16 +51,16 @@ class Together(Alone):
     def __init__(self, accelerator: "Accelerator") -> None:
         self._accelerator, self.n = accelerator, accelerator.num_processes
 
-    def mean(self, value: Tensor) -> Tensor:
+    def mean(self, value: Num[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return self._accelerator.reduce(value.detach(), "mean")
 
-    def total(self, value: Tensor) -> Tensor:
+    def total(self, value: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
         return self._accelerator.reduce(value.detach(), "sum")
 
-    def smallest(self, value: Tensor) -> Tensor:
+    def smallest(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
         return self._accelerator.gather(value.detach().reshape(1)).min()
 
-    def cutoff(self, values: Tensor, n: int) -> Tensor:
+    def cutoff(self, values: Float[Tensor, " candidates"], n: int) -> Float[Tensor, ""]:
         values = values.detach().flatten()
         count = torch.tensor([len(values)], device=values.device)
         n_most = int(self._accelerator.gather(count).max())

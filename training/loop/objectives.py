@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from sae.architectures import Architecture, architecture
@@ -68,15 +69,15 @@ class Terms:
 class StepOutput(NamedTuple):
     """What a step's forward gives, whatever the objective."""
 
-    loss: Tensor
+    loss: Float[Tensor, ""]
     """The scalar to minimise."""
-    squared_error: Tensor
+    squared_error: Float[Tensor, ""]
     """Sum of ||x - x_hat||^2 over the batch, detached."""
-    n_active: Tensor
+    n_active: Num[Tensor, ""]
     """Sum of L0 over the batch."""
-    fired: Tensor
+    fired: Bool[Tensor, " d_sae"]
     """`(d_sae,)` bool: latents that fired on this batch."""
-    smallest: Tensor
+    smallest: Float[Tensor, ""]
     """The smallest activation that was kept, or 0 if there was none."""
 
 
@@ -95,7 +96,12 @@ class Objective(nn.Module):
         super().__init__()
         self.weights, self.row, self.terms, self.ranks = weights, row, terms, ranks or Alone()
 
-    def forward(self, x: Tensor, dead: Tensor, cls: Tensor | None = None) -> StepOutput:
+    def forward(
+        self,
+        x: Float[Tensor, "tokens d_in"],
+        dead: Bool[Tensor, " d_sae"],
+        cls: Bool[Tensor, " tokens"] | None = None,
+    ) -> StepOutput:
         """The loss on activations `x (tokens, d_in)`.
 
         `dead (d_sae,)` bool marks dead latents, `cls (tokens,)` bool CLS tokens (for mse_cls).
@@ -130,7 +136,12 @@ def register_objective(name: str, objective: type[Objective]) -> type[Objective]
 class L1Objective(Objective):
     """ReLU's: error + l1 * mean L1 of the latents (PatchSAE's error with `by_norm`)."""
 
-    def forward(self, x: Tensor, dead: Tensor, cls: Tensor | None = None) -> StepOutput:
+    def forward(
+        self,
+        x: Float[Tensor, "tokens d_in"],
+        dead: Bool[Tensor, " d_sae"],
+        cls: Bool[Tensor, " tokens"] | None = None,
+    ) -> StepOutput:
         w = self.weights
         h = torch.addmm(w.b_enc, x - w.b_dec, w.W_enc)
         latents = h.relu()
@@ -154,7 +165,12 @@ class L1Objective(Objective):
 class L0Objective(Objective):
     """JumpReLU's: error + a penalty on missing the L0 `k` + AuxK, thresholds through a window."""
 
-    def forward(self, x: Tensor, dead: Tensor, cls: Tensor | None = None) -> StepOutput:
+    def forward(
+        self,
+        x: Float[Tensor, "tokens d_in"],
+        dead: Bool[Tensor, " d_sae"],
+        cls: Bool[Tensor, " tokens"] | None = None,
+    ) -> StepOutput:
         del cls
         w = self.weights
         h = torch.addmm(w.b_enc, x - w.b_dec, w.W_enc)
@@ -186,7 +202,12 @@ class L0Objective(Objective):
         return self.terms.aux * missed / spread
 
 
-def reported(loss: Tensor, x: Tensor, x_hat: Tensor, latents: Tensor) -> StepOutput:
+def reported(
+    loss: Float[Tensor, ""],
+    x: Float[Tensor, "tokens d_in"],
+    x_hat: Float[Tensor, "tokens d_in"],
+    latents: Float[Tensor, "tokens d_sae"],
+) -> StepOutput:
     """The StepOutput of a dense objective."""
     active = latents.detach() > 0
     error = (x_hat.detach() - x).square().sum()
@@ -205,7 +226,12 @@ class TopKObjective(Objective):
         self._selection = Selection(terms.select_dtype, screen=terms.screen, ranks=self.ranks)
         self._batches = 0
 
-    def forward(self, x: Tensor, dead: Tensor, cls: Tensor | None = None) -> StepOutput:
+    def forward(
+        self,
+        x: Float[Tensor, "tokens d_in"],
+        dead: Bool[Tensor, " d_sae"],
+        cls: Bool[Tensor, " tokens"] | None = None,
+    ) -> StepOutput:
         del cls
         with torch.autocast(x.device.type, enabled=False):
             return self._forward(x, dead)
@@ -275,7 +301,12 @@ def share_not_in(chosen: Entries, expected: Entries) -> float:
     return float((~torch.isin(places[1], places[0])).float().mean()) if len(places[1]) else 0.0
 
 
-def ghost_errors(residual: Tensor, h_dead: Tensor, W_dead: Tensor, errors: Tensor) -> Tensor:
+def ghost_errors(
+    residual: Float[Tensor, "tokens d_in"],
+    h_dead: Float[Tensor, "tokens n_dead"],
+    W_dead: Float[Tensor, "n_dead d_in"],
+    errors: Float[Tensor, "tokens d_in"],
+) -> Float[Tensor, "tokens d_in"]:
     """PatchSAE's ghost gradients: errors `(tokens, d_in)` of dead latents' guess at the residual r.
 
     g = exp(h_dead) W_dead, scaled to half of r's norm; (g - r)^2 / ||r||, each scaled to the size of

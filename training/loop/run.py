@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.backbones import Backbone
@@ -144,7 +145,7 @@ class Run:
         self._write_artifacts()
         return folders
 
-    def batches(self) -> Iterator[Tensor]:
+    def batches(self) -> Iterator[Float[Tensor, "tokens d_in"]]:
         """Raw activations `(tokens, d)` for this process, until all processes agree to stop."""
         stream = iter(self.stream)
         while True:
@@ -155,13 +156,15 @@ class Run:
                 return
             yield x
 
-    def step(self, x: Tensor) -> list[StepOutput]:
+    def step(self, x: Float[Tensor, "tokens d_in"]) -> list[StepOutput]:
         """One optimiser step of every SAE on `x`, the batch last dealt."""
         outs = [trainer.step(x, self.n_steps, self.stream.cls) for trainer in self.trainers]
         self.n_steps += 1
         return outs
 
-    def progress(self, x: Tensor, outs: Sequence[StepOutput]) -> list[Progress]:
+    def progress(
+        self, x: Float[Tensor, "tokens d_in"], outs: Sequence[StepOutput]
+    ) -> list[Progress]:
         """Figures of the step that was made on `x`; a loss or weight that is not finite is a
         ValueError."""
         mean = self.ranks.mean(x.mean(0))

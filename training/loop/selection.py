@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sae.sparse import flat_nonzero
@@ -30,11 +31,11 @@ SAMPLE = 64
 class Encoder(NamedTuple):
     """h = x @ rows.T + bias of a batch, not yet computed."""
 
-    x: Tensor
+    x: Float[Tensor, "tokens d_in"]
     """Activations - b_dec, `(tokens, d_in)`."""
-    rows: Tensor
+    rows: Float[Tensor, "d_sae d_in"]
     """W_enc's transpose, `(d_sae, d_in)`."""
-    bias: Tensor
+    bias: Float[Tensor, " d_sae"]
 
 
 class Rounded(NamedTuple):
@@ -43,8 +44,8 @@ class Rounded(NamedTuple):
     No margins: the rounded values are to be trusted.
     """
 
-    h: Tensor
-    margins: Tensor | None
+    h: Float[Tensor, "tokens d_sae"]
+    margins: Float[Tensor, " tokens"] | None
 
 
 class Selection:
@@ -65,7 +66,7 @@ class Selection:
         self._buffer: Tensor | None = None
 
     @torch.no_grad()
-    def of_tokens(self, given: Encoder, k: int) -> tuple[Tensor, Entries]:
+    def of_tokens(self, given: Encoder, k: int) -> tuple[Float[Tensor, " entries"], Entries]:
         """The k largest of each token: pre-activations (n) and where they are."""
         if not self._screens(given):
             return largest_of_tokens(self._full(given), k)
@@ -75,7 +76,7 @@ class Selection:
         return values.view(-1), Entries.from_indices(latents, len(given.rows))
 
     @torch.no_grad()
-    def of_batch(self, given: Encoder, k: int) -> tuple[Tensor, Entries]:
+    def of_batch(self, given: Encoder, k: int) -> tuple[Float[Tensor, " entries"], Entries]:
         """The k * tokens largest positive ones of the batch of all processes."""
         n = k * len(given.x)
         if not self._screens(given):
@@ -129,13 +130,17 @@ class Selection:
         return self._buffer
 
 
-def largest_of_tokens(h: Tensor, k: int) -> tuple[Tensor, Entries]:
+def largest_of_tokens(
+    h: Float[Tensor, "tokens d_sae"], k: int
+) -> tuple[Float[Tensor, " entries"], Entries]:
     """The k largest entries of each row of `h (tokens, d_sae)`: values (n) and where they are."""
     values, latents = flat_largest(h, k)
     return values.reshape(-1), Entries.from_indices(latents, h.shape[1])
 
 
-def largest_of_batch(h: Tensor, n: int, ranks: Alone | None = None) -> tuple[Tensor, Entries]:
+def largest_of_batch(
+    h: Float[Tensor, "tokens d_sae"], n: int, ranks: Alone | None = None
+) -> tuple[Float[Tensor, " entries"], Entries]:
     """The n largest positive entries of `h (tokens, d_sae)`, or all positive ones if fewer.
 
     Entries as large as the n-th are all kept. With several `ranks`, the n * ranks.n largest of all.

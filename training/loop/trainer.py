@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.architectures import architecture
@@ -55,7 +56,7 @@ class Trainer:
         self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self._dead_after = config.dead_tokens(config.batch_size * self.ranks.n)
 
-    def start(self, buffer: Tensor, tokens_per_image: int) -> None:
+    def start(self, buffer: Float[Tensor, "rows d_in"], tokens_per_image: int) -> None:
         """Set b_dec and the scale from the first `buffer (tokens, d)` of all processes."""
         centre, self.scale = centre_and_scale(buffer, self.config, tokens_per_image, self.ranks)
         with torch.no_grad():
@@ -82,7 +83,12 @@ class Trainer:
         self._own = objective
         self._objective = self.accelerator.prepare_model(objective)
 
-    def step(self, x: Tensor, number: int, cls: Tensor | None = None) -> StepOutput:
+    def step(
+        self,
+        x: Float[Tensor, "tokens d_in"],
+        number: int,
+        cls: Bool[Tensor, " tokens"] | None = None,
+    ) -> StepOutput:
         """Optimiser step `number` (from 0) on raw activations `x (tokens, d)` of this process.
 
         `cls (tokens,)` bool says which are CLS tokens, for --mse-cls.
@@ -100,7 +106,7 @@ class Trainer:
             self._average(out.smallest, self.config.threshold_memory(number))
         return out
 
-    def progress(self, out: StepOutput, n_tokens: int, spread: Tensor) -> Progress:
+    def progress(self, out: StepOutput, n_tokens: int, spread: Float[Tensor, ""]) -> Progress:
         """Figures of a step; `spread`: sum of squares of all processes' raw batch about its mean."""
         sums = torch.stack([out.loss.detach(), out.squared_error, out.n_active.float()])
         loss, error, active = self.ranks.total(sums).tolist()
@@ -111,7 +117,7 @@ class Trainer:
         return Progress(loss / n, error / variance, l0, dead, self._own.differing)
 
     @property
-    def dead(self) -> Tensor:
+    def dead(self) -> Bool[Tensor, " d_sae"]:
         """`(d_sae,)` bool: latents that did not fire for long."""
         return self.since_fired >= self._dead_after
 
@@ -174,8 +180,8 @@ class Trainer:
 
 
 def centre_and_scale(
-    buffer: Tensor, config: TrainConfig, tokens_per_image: int, ranks: Alone
-) -> tuple[Tensor, float]:
+    buffer: Float[Tensor, "rows d_in"], config: TrainConfig, tokens_per_image: int, ranks: Alone
+) -> tuple[Float[Tensor, " d_in"], float]:
     """b_dec `(d)` of raw activations and the number to divide them by, the same on all processes.
 
     `buffer (tokens, d)` is this process's, image after image. ValueError if its activations do not
@@ -196,8 +202,8 @@ def centre_and_scale(
 
 
 def first_centre(
-    buffer: Tensor, config: TrainConfig, tokens_per_image: int, ranks: Alone
-) -> Tensor:
+    buffer: Float[Tensor, "rows d_in"], config: TrainConfig, tokens_per_image: int, ranks: Alone
+) -> Float[Tensor, " d_in"]:
     """Where b_dec starts.
 
     median: geometric median of tokens. batch_median: of one batch, as Pach et al. image_median:
@@ -219,8 +225,12 @@ def first_centre(
 
 @torch.no_grad()
 def geometric_median(
-    points: Tensor, *, steps: int = 100, tolerance: float = 1e-5, ranks: Alone | None = None
-) -> Tensor:
+    points: Float[Tensor, "points d"],
+    *,
+    steps: int = 100,
+    tolerance: float = 1e-5,
+    ranks: Alone | None = None,
+) -> Float[Tensor, " d"]:
     """The point `(d)` with the smallest sum of distances to `points (n, d)` of all processes.
 
     Weiszfeld's steps; as many at most as both papers' code makes.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Score:
     n: int
 
     @classmethod
-    def of(cls, cosines: Tensor) -> "Score":
+    def of(cls, cosines: Float[Tensor, " cosines"]) -> "Score":
         """Summary of (n) cosines."""
         return cls(float(cosines.mean()), float(cosines.std(correction=0)), len(cosines))
 
@@ -83,7 +84,7 @@ def paper_scores(
     return scores | references(steerer, n_references)
 
 
-def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Tensor]:
+def exemplar_features(steerer: Steerer, latents: list[int]) -> dict[int, Float[Tensor, " d_proj"]]:
     """Mean image features (d_proj) of each latent's strongest exemplars, unit length."""
     index, backbone = index_of(steerer), backbone_of(steerer)
     ids, _ = index.exemplar_table("top")
@@ -121,7 +122,7 @@ def references(steerer: Steerer, n: int) -> dict[str, Score]:
     return {"right pairs": Score.of(table.diag()), "random pairs": Score.of(others)}
 
 
-def text_features(steerer: Steerer, words: list[str]) -> Tensor:
+def text_features(steerer: Steerer, words: list[str]) -> Float[Tensor, "words d_proj"]:
     """Unit text features, each different word encoded once."""
     different = sorted(set(words))
     rows = backbone_of(steerer).text_features(different)

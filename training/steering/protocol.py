@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
@@ -45,15 +46,15 @@ class KindLatents:
 
     latents: list[list[int]]
     """Latents by image-level AUROC, best first."""
-    auroc: np.ndarray
+    auroc: Float[np.ndarray, " kinds"]
     """That of the best latent."""
-    diff_mean: Tensor
+    diff_mean: Float[Tensor, "kinds d_in"]
     """(kinds, d): mean activation of images with the kind minus that of images without, over all
     tokens of an image."""
-    diff_mean_masks: Tensor
+    diff_mean_masks: Float[Tensor, "kinds d_in"]
     """(kinds, d): the same from the patches that the object covers, minus the mean token: told the
     objects' masks, which neither method gets otherwise."""
-    mean: Tensor
+    mean: Float[Tensor, " d_in"]
     """(d): the mean token."""
 
 
@@ -115,7 +116,9 @@ def _read(
     return torch.cat(scores).numpy(), rows, covered / count.clamp(min=1), rows.mean(0)
 
 
-def patches_under(item: SceneObject, grid: tuple[int, int], *, shrink: float = 0.8) -> np.ndarray:
+def patches_under(
+    item: SceneObject, grid: tuple[int, int], *, shrink: float = 0.8
+) -> Bool[np.ndarray, " patches"]:
     """Bool (patches): those whose middle lies in the object's square, a little shrunk."""
     half = OBJECT_SIZES[item.size] / 2 * shrink
     rows, columns = ((np.arange(n) + 0.5) * SIZE / n for n in grid)
@@ -134,7 +137,7 @@ class Pair:
     """Patches: where a person would paint the new object (insertion)."""
 
 
-Change = Callable[[Pair], Tensor]
+Change = Callable[[Pair], Float[Tensor, "*rows tokens d_in"]]
 """The picture's edited activations."""
 
 
@@ -206,7 +209,7 @@ def measure(steerer: Steerer, pairs: Sequence[Pair], change: Change, *, insert: 
 
 def captions(
     steerer: Steerer,
-    rows: Sequence[Tensor],
+    rows: Sequence[Float[Tensor, "*rows tokens d_in"]],
     like: Prepared,
     *,
     max_new_tokens: int = MAX_NEW_TOKENS,
@@ -252,7 +255,9 @@ def lower_latents(chosen: KindLatents, dose: float, *, n: int = 1) -> Change:
     return change
 
 
-def add_direction(directions: Tensor, mean: Tensor, dose: float, where: str) -> Change:
+def add_direction(
+    directions: Float[Tensor, "kinds d_in"], mean: Float[Tensor, " d_in"], dose: float, where: str
+) -> Change:
     """DiffMean: `dose` times the kind's direction added to all tokens, to the region, or
     ("replace") to the mean token in the region's place."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Int32, Int64, Num
 from torch import Tensor
 
 from sae.adaptation.classifier import Classifier
@@ -33,7 +34,9 @@ TAU = 0.2
 UPPER_RANK, LOWER_RANK = 50, 100
 
 
-def image_counts(reading: HookedActivations, d_sae: int, tau: float = TAU) -> Tensor:
+def image_counts(
+    reading: HookedActivations, d_sae: int, tau: float = TAU
+) -> Int32[Tensor, "images d_sae"]:
     """a_i[s]: int32 (B, d_sae), the tokens of each image on which each latent is above tau."""
     values, indices = reading.latents
     fires = (values > tau).to(torch.int32).flatten(1)
@@ -42,7 +45,10 @@ def image_counts(reading: HookedActivations, d_sae: int, tau: float = TAU) -> Te
 
 
 def add_class_counts(
-    counts: Tensor, reading: HookedActivations, labels: Tensor, tau: float = TAU
+    counts: Int64[Tensor, "classes d_sae"],
+    reading: HookedActivations,
+    labels: Int64[Tensor, " images"],
+    tau: float = TAU,
 ) -> None:
     """Add images with `labels` (B,) to a_c[s], int64 (C, d_sae), in place."""
     counts.index_add_(0, labels, image_counts(reading, counts.shape[1], tau).to(counts.dtype))
@@ -60,7 +66,10 @@ class Overlap(NamedTuple):
 
 
 def overlap(
-    first: Tensor, second: Tensor, upper_rank: int = UPPER_RANK, lower_rank: int = LOWER_RANK
+    first: Num[Tensor, "classes d_sae"],
+    second: Num[Tensor, "classes d_sae"],
+    upper_rank: int = UPPER_RANK,
+    lower_rank: int = LOWER_RANK,
 ) -> Overlap:
     """The groups from two models' class-level counts (C, d_sae).
 
@@ -79,7 +88,7 @@ def overlap(
     return Overlap(*(round(float(group.sum(1).double().mean()), 4) for group in groups))
 
 
-def correlation(first: Tensor, second: Tensor) -> float:
+def correlation(first: Num[Tensor, "rows d_sae"], second: Num[Tensor, "others d_sae"]) -> float:
     """Pearson's r of dataset-level counts a_D[s] of two models, over latents that either fires.
 
     0.0 where it is not defined (fewer than two latents, or constant counts).
@@ -92,7 +101,10 @@ def correlation(first: Tensor, second: Tensor) -> float:
 
 
 def scatter_points(
-    first: Tensor, second: Tensor, class_names: Sequence[str], top: int = 30
+    first: Num[Tensor, "classes d_sae"],
+    second: Num[Tensor, "classes d_sae"],
+    class_names: Sequence[str],
+    top: int = 30,
 ) -> list[list[int]]:
     """[class number, latent, count in first, count in second], the largest count first.
 
@@ -128,7 +140,7 @@ class Model(NamedTuple):
 
 def chunks(
     lens: ConceptLens, classifier: Classifier, data: Labelled, limit: int | None = None
-) -> Iterator[tuple[HookedActivations, Tensor]]:
+) -> Iterator[tuple[HookedActivations, Int64[Tensor, " images"]]]:
     """Readings and labels, CHUNK pictures at a time."""
     n = len(data) if limit is None else min(limit, len(data))
     for start in range(0, n, CHUNK):
@@ -137,7 +149,9 @@ def chunks(
         yield lens.read(data.pictures(numbers), classifier.prompts), labels
 
 
-def class_counts(lens: ConceptLens, classifier: Classifier, data: Labelled) -> Tensor:
+def class_counts(
+    lens: ConceptLens, classifier: Classifier, data: Labelled
+) -> Int64[Tensor, "classes d_sae"]:
     """a_c[s] (C, d_sae) over `data`."""
     shape = (len(classifier.class_names), lens.sae.cfg.d_sae)
     counts = torch.zeros(shape, dtype=torch.int64, device=lens.parts.backbone.device)
@@ -192,7 +206,11 @@ def gain(
 
 
 def masking(
-    lens: ConceptLens, classifier: Classifier, counts: Tensor, data: Labelled, n: int
+    lens: ConceptLens,
+    classifier: Classifier,
+    counts: Int64[Tensor, "classes d_sae"],
+    data: Labelled,
+    n: int,
 ) -> dict[str, Any]:
     """Accuracies of a whole sweep, by family, error term and on/off; "plain" is without masks.
 

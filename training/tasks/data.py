@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from sae.adaptation.classifier import checked_classes
@@ -27,7 +28,11 @@ MAX_PER_CLASS = 100_000
 class Labelled:
     """Pictures opened when asked for, and their labels int64 (n,)."""
 
-    def __init__(self, sources: Sequence[np.ndarray | Path], labels: np.ndarray) -> None:
+    def __init__(
+        self,
+        sources: Sequence[UInt8[np.ndarray, "height width 3"] | Path],
+        labels: Int64[np.ndarray, " images"],
+    ) -> None:
         self.sources, self.labels = sources, labels
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -42,12 +43,16 @@ class FitOptions:
 class HeadLoss(nn.Module):
     """Head and loss as one module, so that data parallelism sees one forward."""
 
-    def __init__(self, head: Head, parts: ClipParts, fixed_weights: Tensor | None) -> None:
+    def __init__(
+        self, head: Head, parts: ClipParts, fixed_weights: Float[Tensor, "classes d_proj"] | None
+    ) -> None:
         super().__init__()
         self.head = head
         self._parts, self._fixed = (parts,), fixed_weights
 
-    def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, inputs: Float[Tensor, "images ..."], labels: Int64[Tensor, " images"]
+    ) -> Float[Tensor, ""]:
         """Cross-entropy of pixels (B, 3, H, W), or of cached features (B, d_proj)."""
         (parts,) = self._parts
         features = inputs
@@ -75,7 +80,7 @@ class Inputs:
             chunks = [range(s, min(s + 32, len(data))) for s in range(0, len(data), 32)]
             self._cache = torch.cat([self._make(list(chunk)) for chunk in chunks])
 
-    def __getitem__(self, numbers: np.ndarray) -> Tensor:
+    def __getitem__(self, numbers: Int64[np.ndarray, " images"]) -> Float[Tensor, "images ..."]:
         if self._cache is not None:
             return self._cache[torch.from_numpy(numbers)].to(self._parts.backbone.device)
         return self._make(numbers.tolist()).to(self._parts.backbone.device)

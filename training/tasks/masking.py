@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int, Int64, Num
 from torch import Tensor
 
 from sae.adaptation.attribution import attribute, score_of
@@ -36,7 +37,7 @@ def usual_ks(d_sae: int) -> tuple[int, ...]:
     return (*(k for k in KS if k < d_sae), d_sae)
 
 
-def ranks_of(scores: Tensor) -> Tensor:
+def ranks_of(scores: Num[Tensor, "*rows d_sae"]) -> Int64[Tensor, "*rows d_sae"]:
     """Place 0 … d_sae - 1 of each latent in its row of scores (…, d_sae), largest first."""
     order = scores.argsort(dim=-1, descending=True, stable=True)
     places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
@@ -44,8 +45,11 @@ def ranks_of(scores: Tensor) -> Tensor:
 
 
 def nested_sums(
-    lens: ConceptLens, reading: HookedActivations, ranks: Tensor, ks: Sequence[int]
-) -> Tensor:
+    lens: ConceptLens,
+    reading: HookedActivations,
+    ranks: Int64[Tensor, "... d_sae"],
+    ks: Sequence[int],
+) -> Float[Tensor, "images tokens steps d_in"]:
     """Decoded sums (B, read tokens, K + 1, d_in), without b_dec, by place in the ranking.
 
     `ranks` is (d_sae,) or (B, d_sae); `ks` ascend. Entry j sums the latents with a place below
@@ -77,11 +81,11 @@ def nested_sums(
 def masked_hidden(
     lens: ConceptLens,
     reading: HookedActivations,
-    kept: Tensor,
-    total: Tensor,
+    kept: Float[Tensor, "images read d_in"],
+    total: Float[Tensor, "images read d_in"],
     error: ErrorTerm,
     scalar: float,
-) -> Tensor:
+) -> Float[Tensor, "images tokens d_in"]:
     """Activations in which the active latents add up to `kept` (B, read tokens, d_in).
 
     `total` is the sum of all of them. With error per_token and kept = total they are the
@@ -101,7 +105,7 @@ class Masks:
 
     name: str
     """"oracle" (top-k of the true class), "predicted" (of the predicted one), "dataset", "random"."""
-    ranks: Tensor
+    ranks: Int64[Tensor, "classes d_sae"]
     """(C, d_sae): a ranking for each class, or (1, d_sae) where it is the same for all."""
 
 
@@ -110,12 +114,12 @@ def sweep(
     lens: ConceptLens,
     classifier: Classifier,
     reading: HookedActivations,
-    labels: Tensor,
+    labels: Int64[Tensor, " images"],
     families: Sequence[Masks],
     ks: Sequence[int],
     errors: Sequence[ErrorTerm] = ("none",),
     scalar: float = 0.0,
-) -> dict[str, Tensor]:
+) -> dict[str, Int64[Tensor, "... images"]]:
     """Predictions under every mask: {"family/error/on": (K, B), ".../off": (K, B), "plain": (B,)}.
 
     "predicted" masks come from the unmasked prediction, so no label enters; "oracle" masks use
@@ -144,7 +148,7 @@ def sweep(
     return predictions
 
 
-def families_of(counts: Tensor, seed: int = 0) -> list[Masks]:
+def families_of(counts: Int[Tensor, "classes d_sae"], seed: int = 0) -> list[Masks]:
     """The four families from class-level counts (C, d_sae): oracle, predicted, dataset, random.
 
     The random ranking is of the latents that fire at all, followed by the others, so that it is a
@@ -168,11 +172,11 @@ def _predict(lens: ConceptLens, classifier: Classifier, hidden: Tensor) -> Tenso
 def concept_scores(
     lens: ConceptLens,
     reading: HookedActivations,
-    direction: Tensor,
+    direction: Float[Tensor, " d_proj"],
     prompts: VisionPrompts | None,
-    lens_rows: Tensor,
+    lens_rows: Float[Tensor, "d_sae d_proj"],
     seed: int,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, " d_sae"]]:
     """A score (d_sae) a method of METHODS; larger means earlier. `lens_rows` of `logit_lens`."""
     d_sae = lens.sae.cfg.d_sae
     values, indices = reading.latents
@@ -191,7 +195,7 @@ def concept_scores(
 
 
 @torch.no_grad()
-def logit_lens(lens: ConceptLens, batch: int = 4096) -> Tensor:
+def logit_lens(lens: ConceptLens, batch: int = 4096) -> Float32[Tensor, "d_sae d_proj"]:
     """Unit features (d_sae, d_proj) of each decoder direction, as if it were the CLS token."""
     rows = [F.normalize(lens.parts.project(part), dim=-1) for part in lens.sae.W_dec.split(batch)]
     return torch.cat(rows).float()
@@ -201,12 +205,12 @@ def logit_lens(lens: ConceptLens, batch: int = 4096) -> Tensor:
 def curves(
     lens: ConceptLens,
     reading: HookedActivations,
-    direction: Tensor,
-    scores: dict[str, Tensor],
+    direction: Float[Tensor, " d_proj"],
+    scores: dict[str, Float[Tensor, " d_sae"]],
     *,
     prompts: VisionPrompts | None = None,
     error: ErrorTerm = "none",
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, " fractions"]]:
     """{"METHOD/deletion", "METHOD/insertion"}: the score (11,) at each of FRACTIONS, one image."""
     active = image_sums(reading.latents.values, reading.latents.indices, lens.sae.cfg.d_sae)[0] > 0
     n = int(active.sum())
@@ -224,6 +228,6 @@ def curves(
     return by_ranking
 
 
-def area(curve: Tensor) -> float:
+def area(curve: Float[Tensor, " fractions"]) -> float:
     """Area under a curve over FRACTIONS, by trapezoids: a mean score."""
     return float(torch.trapezoid(curve.double(), torch.tensor(FRACTIONS, dtype=torch.float64)))

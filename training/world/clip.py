@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
+
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     __import__("training")  # a Ctrl-C from here on ends in a sentence
@@ -88,7 +90,9 @@ def make_image_processor() -> Any:
     )
 
 
-def pixels_of(pictures: np.ndarray) -> Tensor:
+def pixels_of(
+    pictures: UInt8[np.ndarray, "images height width 3"],
+) -> Float32[Tensor, "images 3 height width"]:
     """uint8 pictures (n, SIZE, SIZE, 3) as the towers take them, float32 (n, 3, SIZE, SIZE)."""
     scaled = (pictures - np.float32(255 * MEAN)) / np.float32(255 * STD)
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
@@ -105,7 +109,11 @@ class DenselySupervised(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, len(kind_names()) + len(BACKGROUNDS))
         )
 
-    def image_features(self, pixels: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    def image_features(
+        self,
+        pixels: Float[Tensor, "images 3 height width"],
+        keep: Int64[Tensor, "images kept"] | None,
+    ) -> tuple[Float[Tensor, "images d_proj"], Float[Tensor, "images kept width"]]:
         """Unnormalised image features (B, d) and the patches of layer −2 (B, kept, width).
 
         `keep` (B, kept) lists the patch numbers that the tower sees; None for all.
@@ -123,7 +131,9 @@ class DenselySupervised(nn.Module):
                 hooked = hidden
         return self.clip.visual_projection(tower.post_layernorm(hidden[:, 0])), hooked[:, 1:]
 
-    def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def text_features(
+        self, ids: Int64[Tensor, "texts tokens"], mask: Int[Tensor, "texts tokens"]
+    ) -> Float[Tensor, "texts d_proj"]:
         """Unnormalised text features (B, d)."""
         pooled = self.clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
         return self.clip.text_projection(pooled)
@@ -155,7 +165,9 @@ class DenselySupervised(nn.Module):
         }
 
 
-def patch_targets(masks: np.ndarray, names: list[str], background: str) -> np.ndarray:
+def patch_targets(
+    masks: Bool[np.ndarray, "objects height width"], names: list[str], background: str
+) -> Int64[np.ndarray, " patches"]:
     """Class of each patch, int64 (grid²): object kind, n_kinds + background, or IGNORE at the rims."""
     share = patch_labels(masks, PATCH).reshape(len(masks), -1)
     numbers = [kind_names().index(name) for name in names]

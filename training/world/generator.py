@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import (
@@ -73,7 +74,9 @@ def scenes(seed: int, **options: Any) -> Iterator[Scene]:
         yield sample_scene(rng, **options)
 
 
-def images(seed: int, n: int, **options: Any) -> tuple[np.ndarray, list[Scene]]:
+def images(
+    seed: int, n: int, **options: Any
+) -> tuple[UInt8[np.ndarray, "images size size 3"], list[Scene]]:
     """The first `n` scenes of stream `seed`, drawn: uint8 (n, SIZE, SIZE, 3), and their descriptions."""
     stream = scenes(seed, **options)
     chosen = [next(stream) for _ in range(n)]

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float, UInt8
+
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     __import__("training")  # a Ctrl-C from here on ends in a sentence
@@ -119,7 +121,9 @@ class Batches:
         return batch
 
 
-def packed_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
+def packed_logits(
+    model: Any, batch: dict[str, Tensor]
+) -> Float[Tensor, "images tokens vocabulary"]:
     """Logits (B, text tokens, vocabulary) of packed questions after the shared image prefix."""
     inner = model.model
     prefix_ids = make_tokenizer(closes=False)(PROMPT.split("<image>")[0])["input_ids"]
@@ -165,7 +169,12 @@ def answer_loss(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def answers(model: Any, pictures: np.ndarray, question: str, batch: int = 100) -> list[str]:
+def answers(
+    model: Any,
+    pictures: UInt8[np.ndarray, "images height width 3"],
+    question: str,
+    batch: int = 100,
+) -> list[str]:
     """The model's greedy answers to `question` for uint8 pictures (n, H, W, 3)."""
     processor, tokenizer = make_processor(), make_tokenizer(closes=False)
     told = []

@@ -125,7 +125,7 @@ class Table:
         self,
         latent: Int[np.ndarray, " rows"],
         rank: UInt64[np.ndarray, " rows"],
-        payload: Callable[[np.ndarray], Payload],
+        payload: Callable[[Int[np.ndarray, " chosen"]], Payload],
     ) -> None:
         """Consider rows; `payload(rows)` is asked for the rows that may stay, none of them empty."""
         if not self.n:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -46,7 +47,7 @@ class Data(Protocol):
         """ImageError where the image cannot be read."""
 
 
-Embed = Callable[[list[Image.Image]], Tensor]
+Embed = Callable[[list[Image.Image]], Float[Tensor, "images d_proj"]]
 """Images to vectors (n, d) that say how alike images are; any encoder."""
 
 
@@ -73,7 +74,7 @@ def gather(
     backbone: Backbone,
     sae: SparseAutoencoder,
     gathered: Gathered,
-    batches: Iterable[np.ndarray],
+    batches: Iterable[Int[np.ndarray, " images"]],
     *,
     embed: Embed | None = None,
     done: Callable[[int], None] = lambda _n: None,

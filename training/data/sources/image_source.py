@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
+from jaxtyping import Int, Int64
 from PIL import Image
 
 from sae.world.scenes import Scene, compose
@@ -41,7 +42,7 @@ class ImageSource:
 
     name: str
     load: Callable[..., Image.Image]
-    numbers: np.ndarray | None = None
+    numbers: Int[np.ndarray, " images"] | None = None
     label: Callable[[int], str] = no_label
     can_shrink: bool = False
     image_name: Callable[[int], str] | None = None
@@ -90,7 +91,7 @@ class ImageSource:
 
 
 @lru_cache(maxsize=4)
-def order(n: int, seed: int, epoch: int) -> np.ndarray:
+def order(n: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     """The order of n things in round `epoch` of a walk."""
     return np.random.default_rng((seed, epoch)).permutation(n)
 

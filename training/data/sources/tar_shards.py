@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 
 from sae.errors import ImageError
@@ -57,9 +58,9 @@ class TarImages:
     """Where every image lies: `shard`, `offset` and `size` (n,), and its label."""
 
     paths: tuple[Path, ...]
-    shard: np.ndarray
-    offset: np.ndarray
-    size: np.ndarray
+    shard: Int64[np.ndarray, " images"]
+    offset: Int64[np.ndarray, " images"]
+    size: Int64[np.ndarray, " images"]
     labels: tuple[str, ...]
     members: tuple[str, ...]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from safetensors import safe_open
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class StoredRows:
         """The images behind it: --data of extract.py, and how many of them are held out."""
         return {"data": self.manifest.plan.data, "held_out": self.manifest.plan.n_held_out}
 
-    def some(self, n: int) -> Tensor:
+    def some(self, n: int) -> Float32[Tensor, "rows d_in"]:
         """About `n` rows `(rows, d)` float32, from all shards; the rows of a shard are shuffled."""
         shards = self.manifest.shards["train"]
         total = sum(shard.n_rows for shard in shards)
@@ -91,7 +92,7 @@ class StoredHeldOut:
         """At most `n` images of them."""
         return self if n is None else replace(self, n=min(n, self.n))
 
-    def batches(self, image_batch: int) -> Iterator[Tensor]:
+    def batches(self, image_batch: int) -> Iterator[Float32[Tensor, "images tokens d_in"]]:
         """Activations `(images, tokens, d)` float32, at most `image_batch` images at a time."""
         left, per = self.n, self.manifest.plan.held_out_tokens_per_image
         for shard in self.manifest.shards["held_out"]:
@@ -193,7 +194,7 @@ class StoreFeed:
             done += n_here
 
 
-def read_rows(path: Path, start: int, end: int) -> Tensor:
+def read_rows(path: Path, start: int, end: int) -> Float32[Tensor, "rows d_in"]:
     """Rows `start` to `end` of a shard as float32."""
     shard, channels = _opened(path)
     part = {"rows": shard.get_slice("rows")[start:end]}
@@ -202,7 +203,7 @@ def read_rows(path: Path, start: int, end: int) -> Tensor:
     return unpack(part)
 
 
-def unpack(part: dict[str, Tensor]) -> Tensor:
+def unpack(part: dict[str, Tensor]) -> Float32[Tensor, "rows d_in"]:
     """Rows `(m, d)` float32 from some of a shard's rows (with their scales) and its channels."""
     rows = part["rows"].float()
     if "scale" in part:

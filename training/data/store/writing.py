@@ -17,6 +17,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from sae.errors import ArtifactError, ImageError
@@ -143,7 +144,7 @@ def _is_whole(folder: Path, name: str) -> bool:
     return True
 
 
-def pack(rows: Tensor, dtype: str) -> dict[str, Tensor]:
+def pack(rows: Float32[Tensor, "rows d_in"], dtype: str) -> dict[str, Tensor]:
     """The tensors that stand for `rows (n, d)` float32. ValueError if they cannot."""
     if not bool(rows.isfinite().all()):
         raise ValueError("the backbone gave activations that are NaN or infinite; check its dtype.")
@@ -164,7 +165,7 @@ def pack(rows: Tensor, dtype: str) -> dict[str, Tensor]:
     }
 
 
-def quantisation_fvu(rows: Tensor, packed: dict[str, Tensor]) -> float:
+def quantisation_fvu(rows: Float32[Tensor, "rows d_in"], packed: dict[str, Tensor]) -> float:
     """Share of the variance of `rows` that packing loses."""
     error = (rows - unpack(packed)).square().sum()
     return float(error / (rows - rows.mean(0)).square().sum().clamp_min(1e-30))
