@@ -139,7 +139,8 @@ def shared_anew(out: Path, config: TrainConfig, world: int) -> TrainConfig:
     folders, state = _folders(out), {}
     with contextlib.suppress(OSError, ValueError):  # a damaged one is left out when it is restored
         state = read_json(folders[-1] / STATE) if folders else {}
-    then, made_by = state.get("config"), state.get("n_processes")
+    then: Any = state.get("config")
+    made_by: Any = state.get("n_processes")
     if not isinstance(then, dict) or not is_a(made_by, int) or made_by == world:
         given = state.get("given_batch_size") if isinstance(then, dict) else None
         return (
