@@ -132,11 +132,13 @@ def page_limits(page: Page) -> Json:
         "start_letters": steer_desk.MAX_START,
         "word_letters": steer_desk.MAX_WORD,
         "new_tokens": steer_desk.MAX_WRITTEN,
+        "usual_tokens": steer_desk.USUAL_WRITTEN,
         "edits": MAX_EDITS,
         "strength": usual,
         "strength_most": most,
         "samples": compare_desk.N_SAMPLES,
         "tried": compare_desk.MAX_TRIED,
+        "off": compare_desk.MAX_OFF,
         "words_letters": MAX_WORDS,
     }
 

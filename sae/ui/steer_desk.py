@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MAX_PREPARED = 6
 MAX_RUNNING = 64
 MAX_SUGGESTED = 12
-MAX_WRITTEN = 256
-"""Tokens of an answer, at most, on the page."""
+MAX_WRITTEN, USUAL_WRITTEN = 256, 48
+"""Tokens of an answer on the page: at most, and if nobody says."""
 MAX_GUESSED, MAX_NAMED, MAX_SHOWN = 10, 4, 8
 """Concepts that are tried for a word: by the gradient and by their names; and those that are shown."""
 DOSES = (1.0, 2.0, 3.0)

@@ -10,6 +10,7 @@ from sae.model import SparseAutoencoder
 from sae.steering.edits import edit_from_json
 from sae.storage import read_json
 from sae.ui.options import EXPERIMENTS
+from sae.ui.steer_desk import USUAL_WRITTEN
 from tests.browser.lens_page import query
 from tests.browser.serving import chromium, client_of
 
@@ -78,6 +79,19 @@ def test_a_comparison_adds_up_on_screen_and_a_switch_is_felt(visit):
     page.wait_for_function("document.querySelectorAll('.pl-total').length === 2")
     assert query(page)["off"].isdigit()
     assert page.locator(".pl-guess-bar em").count() > 0
+
+
+def test_a_link_holds_as_much_as_the_server_takes(visit):
+    page = visit.page
+    rack = ",".join(f"{latent}*1.25r" for latent in range(1000, 1080))
+    page.goto(f"{visit.url}?v=1&tab=steer&steer={rack}")
+    page.wait_for_function("document.querySelectorAll('.pl-rack-row').length === 80")
+    assert page.locator(".pl-limit").input_value() == str(USUAL_WRITTEN)
+    off = ",".join(str(latent) for latent in range(1000, 1100))
+    page.goto(f"{visit.url}?v=1&tab=compare&task=fluent&pic=3&off={off}")
+    page.wait_for_function("performance.getEntriesByName('patchlens-explained').length")
+    assert query(page)["off"] == off
+    assert visit.errors == []
 
 
 def test_the_http_endpoints_answer(url, tiger):

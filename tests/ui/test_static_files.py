@@ -8,7 +8,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from sae.adaptation.heads import HEADS
+from sae.concepts.statistics import OURS as STATISTICS
 from sae.ui import static_files
+from sae.ui.links import RANKS
 from sae.ui.static_files import (
     FIRST_SCRIPTS,
     STYLES,
@@ -71,6 +74,16 @@ def test_the_first_scripts_are_those_that_the_page_needs_when_it_opens():
     needed = set().union(*(imported(name) for name in ("header.js", "concepts.js", "card.js")))
     assert set(FIRST_SCRIPTS) == needed
     assert head().count("modulepreload") == len(needed)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [list(HEADS), sorted({n for one in STATISTICS for n in (one.name, one.short)} - set(RANKS))],
+)
+def test_scripts_name_no_entry_of_a_table_that_the_server_tells_them(names):
+    for script_name, text in scripts().items():
+        named = [n for n in names if re.search(rf"[\"'`]{n}[\"'`]|figures\.{n}\b", text)]
+        assert not named, f"{script_name} names {named}"
 
 
 def test_templates_and_scripts_are_constants_without_placeholders():

@@ -298,7 +298,7 @@ export class CompareTab {
 
   // A link's parts are looked up in what there is; the rest is left out.
   followLink() {
-    const link = readCompare();
+    const link = readCompare(this.limits);
     const { tasks } = this.props.setup;
     this.view.task = (tasks.find((one) => one.name === link.task) || tasks[0]).name;
     if (link.split) this.view.split = link.split;

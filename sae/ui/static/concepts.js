@@ -88,12 +88,13 @@ export class ConceptsTab {
       this.list.render();
     });
     document.addEventListener("keydown", (event) => this.keyPressed(event));
-    bus.receive("lens", ({ kind, data, patches }) => {
-      this.keepConcept = false;
-      this.askedPatches = patches || null;
-      this.sources.ask(kind, data, "Opening the picture");
-    });
-    bus.receive("concepts", ({ concept }) => {
+    bus.receive("concepts", ({ concept, picture }) => {
+      if (picture) {
+        this.keepConcept = false;
+        this.askedPatches = picture.patches || null;
+        this.sources.ask(picture.kind, picture.data, "Opening the picture");
+        return;
+      }
       this.state.concept = concept;
       this.render();
     });

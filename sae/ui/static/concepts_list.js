@@ -5,7 +5,6 @@ import { rankPatches, rankPicture } from "./code.js";
 import { amountText, make, makeButton, plural, setText } from "./dom.js";
 
 const SHOWN = 14;
-const MOST_ICONS = 256;
 
 export class ConceptList {
   constructor(tab) {
@@ -199,6 +198,6 @@ export class ConceptList {
     for (let patch = 0; patch < code.patches; patch++) {
       for (const slot of rankPatches(code, [patch], "max").slots.slice(0, 6)) wanted.add(code.ids[slot]);
     }
-    this.askIcons([...wanted].slice(0, MOST_ICONS));
+    this.askIcons([...wanted].slice(0, this.tab.limits.icons));
   }
 }

@@ -63,14 +63,15 @@ export class LatentsTab {
   }
 
   writeLink() {
-    writeLatents({ text: this.field.value.trim(), by: this.table.list.by, down: this.table.list.down });
+    const { by, down } = this.table.list;
+    writeLatents({ text: this.field.value.trim(), by, down }, this.all.usualOrder);
   }
 
   // A search begins sorted by fit; whoever sorts it otherwise keeps that order until it ends.
   showFound(found, scores, how, unknown = []) {
     const { list } = this.table;
     if (found && !list.found) Object.assign(list, { by: "score", down: true });
-    if (!found && list.by === "score") Object.assign(list, { by: "frequency", down: true });
+    if (!found && list.by === "score") Object.assign(list, this.all.usualOrder);
     Object.assign(list, { found, scores, how, unknown, shown: STEP });
     this.table.fillTable();
     this.map.drawDots();
@@ -138,7 +139,7 @@ export class LatentsTab {
       option.value = name;
       choice.append(option);
     }
-    this.map.atlas.colour = this.all.figures.entropy ? "entropy" : "";
+    this.map.atlas.colour = this.all.figures[this.all.usualColour] ? this.all.usualColour : "";
     choice.value = this.map.atlas.colour;
     choice.addEventListener("change", () => {
       this.map.atlas.colour = choice.value;

@@ -59,6 +59,10 @@ export class AllConcepts {
     this.figures = {};
     this.statistics = statistics;
     this.columns = [NAME, ...statistics.filter((one) => one.column), FIT];
+    // Until somebody chooses: the order of the first column, the colour of the first that colours.
+    const [first] = statistics.filter((one) => one.column);
+    this.usualOrder = { by: first ? first.name : "name", down: Boolean(first) && !first.rising };
+    this.usualColour = (statistics.find((one) => one.colour) || { name: "" }).name;
   }
 
   take(packed) {

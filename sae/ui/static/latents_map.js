@@ -355,8 +355,9 @@ export class LatentsMap {
     if (latent < 0) return;
     setText(this.panel.find(".pl-dot-name"), this.all.word(latent));
     const number = this.all.names[latent] ? `#${latent} · ` : "";
-    const often = this.all.text("frequency", this.all.figure("frequency", latent));
-    setText(this.panel.find(".pl-dot-facts"), `${number}fires in ${often}`);
+    const { name, label } = this.all.statistics.find((one) => one.name === this.tab.props.setup.axes.x.name);
+    const often = `${label.toLowerCase()} ${this.all.text(name, this.all.figure(name, latent))}`;
+    setText(this.panel.find(".pl-dot-facts"), `${number}${often}`);
     this.dotTip.style.left = `${Math.min(this.atlas.width - 130, Math.max(130, sx))}px`;
     this.dotTip.style.top = `${this.screenY(this.atlas.y[latent])}px`;
     this.dotTip.classList.toggle("pl-below", this.screenY(this.atlas.y[latent]) < 90);

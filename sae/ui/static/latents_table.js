@@ -17,8 +17,7 @@ export class LatentsTable {
       found: null,
       scores: null,
       order: [],
-      by: "frequency",
-      down: true,
+      ...tab.all.usualOrder,
       shown: 40,
       unknown: [],
     };
@@ -121,7 +120,7 @@ export class LatentsTable {
 
   sortLatents(chosen) {
     const sign = this.list.down ? -1 : 1;
-    const by = this.list.by === "score" ? "frequency" : this.list.by;
+    const by = this.list.by === "score" ? this.all.usualOrder.by : this.list.by;
     if (by === "name") {
       chosen.sort(
         (a, b) =>

@@ -14,7 +14,6 @@ const KEYS = {
   compare: ["task", "heads", "split", "pic", "off"],
 };
 const VERSION = "v";
-const MOST_OFF = 64;
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;
 
@@ -59,9 +58,9 @@ export function readLatents(letters) {
   return { text: (opened.get("q") || "").slice(0, letters), by, down: way !== "up" };
 }
 
-export function writeLatents({ text, by, down }) {
-  const usual = (by === "frequency" && down) || by === "score";
-  write("latents", { q: encodeURIComponent(text), sort: usual ? null : by + (down ? "" : "~up") });
+export function writeLatents({ text, by, down }, usual) {
+  const unsaid = (by === usual.by && down === usual.down) || by === "score";
+  write("latents", { q: encodeURIComponent(text), sort: unsaid ? null : by + (down ? "" : "~up") });
 }
 
 export function readSteer() {
@@ -84,10 +83,7 @@ function editText({ latent, strength, where, mode, on }) {
 // The rows of a rackText that are within the server's limits.
 export function readRack(text, limits) {
   const rows = [];
-  for (const part of String(text || "")
-    .slice(0, 600)
-    .split(",")
-    .slice(0, limits.edits)) {
+  for (const part of String(text || "").split(",", limits.edits)) {
     const match = EDIT.exec(part);
     if (!match) continue;
     const latent = Number(match[1]);
@@ -99,9 +95,9 @@ export function readRack(text, limits) {
   return rows;
 }
 
-export function readCompare() {
+export function readCompare(limits) {
   const number = opened.get("pic") || "";
-  const off = (opened.get("off") || "").split(",").slice(0, MOST_OFF);
+  const off = (opened.get("off") || "").split(",", limits.off);
   return {
     task: opened.get("task"),
     split: opened.get("split") === "novel" ? "novel" : "",
@@ -117,7 +113,7 @@ export function writeCompare({ task, heads, split, number, own, off }) {
     heads: heads.join(","),
     split: split === "base" ? null : split,
     pic: own ? null : number,
-    off: [...off].slice(0, MOST_OFF).join(","),
+    off: [...off].join(","),
   });
 }
 

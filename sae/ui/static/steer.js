@@ -6,7 +6,7 @@ import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } fro
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, recipeIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
-import { Experiment, newRow, ofRegion, PROMPTS, USUAL_LIMIT } from "./steer_state.js";
+import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
 
 const DOSE_FROM_CARD = 1.5;
 const MOST_PNG_BYTES = 30e6;
@@ -95,7 +95,7 @@ export class SteerTab {
       this.changed();
     });
     this.panel.find(".pl-limit").addEventListener("change", (event) => {
-      const limit = Math.round(Number(event.target.value)) || USUAL_LIMIT;
+      const limit = Math.round(Number(event.target.value)) || this.limits.usual_tokens;
       this.experiment.state.limit = Math.max(1, Math.min(this.limits.new_tokens, limit));
       event.target.value = this.experiment.state.limit;
       this.changed();
@@ -134,7 +134,7 @@ export class SteerTab {
     this.promptField.maxLength = prompt;
     this.panel.find(".pl-start").maxLength = begin;
     for (const field of this.panel.findAll(".pl-word, .pl-target, .pl-add")) field.maxLength = word;
-    this.panel.find(".pl-limit").max = this.limits.new_tokens;
+    Object.assign(this.panel.find(".pl-limit"), { max: this.limits.new_tokens, value: this.limits.usual_tokens });
   }
 
   async copyPython(button) {
@@ -372,7 +372,9 @@ export class SteerTab {
       button.title = example.title;
       button.dataset.name = example.name;
       button.append(art);
-      button.addEventListener("click", () => bus.send("lens", { kind: "example", data: example.name }));
+      button.addEventListener("click", () =>
+        bus.send("concepts", { picture: { kind: "example", data: example.name } }),
+      );
       this.panel.find(".pl-subject-strip").append(button);
     }
     this.panel
@@ -412,7 +414,7 @@ export class SteerTab {
     if (!patches && bus.picture && bus.picture.source.name === experiment.example) this.changed();
     else {
       this.rack.drawRack();
-      bus.send("lens", { kind: "example", data: experiment.example, patches });
+      bus.send("concepts", { picture: { kind: "example", data: experiment.example, patches } });
     }
   }
 
@@ -432,7 +434,7 @@ export class SteerTab {
     this.applyRecipe(recipe);
     this.panel.notice("The experiment of this picture was taken up.");
     const name = exampleOf(recipe.img);
-    if (name) bus.send("lens", { kind: "example", data: name });
+    if (name) bus.send("concepts", { picture: { kind: "example", data: name } });
     else this.changed();
   }
 

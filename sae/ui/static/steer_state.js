@@ -2,7 +2,6 @@
 
 import { writeSteer } from "./links.js";
 
-export const USUAL_LIMIT = 48;
 export const PROMPTS = [
   "describe the image",
   "what is shown, in one word",
@@ -29,7 +28,7 @@ export class Experiment {
     // Doses are multiples of a concept's own maximum; without an index they are plain activations.
     this.sliderMost = tab.limits.strength;
     this.doseMost = tab.limits.strength_most;
-    this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: USUAL_LIMIT };
+    this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: tab.limits.usual_tokens };
     this.known = new Map();
     this.past = [];
     this.future = [];
