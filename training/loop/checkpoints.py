@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sae.errors import ArtifactError
-from sae.storage import is_a, read_json, read_sealed, sealed, sha256, write_json
+from sae.storage import check_seal, is_a, read_json, sealed, sha256, write_json
 from sae.terminal import local_path
 from training.data.stream import shards_for
 from training.loop.config import NOT_THE_RUN, TrainConfig, flag
@@ -181,11 +181,12 @@ def _flush(path: Path) -> None:
 
 
 def _read(folder: Path) -> Checkpoint:
-    state = read_sealed(folder / STATE, _OLDER)
+    state = read_json(folder / STATE)
     for name, kinds in STATE_TYPES.items():
         if not is_a(state.get(name), *kinds):
             found = f"{name} = {state.get(name)!r:.80}"
             raise ArtifactError(folder / STATE, found, kinds[0].__name__, _OLDER)
+    check_seal(folder / STATE, state, _OLDER)
     path = folder / TENSORS
     hashes = state.get("sha256")
     expected = hashes.get(TENSORS) if isinstance(hashes, dict) else None
