@@ -89,8 +89,8 @@ def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             _check_header(path, file, shapes)
-            if (found := sha256(path)) != digest:
-                raise ArtifactError(path, f"sha256 {found}", f"{digest} as in {CONFIG}")
+            if (actual_digest := sha256(path)) != digest:
+                raise ArtifactError(path, f"sha256 {actual_digest}", f"{digest} as in {CONFIG}")
             tensors = {name: file.get_tensor(name) for name in shapes}
     except SafetensorError as error:
         raise ArtifactError(path, f"{error}", "a whole safetensors file") from error
@@ -231,8 +231,8 @@ def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]]) 
             raise ArtifactError(path, f"{name} of shape {view.get_shape()}", f"{shape}")
         dtypes.add(view.get_dtype())
     if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
-        found = ", ".join(sorted(dtypes))
-        raise ArtifactError(path, f"dtype {found}", f"one of {', '.join(_DTYPES)}")
+        dtype_names = ", ".join(sorted(dtypes))
+        raise ArtifactError(path, f"dtype {dtype_names}", f"one of {', '.join(_DTYPES)}")
 
 
 def _check_constant(path: Path, threshold: Tensor, value: float) -> None:

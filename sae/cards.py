@@ -180,9 +180,9 @@ def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
     splits = metrics.get("accuracy")
     if not isinstance(splits, dict):
         return metrics
-    found = {f"{name}_accuracy": row["mean"] for name, row in splits.items() if "mean" in row}
+    accuracies = {f"{name}_accuracy": row["mean"] for name, row in splits.items() if "mean" in row}
     sample = {"data": metrics.get("task"), "command": metrics.get("command", "")}
-    return {**found, "evidence": dict.fromkeys(found, sample)}
+    return {**accuracies, "evidence": dict.fromkeys(accuracies, sample)}
 
 
 def _sample(evidence: dict[str, Any]) -> dict[str, str]:

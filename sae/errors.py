@@ -34,8 +34,8 @@ class ConfigError(PatchLensError, ValueError):
 class ArtifactError(PatchLensError, ValueError):
     """A file of an artifact is not what its format promises. Names file, found, expected, next."""
 
-    def __init__(self, file: Path, found: str, expected: str, next_step: str = AGAIN) -> None:
-        super().__init__(f"{file}: found {found}; expected {expected}. {next_step}")
+    def __init__(self, file: Path, actual: str, expected: str, next_step: str = AGAIN) -> None:
+        super().__init__(f"{file}: found {actual}; expected {expected}. {next_step}")
 
 
 class ImageError(PatchLensError, ValueError):

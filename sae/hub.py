@@ -176,8 +176,8 @@ def push_folder(
 def pushed_files(folder: str | Path) -> list[str]:
     """The files of an artifact's folder that `push_folder` uploads, by their paths in it."""
     folder = Path(folder)
-    found = {path for pattern in PUSHED for path in folder.glob(pattern) if path.is_file()}
-    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = {path for pattern in PUSHED for path in folder.glob(pattern) if path.is_file()}
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
     return [name for name in names if not any(p.startswith(".") for p in name.split("/"))]
 
 

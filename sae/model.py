@@ -178,9 +178,9 @@ class SparseAutoencoder(nn.Module):
         from sae.interop import presets, recognise
 
         if presets.is_preset(id_or_dir) and subfolder is None:
-            found = presets.load(str(id_or_dir), **access)
-            _warn(id_or_dir, found.reading.assumed)
-            cfg, tensors = found.cfg, found.tensors
+            conversion = presets.load(str(id_or_dir), **access)
+            _warn(id_or_dir, conversion.reading.assumed)
+            cfg, tensors = conversion.cfg, conversion.tensors
         else:
             files = artifact.REQUIRED_FILES
             if Path(id_or_dir).is_file():
@@ -221,9 +221,9 @@ class SparseAutoencoder(nn.Module):
 
         given = read_norm(norm) if isinstance(norm, (str, Path)) else norm
         hints = interop.Hints(format, backbone, layer, tokens, k, given)
-        found = interop.read(source, hints)
-        _warn(source, found.reading.assumed)
-        return cls._from_weights(found.cfg, found.tensors)
+        conversion = interop.read(source, hints)
+        _warn(source, conversion.reading.assumed)
+        return cls._from_weights(conversion.cfg, conversion.tensors)
 
     @classmethod
     def _from_weights(cls, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> Self:

@@ -81,11 +81,11 @@ def check_seal(path: Path, content: Mapping[str, Any], next_step: str = AGAIN) -
     if SEAL not in content:
         _warn_of_age(path)
         return
-    found = _content_sha256({key: value for key, value in content.items() if key != SEAL})
-    if found != content[SEAL]:
+    digest = _content_sha256({key: value for key, value in content.items() if key != SEAL})
+    if digest != content[SEAL]:
         raise ArtifactError(
             path,
-            f"content with the sha256 {found[:12]}…",
+            f"content with the sha256 {digest[:12]}…",
             f"{str(content[SEAL])[:12]}…, as it was written: something in it was altered",
             f"{next_step} If it was altered on purpose, delete its entry {SEAL}.",
         )
@@ -123,9 +123,9 @@ def read_arrays(path: Path, next_step: str) -> "tuple[dict[str, np.ndarray], dic
         raise ArtifactError(path, f"{error}", "a whole safetensors file", next_step) from error
     if "sha256" not in metadata:
         _warn_of_age(path)
-    elif (found := _arrays_sha256(arrays, text)) != metadata["sha256"]:
+    elif (digest := _arrays_sha256(arrays, text)) != metadata["sha256"]:
         raise ArtifactError(
-            path, f"arrays with the sha256 {found[:12]}…", metadata["sha256"][:12] + "…", next_step
+            path, f"arrays with the sha256 {digest[:12]}…", metadata["sha256"][:12] + "…", next_step
         )
     return arrays, about
 

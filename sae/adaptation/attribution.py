@@ -54,8 +54,8 @@ class Attribution:
 
     def share(self, latent: int) -> float:
         """The share of one latent, 0 if it is not active."""
-        found = (self.latents == latent).nonzero()
-        return float(self.shares[found[0, 0]]) if len(found) else 0.0
+        places = (self.latents == latent).nonzero()
+        return float(self.shares[places[0, 0]]) if len(places) else 0.0
 
 
 @torch.no_grad()
@@ -107,12 +107,12 @@ def token_shares(
     values, indices = (part[0] for part in reading.latents)
     gradient = gradient * lens.sae.token_scale(lens.read_tokens(reading)[0])
     width = max(1, values.shape[1])
-    found = []
+    slopes = []
     for rows, grads in zip(
         indices.split(max(1, _ROWS // width)), gradient.split(max(1, _ROWS // width)), strict=True
     ):
-        found.append(torch.einsum("tnd,td->tn", lens.sae.W_dec[rows], grads))
-    return values * torch.cat(found)
+        slopes.append(torch.einsum("tnd,td->tn", lens.sae.W_dec[rows], grads))
+    return values * torch.cat(slopes)
 
 
 def score_of(

@@ -76,24 +76,24 @@ def checked_classes(names: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected a list of class names, got {names!r:.80}")
-    found = tuple(" ".join(name.split()) for name in names)
-    if len(found) < 2:
+    classes = tuple(" ".join(name.split()) for name in names)
+    if len(classes) < 2:
         raise ValueError(
-            f"got {len(found)} class{'es'[: 2 * (len(found) != 1)]} {list(found)}, expected two or "
+            f"got {len(classes)} class{'es'[: 2 * (len(classes) != 1)]} {list(classes)}, expected two or "
             "more: with one class there is nothing to decide"
         )
-    if len(found) > MAX_CLASSES:
-        raise ValueError(f"got {len(found)} classes, at most {MAX_CLASSES} are taken at once")
-    if empty := [number for number, name in enumerate(found) if not name]:
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f"got {len(classes)} classes, at most {MAX_CLASSES} are taken at once")
+    if empty := [number for number, name in enumerate(classes) if not name]:
         raise ValueError(f"class number {empty[0]} has an empty name; give every class a name")
     seen: dict[str, str] = {}
-    for name in found:
+    for name in classes:
         twin = seen.setdefault(name.casefold(), name)
         if twin is not name:
             raise ValueError(
                 f"class names {twin!r} and {name!r} are the same; give every class a name of its own"
             )
-    return found
+    return classes
 
 
 def first_disagreement(
@@ -113,10 +113,10 @@ def first_disagreement(
     while batch := list(islice(waiting, at_once)):
         inputs = parts.backbone.preprocess(batch)
         first, second = (classify(parts, head, inputs).argmax(-1) for head in pair)
-        found = first != second
+        fits = first != second
         if truths is not None:
-            found &= second == torch.as_tensor(truths[seen : seen + len(batch)]).to(second.device)
-        places = torch.nonzero(found)
+            fits &= second == torch.as_tensor(truths[seen : seen + len(batch)]).to(second.device)
+        places = torch.nonzero(fits)
         if len(places):
             return seen + int(places[0])
         seen += len(batch)

@@ -121,13 +121,13 @@ class Comparison:
             numbers = (first.number(classes[0]), first.number(classes[1]))
             if numbers[0] == numbers[1]:
                 raise ValueError(f"the margin of {classes[0]!r} and itself is 0; give two classes")
-        found = [
+        attributions = [
             self._attribute(c, r, c.direction(*numbers), c.offset(*numbers))
             for c, r in zip(pair, readings, strict=True)
         ]
         named = (first.class_names[numbers[0]], first.class_names[numbers[1]])
         question = f"how much more the head says {named[0]} than {named[1]}"
-        return self._explanation(question, named, pair, readings, logits, found)
+        return self._explanation(question, named, pair, readings, logits, attributions)
 
     def match(
         self,
@@ -149,8 +149,10 @@ class Comparison:
         direction = self.parts.scale * direction
         readings = self._read(image, pair)
         logits = [self._logits(c, r) for c, r in zip(pair, readings, strict=True)]
-        found = [self._attribute(c, r, direction, 0.0) for c, r in zip(pair, readings, strict=True)]
-        return self._explanation(question, None, pair, readings, logits, found, direction)
+        attributions = [
+            self._attribute(c, r, direction, 0.0) for c, r in zip(pair, readings, strict=True)
+        ]
+        return self._explanation(question, None, pair, readings, logits, attributions, direction)
 
     def words(self, text: str) -> Float[Tensor, " d_proj"]:
         """Unit text features (d_proj) of free words; ValueError for none, too many or unknown."""
@@ -163,7 +165,7 @@ class Comparison:
 
     @torch.no_grad()
     def switched_off(
-        self, found: Explanation, off: Sequence[int], error: ErrorTerm = "per_token"
+        self, explanation: Explanation, off: Sequence[int], error: ErrorTerm = "per_token"
     ) -> Switched:
         """Both heads again with the concepts `off` switched off at every token.
 
@@ -176,17 +178,17 @@ class Comparison:
                 raise ValueError(f"there is no latent {latent}; this SAE has 0 to {d_sae - 1}")
             keep[latent] = False
         predictions, scores = [], []
-        for side in found.sides:
+        for side in explanation.sides:
             classifier = side.classifier
             hidden = self.lens.edited(side.reading, keep, error)
             features = self.lens.features(hidden, classifier.prompts)
             logits = classifier.logits(features)[0]
             predictions.append(ranked(classifier.class_names, logits))
-            if found.direction is not None:
+            if explanation.direction is not None:
                 unit = F.normalize(features.float(), dim=-1)[0]
-                scores.append(float(unit @ found.direction))
-            elif found.classes is not None:
-                first, second = (classifier.number(name) for name in found.classes)
+                scores.append(float(unit @ explanation.direction))
+            elif explanation.classes is not None:
+                first, second = (classifier.number(name) for name in explanation.classes)
                 scores.append(float(logits[first] - logits[second]))
         return Switched((predictions[0], predictions[1]), (scores[0], scores[1]))
 
@@ -218,10 +220,12 @@ class Comparison:
         pair: tuple[Classifier, Classifier],
         readings: tuple[HookedActivations, HookedActivations],
         logits: Sequence[Tensor],
-        found: Sequence[Attribution],
+        attributions: Sequence[Attribution],
         direction: Tensor | None = None,
     ) -> Explanation:
-        one, other = (Side(*each) for each in zip(pair, readings, logits, found, strict=True))
+        one, other = (
+            Side(*each) for each in zip(pair, readings, logits, attributions, strict=True)
+        )
         shell = Explanation(
             question,
             classes,
@@ -233,13 +237,13 @@ class Comparison:
         shell.concepts.extend(self._rows(shell))
         return shell
 
-    def _rows(self, found: Explanation) -> list[ConceptRow]:
+    def _rows(self, explanation: Explanation) -> list[ConceptRow]:
         shares = [
             dict(zip(a.latents.tolist(), a.shares.tolist(), strict=True))
-            for a in (side.attribution for side in found.sides)
+            for a in (side.attribution for side in explanation.sides)
         ]
-        strongest = [_strongest(found.patch_codes(side)) for side in (0, 1)]
-        used = [side.used() for side in found.sides]
+        strongest = [_strongest(explanation.patch_codes(side)) for side in (0, 1)]
+        used = [side.used() for side in explanation.sides]
         rows = []
         for latent in shares[0].keys() | shares[1].keys():
             by = (latent in used[0], latent in used[1])
@@ -260,9 +264,9 @@ class Comparison:
 def _strongest(codes: SparseLatents) -> dict[int, float]:
     """The largest value of each active latent of codes (patches, n)."""
     active = codes.values > 0
-    found: dict[int, float] = {}
+    peaks: dict[int, float] = {}
     for latent, value in zip(
         codes.indices[active].tolist(), codes.values[active].tolist(), strict=True
     ):
-        found[latent] = max(value, found.get(latent, 0.0))
-    return found
+        peaks[latent] = max(value, peaks.get(latent, 0.0))
+    return peaks

@@ -132,7 +132,7 @@ class Explanation:
 
     def _side_json(self, number: int, rows: Sequence[ConceptRow]) -> dict[str, Any]:
         side = self.sides[number]
-        found = side.attribution
+        attribution = side.attribution
         listed = [row for row in rows if row.shares[number] != 0]
         shown = sum(row.shares[number] for row in listed)
         return {
@@ -141,15 +141,21 @@ class Explanation:
                 {"class": p.class_name, "probability": p.probability, "logit": p.logit}
                 for p in side.predictions()
             ],
-            "margin": found.score,
+            "margin": attribution.score,
             "contributions": [
                 {"latent": row.latent, "name": row.name, "share": row.shares[number]}
                 for row in listed
             ],
-            "rest": found.score - found.residual - shown if len(rows) < len(self.concepts) else 0.0,
-            "residual": found.residual,
-            "residual_parts": {"start": found.start, "error": found.error, "gap": found.gap},
-            "exact": found.exact,
+            "rest": attribution.score - attribution.residual - shown
+            if len(rows) < len(self.concepts)
+            else 0.0,
+            "residual": attribution.residual,
+            "residual_parts": {
+                "start": attribution.start,
+                "error": attribution.error,
+                "gap": attribution.gap,
+            },
+            "exact": attribution.exact,
         }
 
 

@@ -92,11 +92,11 @@ class StoredHead:
             )
         mark = self.backbone["fingerprint"]
         if mark is not None and parts.backbone.dtype != torch.bfloat16:
-            found = parts.fingerprint()
-            if found != mark:
+            fingerprint = parts.fingerprint()
+            if fingerprint != mark:
                 raise ValueError(
                     f"this {self.head.kind} head was trained on the weights {mark} of "
-                    f"{self.backbone['id']}, got the weights {found} of {parts.backbone.id}, which "
+                    f"{self.backbone['id']}, got the weights {fingerprint} of {parts.backbone.id}, which "
                     "has the same shape; load the backbone that it belongs to"
                 )
 
@@ -185,8 +185,8 @@ def load_head(
         raise ArtifactError(weights, "no such file", "the head's tensors", AGAIN)
     head = _rebuild(path, config, _shapes(weights))
     check_seal(path, said, AGAIN)
-    if (found := sha256(weights)) != config["sha256"]:
-        raise ArtifactError(weights, f"sha256 {found[:12]}…", config["sha256"][:12] + "…", AGAIN)
+    if (digest := sha256(weights)) != config["sha256"]:
+        raise ArtifactError(weights, f"sha256 {digest[:12]}…", config["sha256"][:12] + "…", AGAIN)
     _fill(weights, head)
     stored = StoredHead(head, origin, config["task"])
     if parts is not None:
@@ -211,14 +211,14 @@ def open_head(task_name: str, name: str, parts: ClipParts, root: Path = ROOT) ->
     Raises ValueError for a name that is not listed or a head of another backbone, ArtifactError
     for damaged files.
     """
-    found: Task = task(task_name)
+    named_task: Task = task(task_name)
     if name not in head_names(task_name, root):
         raise ValueError(
             f"task {task_name!r} has no head {name!r}, expected one of "
             f"{', '.join(head_names(task_name, root))}"
         )
     if name == REFERENCE:
-        head = ZeroShotHead(found.base, templates=found.templates)
+        head = ZeroShotHead(named_task.base, templates=named_task.templates)
         origin = {"id": parts.backbone.id, "revision": None, "fingerprint": None} | parts.shapes()
         return StoredHead(head, origin, task_name)
     return load_head(root / task_name / name, parts)
@@ -325,8 +325,8 @@ def _check_kinds_of(path: Path, kind: type[Head], settings: Mapping[str, Any]) -
     for name, value in settings.items():
         usual = defaults.get(name, inspect.Parameter.empty)
         if usual is not inspect.Parameter.empty and type(value) is not type(usual):
-            found = f"settings.{name} = {value!r:.80}"
-            raise ArtifactError(path, found, type(usual).__name__, AGAIN)
+            setting = f"settings.{name} = {value!r:.80}"
+            raise ArtifactError(path, setting, type(usual).__name__, AGAIN)
 
 
 def _shapes_of(head: Head) -> dict[str, tuple[int, ...]]:

@@ -46,8 +46,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     inner = content.get("state_dict") if isinstance(content, dict) else None
     tensors = state_dict_of(inner)
     if not tensors:
-        found = sorted(map(str, content))[:6] if isinstance(content, dict) else type(content)
-        raise ArtifactError(path, f"{found}", "a state_dict of tensors", _NEXT)
+        content_keys = sorted(map(str, content))[:6] if isinstance(content, dict) else type(content)
+        raise ArtifactError(path, f"{content_keys}", "a state_dict of tensors", _NEXT)
     return tensors
 
 
@@ -140,9 +140,9 @@ def read_maple(
         tail=tail,
     )
     expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in own.items()}
-    if found != expected:
-        odd = sorted(set(found.items()) ^ set(expected.items()))[:4]
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    if shapes != expected:
+        odd = sorted(set(shapes.items()) ^ set(expected.items()))[:4]
         raise ArtifactError(path, f"prompts that do not fit: {odd}", "MaPLe's layout", _NEXT)
     head.load_state_dict({name: value.float() for name, value in own.items()}, strict=True)
     return head.eval().requires_grad_(False).to(parts.backbone.device)

@@ -51,7 +51,7 @@ class VisionLanguage:
         name = type(model).__name__
         inner = getattr(model, "model", model)
         towers = [getattr(inner, tower, None) for tower in _TOWERS]
-        tower = next((found for found in towers if isinstance(found, nn.Module)), None)
+        tower = next((module for module in towers if isinstance(module, nn.Module)), None)
         if tower is None or not hasattr(model, "generate"):
             lacks = "vision tower" if tower is None else "generate(), so it writes no text"
             raise ValueError(
@@ -210,11 +210,11 @@ class VisionLanguage:
     def _processed(self, image: Image.Image, text: str) -> dict[str, Tensor]:
         bos = getattr(self.tokenizer, "bos_token", None)
         plain = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        found = self.processor(images=[[image]], text=[text], return_tensors="pt", **plain)
+        inputs = self.processor(images=[[image]], text=[text], return_tensors="pt", **plain)
         dtype = next(self.tower.parameters()).dtype
         return {
             name: value.to(self.device, dtype if value.is_floating_point() else None)
-            for name, value in found.items()
+            for name, value in inputs.items()
             if isinstance(value, torch.Tensor) and name != "labels"
         }
 

@@ -43,11 +43,11 @@ def capture(
     also: Collection[int] = (),
 ) -> Capture:
     """Run `forward()` up to `layers[layer]` and keep what that layer and those in `also` gave."""
-    found: dict[int, Any] = {}
+    outputs: dict[int, Any] = {}
 
     def keep(number: int, _module: nn.Module, _args: Any, output: Any) -> None:
         if threading.get_ident() == thread:
-            found[number] = output
+            outputs[number] = output
 
     thread = threading.get_ident()
     wanted = {number for number in also if number < layer} | {layer}
@@ -57,8 +57,8 @@ def capture(
     finally:
         for handle in handles:
             handle.remove()
-    earlier = {number: hidden_of(found[number]) for number in wanted if number != layer}
-    return Capture(hidden, earlier, isinstance(found[layer], tuple))
+    earlier = {number: hidden_of(outputs[number]) for number in wanted if number != layer}
+    return Capture(hidden, earlier, isinstance(outputs[layer], tuple))
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,14 +150,14 @@ class ExemplarTable:
         return self._images["webp"][start:stop].tobytes() or _GREY_TILE
 
     def _shown(self, latent: int, slots: range) -> list[Exemplar]:
-        table, found = self._table, []
+        table, exemplars = self._table, []
         for slot in slots:
             number = int(table["image_ids"][latent, slot])
             if number < 0:
                 break
             stop = self._ends[latent, slot]
             part = slice(stop - table["counts"][latent, slot], stop)
-            found.append(
+            exemplars.append(
                 Exemplar(
                     image_id=number,
                     activation=float(table["activations"][latent, slot]),
@@ -166,7 +166,7 @@ class ExemplarTable:
                     values=table["values"][part].astype(np.float32).tolist(),
                 )
             )
-        return found
+        return exemplars
 
 
 class ClassTable:

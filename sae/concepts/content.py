@@ -162,22 +162,25 @@ def read(folder: Path) -> IndexContent:
     content = IndexContent(header=header, **arrays, **texts)
     check(folder, content)
     for name, digest in hashes.items():
-        if (found := sha256(folder / name)) != digest:
+        if (actual_digest := sha256(folder / name)) != digest:
             raise ArtifactError(
-                folder / name, f"sha256 {found[:12]}…", f"{digest[:12]}… as in {FILES[0]}", AGAIN
+                folder / name,
+                f"sha256 {actual_digest[:12]}…",
+                f"{digest[:12]}… as in {FILES[0]}",
+                AGAIN,
             )
     return content
 
 
 def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """What index.json says, and the hashes of the other files; {} in an index of an older version."""
-    found = read_json(path)
-    if found.get("format") != FORMAT:
+    content = read_json(path)
+    if content.get("format") != FORMAT:
         raise ArtifactError(
-            path, f"format {found.get('format')!r}", f"format {FORMAT}", f"{AGAIN[:-1]} (formats "
+            path, f"format {content.get('format')!r}", f"format {FORMAT}", f"{AGAIN[:-1]} (formats "
             "of other versions of PatchLens cannot be read)."
         )  # fmt: skip
-    header = typed_fields(path, {"neuron_monosemanticity": None, **found}, _HEADER, "")
+    header = typed_fields(path, {"neuron_monosemanticity": None, **content}, _HEADER, "")
     hashes = header.pop("sha256", None)
     if hashes is not None:
         typed_fields(path, hashes, dict.fromkeys(FILES[1:], (str,)), "sha256.")
@@ -188,7 +191,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         typed_fields(path, header["text_tower"], _TEXT_TOWER, "text_tower.")
     if header["neuron_monosemanticity"] is not None:
         typed_fields(path, header["neuron_monosemanticity"], _NEURONS, "neuron_monosemanticity.")
-    check_seal(path, found, AGAIN)
+    check_seal(path, content, AGAIN)
     return header, hashes or {}
 
 

@@ -88,17 +88,17 @@ class NameSearch:
         wanted = folded(text)
         number = wanted.removeprefix("#")
         own = int(number) if number.isascii() and number.isdecimal() else self._n
-        found = [(own, 1.0)] if own < self._n else []
+        hits = [(own, 1.0)] if own < self._n else []
         scores = ((_literal(wanted, name), at) for at, name in enumerate(self._names))
         scored = [(score, at) for score, at in scores if score]
-        if not scored and not found:
+        if not scored and not hits:
             scored = self._alike(wanted)
         scored.sort(key=lambda pair: (-pair[0], pair[1]))
         for score, at in scored:
-            found += [(row, score) for row in self._owners[at][: k - len(found)] if row != own]
-            if len(found) >= k:
+            hits += [(row, score) for row in self._owners[at][: k - len(hits)] if row != own]
+            if len(hits) >= k:
                 break
-        return found
+        return hits
 
     def _alike(self, wanted: str) -> list[tuple[float, int]]:
         """Dice's coefficient of letter triples, below LITERAL, of names in which a word begins with
@@ -122,11 +122,11 @@ class NameSearch:
 
     @lazy
     def _by_triple(self) -> dict[str, np.ndarray]:
-        found: dict[str, list[int]] = {}
+        numbers: dict[str, list[int]] = {}
         for number, name in enumerate(self._names):
             for triple in _triples(name):
-                found.setdefault(triple, []).append(number)
-        return {triple: np.array(rows) for triple, rows in found.items()}
+                numbers.setdefault(triple, []).append(number)
+        return {triple: np.array(rows) for triple, rows in numbers.items()}
 
 
 def folded(text: str) -> str:
@@ -232,12 +232,12 @@ class Searcher:
         if isinstance(query, Image.Image):
             return self.like_image(query, k, backbone=backbone)
         text, k = _checked(query, k)
-        found = {hit.latent: hit for hit in self.by_name(text, k)}
-        if sum(hit.score >= NameSearch.LITERAL for hit in found.values()) < k and self.has_text:
+        hits = {hit.latent: hit for hit in self.by_name(text, k)}
+        if sum(hit.score >= NameSearch.LITERAL for hit in hits.values()) < k and self.has_text:
             for hit in self.by_meaning(text, k, backbone=backbone):
-                if hit.latent not in found or found[hit.latent].score < hit.score:
-                    found[hit.latent] = hit
-        return sorted(found.values(), key=lambda hit: (-hit.score, hit.latent))[:k]
+                if hit.latent not in hits or hits[hit.latent].score < hit.score:
+                    hits[hit.latent] = hit
+        return sorted(hits.values(), key=lambda hit: (-hit.score, hit.latent))[:k]
 
     def by_name(self, text: str, k: int = 5) -> list[Hit]:
         """Concepts by their name or number alone, from the first character on; no model is asked."""

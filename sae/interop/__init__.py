@@ -138,18 +138,18 @@ def _checked(
     if reading.reference is None:
         reading.assumed.append("the reader is right: it gives no equations to check it with")
         return None
-    found = check.compare(check.folded(cfg, tensors), reading.reference, tensors)
-    if not found.told:
+    outcome = check.compare(check.folded(cfg, tensors), reading.reference, tensors)
+    if not outcome.told:
         reading.assumed.append("the reading is right: no latent fired, so it could not be checked")
         return None
-    if not found.passed:
+    if not outcome.passed:
         raise ArtifactError(
             path,
-            f"self-check FAILED {found}",
+            f"self-check FAILED {outcome}",
             f"differences below {check.TOLERANCE:g}",
             "The files are not in the format they were taken for, or it has changed.",
         )
-    return found
+    return outcome
 
 
 def _detect(source: Source) -> str:

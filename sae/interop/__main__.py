@@ -51,20 +51,20 @@ def main(argv: list[str]) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    found = _read(options)
-    sae = SparseAutoencoder._from_weights(found.cfg, found.tensors)
+    conversion = _read(options)
+    sae = SparseAutoencoder._from_weights(conversion.cfg, conversion.tensors)
     out = Path(options.to)
     if any((out / name).exists() for name in artifact.REQUIRED_FILES):
         raise ValueError(f"{out} already holds an SAE; give another --to.")
     evidence = _evidence(sae, options)
     if options.write == "visaebench":
-        visaebench.write(out, found.cfg, found.tensors)
+        visaebench.write(out, conversion.cfg, conversion.tensors)
     else:
         sae.save_pretrained(out)
-        write_json(out / "training.json", _origin(options.source, found))
+        write_json(out / "training.json", _origin(options.source, conversion))
         sae = SparseAutoencoder.from_pretrained(out)
-    _print_report(found, out)
-    status = _self_check(found, sae)
+    _print_report(conversion, out)
+    status = _self_check(conversion, sae)
     print(f"evidence    {evidence}")
     return status
 
@@ -100,11 +100,11 @@ def _evidence(sae: SparseAutoencoder, options: argparse.Namespace) -> str:
     return told
 
 
-def _origin(source: str, found: Conversion) -> dict[str, str]:
+def _origin(source: str, conversion: Conversion) -> dict[str, str]:
     """What training.json says of a converted SAE."""
     local = Path(source)
     name = local.name if local.exists() else source
-    content = {"source": name, "source_format": found.format}
+    content = {"source": name, "source_format": conversion.format}
     if not local.exists() and presets.is_preset(source):
         preset = presets.find(source)
         content |= {"source": preset.repo, "license": preset.license, "citation": preset.citation}
@@ -153,32 +153,34 @@ def _chosen(source: str, inside: PurePosixPath, names: list[str]) -> list[str]:
     return list(dict.fromkeys(map(str, (*below, *configs))))
 
 
-def _print_report(found: Conversion, out: Path) -> None:
-    cfg, where = found.cfg, found.cfg.backbone
-    reader = interop.READERS.get(found.format)
+def _print_report(conversion: Conversion, out: Path) -> None:
+    cfg, where = conversion.cfg, conversion.cfg.backbone
+    reader = interop.READERS.get(conversion.format)
     title = "artifact format 1" if reader is None else reader.TITLE
-    print(f"format      {found.format}: {title}")
+    print(f"format      {conversion.format}: {title}")
     print(f"SAE         {cfg.architecture}, {cfg.d_in} to {cfg.d_sae:,} latents, k {cfg.k}")
     if cfg.negative != "zero" or cfg.input_norm != "none":
         print(f"options     negative {cfg.negative}, input_norm {cfg.input_norm}")
     place = f"layer {where.layer}, tokens {where.tokens}"
     place = "image embedding" if where.tokens == "embedding" else place
     print(f"activations {where.id}, {place}")
-    for line in found.reading.found:
+    for line in conversion.reading.found:
         print(f"found       {line}")
-    for line in found.reading.assumed:
+    for line in conversion.reading.assumed:
         print(f"assumed     {line}")
     print(f"written     {out}")
 
 
-def _self_check(found: Conversion, sae: SparseAutoencoder) -> int:
+def _self_check(conversion: Conversion, sae: SparseAutoencoder) -> int:
     """Compare what was written, read again, with the format's own equations."""
-    if found.reading.reference is None or found.check is None:
-        reason = "it is an artifact of ours, copied" if found.format == "patchlens" else "see above"
+    if conversion.reading.reference is None or conversion.check is None:
+        reason = (
+            "it is an artifact of ours, copied" if conversion.format == "patchlens" else "see above"
+        )
         print(f"self-check  could not be made: {reason}")
         return 0
     ours = lambda x: (sae.encode(x), sae(x))  # noqa: E731
-    checked = compare(ours, found.reading.reference, dict(sae.named_parameters()))
+    checked = compare(ours, conversion.reading.reference, dict(sae.named_parameters()))
     print(f"self-check  {'passed' if checked.passed else 'FAILED'} {checked}")
     return 0 if checked.passed else 1
 

@@ -19,10 +19,10 @@ _COUNTERS = ("feature_counts", "total_samples")
 
 
 def detect(source: Source) -> bool:
-    found = source.config("config.json")
-    if found is None or not source.has("model.safetensors"):
+    config = source.config("config.json")
+    if config is None or not source.has("model.safetensors"):
         return False
-    keys = set(found[1])
+    keys = set(config[1])
     return {"input_dim", "hidden_dim", "k"} <= keys and not keys & {"activation", "sae_type"}
 
 

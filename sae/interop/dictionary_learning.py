@@ -35,8 +35,8 @@ def detect(source: Source) -> bool:
 def read(source: Source, _: Hints) -> Reading:
     path = weights(source) or source.folder / FILES[0]
     tensors = tensors_of(source, path, *FILES)
-    found = _trainer(source)
-    if found is None:
+    trainer_config = _trainer(source)
+    if trainer_config is None:
         raise ArtifactError(
             source.folder / "config.json",
             "no trainer with a dict_class in it",
@@ -44,7 +44,7 @@ def read(source: Source, _: Hints) -> Reading:
             "TopK and BatchTopK weights look alike: only it tells them apart.",
         )
     result = Reading(sae_of(path, tensors), weights=path)
-    where, trainer = found
+    where, trainer = trainer_config
     _agree(where, trainer, result.sae)
     name = trainer.get("lm_name")
     result.backbone = name if isinstance(name, str) and "/" in name else None
@@ -140,13 +140,13 @@ def _agree(path: Path, trainer: dict[str, Any], made: ForeignSAE) -> None:
 def _trainer(source: Source) -> tuple[Path, dict[str, Any]] | None:
     """config.json beside the weights, or above `checkpoints/`."""
     for folder in (source.folder, source.folder.parent):
-        found = source.at(folder).config("config.json")
+        config = source.at(folder).config("config.json")
         if (
-            found
-            and isinstance(found[1].get("trainer"), dict)
-            and "dict_class" in found[1]["trainer"]
+            config
+            and isinstance(config[1].get("trainer"), dict)
+            and "dict_class" in config[1]["trainer"]
         ):
-            return found[0], found[1]["trainer"]
+            return config[0], config[1]["trainer"]
         if source.folder.name != "checkpoints":
             break
     return None

@@ -315,9 +315,9 @@ def _saev_scaling(raw: Raw) -> tuple[Tensor, float]:
     """act_mean and scalar of the loader that old SAEs were trained behind."""
     if raw.hints.norm is not None:
         return raw.hints.norm
-    found = {**raw.config, **raw.config.get("data", {}), **raw.config.get("train_data", {})}
-    if isinstance(found.get("scale_mean"), list):
-        return torch.tensor(found["scale_mean"]), float(found["scale_norm"])
+    settings = {**raw.config, **raw.config.get("data", {}), **raw.config.get("train_data", {})}
+    if isinstance(settings.get("scale_mean"), list):
+        return torch.tensor(settings["scale_mean"]), float(settings["scale_norm"])
     return torch.zeros_like(raw["b_dec"]), 1.0
 
 

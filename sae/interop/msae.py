@@ -50,8 +50,8 @@ def read(source: Source, _: Hints) -> Reading:
             path, "another name or content", "MSAE's: its settings are in its name alone"
         )
     if named["normalize"] == "True" or float(named["cap"]) > 0:
-        found = f"normalize {named['normalize']}, soft cap {named['cap']}"
-        raise ArtifactError(path, found, "False and 0.0: a soft cap is no linear latent")
+        settings = f"normalize {named['normalize']}, soft cap {named['cap']}"
+        raise ArtifactError(path, settings, "False and 0.0: a soft cap is no linear latent")
     shapes = dict(_SHAPES) if named["tied"] == "True" else {**_SHAPES, "decoder": "Fd"}
     sizes = {"d": int(named["d"]), "F": int(named["F"])}
     counter = ("latents_activation_frequency",)
@@ -74,16 +74,16 @@ def read(source: Source, _: Hints) -> Reading:
     return result
 
 
-def _mean(path: Path, found: object, d_in: int) -> Tensor:
-    mean = torch.as_tensor(found) if isinstance(found, (Tensor, float, int)) else torch.empty(0)
+def _mean(path: Path, stored: object, d_in: int) -> Tensor:
+    mean = torch.as_tensor(stored) if isinstance(stored, (Tensor, float, int)) else torch.empty(0)
     if mean.numel() not in (1, d_in) or not bool(mean.isfinite().all()):
         raise ArtifactError(path, f"mean_center of {mean.numel()} numbers", f"{d_in}")
     return mean.float().flatten().expand(d_in).clone()
 
 
 def _scale(path: Path, content: dict) -> float:
-    found = content["scaling_factor"]
-    content = {"scaling_factor": found.item() if isinstance(found, Tensor) else found}
+    stored = content["scaling_factor"]
+    content = {"scaling_factor": stored.item() if isinstance(stored, Tensor) else stored}
     factor = float(field(path, content, "scaling_factor", float, int))
     if not factor > 0:
         raise ArtifactError(path, f"scaling_factor {factor!r:.40}", "a positive number")

@@ -87,9 +87,9 @@ def read(source: Source, hints: Hints) -> Reading:
 
 def _tensors(content: Any) -> dict[str, Tensor]:
     """By name, the dictionary under its own where a tied encoder has it as well, or alone."""
-    found = state_dict_of(content)
-    tied = {n: t for n, t in found.items() if n.startswith("encoder.tied_to.")}
-    rest = {n: t for n, t in found.items() if n not in tied}
+    tensors = state_dict_of(content)
+    tied = {n: t for n, t in tensors.items() if n.startswith("encoder.tied_to.")}
+    rest = {n: t for n, t in tensors.items() if n not in tied}
     return {n.replace("encoder.tied_to.", "dictionary."): t for n, t in tied.items()} | rest
 
 

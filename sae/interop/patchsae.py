@@ -56,11 +56,11 @@ def reading(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> R
             raise ArtifactError(path, f"{key} = {shown(config[key])}", f"{w['W_enc'].shape[axis]}")
     name, layer = config.get("model_name"), config.get("block_layer")
     name = name.removeprefix("openai/openai/") if isinstance(name, str) else None
-    found = f"model {name}"
+    model = f"model {name}"
     if name is not None and name.startswith("clip-vit-"):
         name = f"openai/{name}"  # its code cuts the owner off
     elif name is not None and "/" not in name:
-        found, name = f"model {name!r}, whose owner is not said", None
+        model, name = f"model {name!r}, whose owner is not said", None
     module = config.get("module_name", "resid")
     if module != "resid":
         raise ArtifactError(path, f"module_name = {shown(module)}", "'resid', the residual stream")
@@ -71,7 +71,7 @@ def reading(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> R
         tokens="cls" if config.get("class_token") else "all",
         weights=path,
     )
-    result.found.append(f"config of {len(config)} entries, layer {shown(layer)}, {found}")
+    result.found.append(f"config of {len(config)} entries, layer {shown(layer)}, {model}")
     if config.get("class_token"):
         result.assumed.append("class_token: taken as CLS; the training code read image 0 instead")
     return result

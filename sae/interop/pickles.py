@@ -129,8 +129,8 @@ class Archive:
             raise self._amiss(f"changed bytes in {name}", f"checksum {crc:08x}")
         return content
 
-    def _amiss(self, found: str, expected: str) -> ArtifactError:
-        return ArtifactError(self._path, found, expected)
+    def _amiss(self, actual: str, expected: str) -> ArtifactError:
+        return ArtifactError(self._path, actual, expected)
 
 
 class FileView(io.RawIOBase):
@@ -319,5 +319,5 @@ def _module_tensors(module: Record, prefix: str, seen: set[int], depth: int) -> 
 
 
 def _entries(module: Record, kind: str) -> Any:
-    found = module.values.get(kind)
-    return found.items() if isinstance(found, dict) else ()
+    entries = module.values.get(kind)
+    return entries.items() if isinstance(entries, dict) else ()

@@ -159,19 +159,23 @@ def load(
         path = folder / PurePosixPath(fit[0] if fit else preset.source)
     if preset.format == "patchlens":
         cfg, tensors = artifact.read(path)
-        found = Conversion("patchlens", cfg, tensors, Reading(own(cfg, tensors)))
+        conversion = Conversion("patchlens", cfg, tensors, Reading(own(cfg, tensors)))
     else:
         told = {key: getattr(preset, key) for key in preset.given}
-        found = interop.read(path, Hints(preset.format, preset.backbone, **told, norm=norm))
-    _check(preset, path, found)
-    return found
+        conversion = interop.read(path, Hints(preset.format, preset.backbone, **told, norm=norm))
+    _check(preset, path, conversion)
+    return conversion
 
 
-def _check(preset: Preset, path: Path, found: Conversion) -> None:
+def _check(preset: Preset, path: Path, conversion: Conversion) -> None:
     """Insist that the files say what the table says, but for what is `given`: there they say nothing."""
-    where, told = found.cfg.backbone, found.reading
+    where, told = conversion.cfg.backbone, conversion.reading
     facts = (
-        ("an SAE from {} to {}", (found.cfg.d_in, found.cfg.d_sae), (preset.d_in, preset.d_sae)),
+        (
+            "an SAE from {} to {}",
+            (conversion.cfg.d_in, conversion.cfg.d_sae),
+            (preset.d_in, preset.d_sae),
+        ),
         ("backbone {}", (_model(told.backbone or where.id),), (_model(preset.backbone),)),
         ("layer {}", (where.layer if told.layer is None else told.layer,), (preset.layer,)),
         ("hook point {}", (told.hook or preset.hook,), (preset.hook,)),

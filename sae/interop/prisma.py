@@ -28,9 +28,9 @@ _HOOK = re.compile(r"blocks\.(\d+)\.hook_(\w+)$")
 
 
 def detect(source: Source) -> bool:
-    found = source.config("config.json")
-    if found is not None:
-        return "activation_fn_str" in found[1] or "hook_point_layer" in found[1]
+    config = source.config("config.json")
+    if config is not None:
+        return "activation_fn_str" in config[1] or "hook_point_layer" in config[1]
     path = _weights(source)
     if path is None:
         return False
@@ -136,7 +136,7 @@ def _is_prisma(config: Any) -> bool:
 def _weights(source: Source) -> Path | None:
     if source.path.is_file():
         return source.path if source.path.name.endswith(PICKLES) else None
-    found = source.weights(("weights.pt",))
-    if found is None:
-        found = source.newest("n_images_")
-    return found if found is not None and found.name.endswith(PICKLES) else None
+    path = source.weights(("weights.pt",))
+    if path is None:
+        path = source.newest("n_images_")
+    return path if path is not None and path.name.endswith(PICKLES) else None

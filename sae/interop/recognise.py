@@ -104,10 +104,10 @@ def _of_listing(repo: str, names: list[str]) -> str:
         more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
         return f"It is published here by short name: from_pretrained('preset:{short[0]}'){more}."
     for pattern, name in _LAYOUTS.items():
-        found = [m for n in names if (m := re.fullmatch(pattern, n))]
-        if not found:
+        matches = [m for n in names if (m := re.fullmatch(pattern, n))]
+        if not matches:
             continue
-        at = sorted({m["at"].rstrip("/") for m in found})
+        at = sorted({m["at"].rstrip("/") for m in matches})
         place = f" --subfolder {at[0]}" if at[0] else ""
         if Path(repo).is_dir():
             repo, place = str(Path(repo, at[0])), ""
@@ -127,10 +127,10 @@ def _text(names: list[str]) -> str:
 
 
 def _unknown(names: list[str]) -> str:
-    found = [name for name in names if name.endswith(_WEIGHTS)]
-    if not found:
+    weights = [name for name in names if name.endswith(_WEIGHTS)]
+    if not weights:
         return ""
     return (
-        f"It holds {', '.join(found[:3])}, in no format that is told by its files: convert it with "
+        f"It holds {', '.join(weights[:3])}, in no format that is told by its files: convert it with "
         "patchlens convert --format NAME (patchlens convert --list names them)."
     )

@@ -80,6 +80,6 @@ def _tokens(source: Source, named: re.Match[str] | None) -> tuple[TokenPolicy, s
 
 def _named(source: Source) -> re.Match[str] | None:
     for part in reversed(source.path.absolute().parts):
-        if found := _FOLDER.search(part):
-            return found
+        if match := _FOLDER.search(part):
+            return match
     return None

@@ -101,8 +101,8 @@ def read(source: Source, _: Hints) -> Reading:
     weights = source.folder / "sae_weights.safetensors"
     made = _described(weights, path, config, architecture)
     made.input_norm = _NORMS[norm]
-    found = [f"{architecture}, sae_lens {version}, input {norm}"]
-    result = Reading(made, found=found, weights=weights)
+    notes = [f"{architecture}, sae_lens {version}, input {norm}"]
+    result = Reading(made, found=notes, weights=weights)
     scaling.fold_into(result)
     if norm == "expected_average_only_in" and not scaling.found:
         result.assumed.append("no scaling at run time, as SAELens applies none outside training")
@@ -194,10 +194,10 @@ class _Scaling:
 
 
 def _scaling(source: Source) -> _Scaling:
-    found = source.config("activation_scaler.json")
-    if found is None:
+    config = source.config("activation_scaler.json")
+    if config is None:
         return _Scaling()
-    path, content = found
+    path, content = config
     factor = field(path, content, "scaling_factor", float, int, type(None), default=None)
     if factor is not None and not factor > 0:
         raise ArtifactError(path, f"scaling_factor {factor!r:.40}", "a positive number")

@@ -188,8 +188,8 @@ def _data(told: tuple[Path, dict[str, Any]] | None) -> dict[str, Any]:
     """What a config says of the activations: at its top, in "train_data", or in "data"."""
     if told is None:
         return {}
-    found = dict(told[1])
+    settings = dict(told[1])
     for part in ("data", "train_data"):
         if isinstance(told[1].get(part), dict):
-            found |= told[1][part]
-    return found
+            settings |= told[1][part]
+    return settings

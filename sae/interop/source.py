@@ -68,14 +68,14 @@ class Source:
         for name in names:
             if self.has(name):
                 return self.folder / name
-        found = sorted(p for p in self.folder.glob("*") if p.name.endswith(PICKLES))
-        return found[0] if len(found) == 1 else None
+        pickled = sorted(p for p in self.folder.glob("*") if p.name.endswith(PICKLES))
+        return pickled[0] if len(pickled) == 1 else None
 
     def newest(self, stem: str) -> Path | None:
         """Of the files `stem`N.pt, the one of the largest N."""
         names = re.compile(re.escape(stem) + r"([0-9]+)\.pt")
-        found = [(int(m[1]), p) for p in self.folder.glob("*") if (m := names.fullmatch(p.name))]
-        return max(found)[1] if found else None
+        numbered = [(int(m[1]), p) for p in self.folder.glob("*") if (m := names.fullmatch(p.name))]
+        return max(numbered)[1] if numbered else None
 
     def pickle(self, path: Path) -> Any:
         """The content of a pickled file, read once however many formats ask."""
@@ -92,12 +92,12 @@ class Source:
 
     def need(self, *names: str) -> tuple[Path, dict[str, Any]]:
         """As `config`; ArtifactError if there is none."""
-        found = self.config(*names)
-        if found is None:
+        config = self.config(*names)
+        if config is None:
             raise ArtifactError(
                 self.folder / names[0], "no such file", "a config beside the weights"
             )
-        return found
+        return config
 
 
 def tensors_of(source: Source, path: Path | None, *names: str) -> dict[str, Tensor]:
@@ -107,11 +107,11 @@ def tensors_of(source: Source, path: Path | None, *names: str) -> dict[str, Tens
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     content = source.pickle(path)
-    found = state_dict_of(content)
-    if not found:
+    tensors = state_dict_of(content)
+    if not tensors:
         kind = content.class_name if isinstance(content, Record) else type(content).__name__
         raise ArtifactError(path, f"a {kind} without tensors", "a state dict")
-    return found
+    return tensors
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -223,7 +223,7 @@ def read_norm(path: str | Path) -> tuple[Float[Tensor, " d_in"], float]:
 
 def flat_yaml(path: Path) -> dict[str, Any]:
     """The entries `name: value` of a flat YAML file: numbers, true, false, null and text."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if path.stat().st_size > 1 << 16:
         raise ArtifactError(path, f"{path.stat().st_size} bytes", "a short YAML file")
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -231,10 +231,10 @@ def flat_yaml(path: Path) -> dict[str, Any]:
         if not text or text.lstrip().startswith(("#", "---", "...")):
             continue
         entry = _ENTRY.fullmatch(text)
-        if entry is None or entry[1] in found:
+        if entry is None or entry[1] in entries:
             raise ArtifactError(path, f"the line {text[:60]!r}", "lines `name: value`, each once")
-        found[entry[1]] = _scalar((entry[2] or "").strip())
-    return found
+        entries[entry[1]] = _scalar((entry[2] or "").strip())
+    return entries
 
 
 _ENTRY = re.compile(r"([A-Za-z_][\w.-]*):(?:\s+(.*))?")

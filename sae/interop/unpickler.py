@@ -232,12 +232,12 @@ class _Reader(pickle._Unpickler):
 
     def _nested(self, raw: Any) -> Storage:
         """A storage that a plain pickle holds as bytes of torch's older format."""
-        found = None
+        storage = None
         if isinstance(raw, bytes) and self._parse is not None:
-            found = self._parse(raw, self._path)
-        if not isinstance(found, Storage):
+            storage = self._parse(raw, self._path)
+        if not isinstance(storage, Storage):
             raise ArtifactError(self._path, "bytes that are no storage", "a tensor's numbers", NEXT)
-        return found
+        return storage
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _CONTAINERS:

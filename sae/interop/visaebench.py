@@ -39,8 +39,8 @@ def detect(source: Source) -> bool:
         return False
     if source.has("config.yaml") or source.has("config.yml"):
         return not source.has("config.json")
-    found = source.config("config.json")
-    names = set(found[1]) if found else set()
+    config = source.config("config.json")
+    names = set(config[1]) if config else set()
     return bool(names & {"activation", "sae_type"}) and not names & {"activation_fn_str", "trainer"}
 
 

@@ -63,8 +63,8 @@ def _sparse_rank_sum(
     above = sparse.csc_array(
         (rank - rank_of_zero[column], columns.indices[order], columns.indptr), shape=columns.shape
     )
-    found = above.T @ target
-    return found.toarray() + np.outer(rank_of_zero, positives)
+    sums = above.T @ target
+    return sums.toarray() + np.outer(rank_of_zero, positives)
 
 
 def average_ranks(scores: Num[np.ndarray, "n s"]) -> Float64[np.ndarray, "n s"]:

@@ -37,5 +37,5 @@ def clarity(
         together[part] = np.square(units[ids[part]].sum(1)).sum(1)
     n = (ids >= 0).sum(1).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (together - n) / (n * (n - 1))
-    return np.where(n >= min_images, found.clip(-1, 1), np.nan)
+        cosines = (together - n) / (n * (n - 1))
+    return np.where(n >= min_images, cosines.clip(-1, 1), np.nan)

@@ -50,8 +50,8 @@ def morans_i(
     rows, columns = x.shape[1:]
     n_links = (3 * rows - 2) * (3 * columns - 2) - rows * columns
     spread = x.square().sum((1, 2))
-    found = rows * columns / n_links * (x * around).sum((1, 2)) / spread
-    return torch.where(spread > 0, found, torch.nan).numpy()
+    scores = rows * columns / n_links * (x * around).sum((1, 2)) / spread
+    return torch.where(spread > 0, scores, torch.nan).numpy()
 
 
 def _with_neighbours(x: Tensor, axis: int) -> Tensor:
@@ -104,8 +104,8 @@ class CoherenceMeter:
         number = torch.where(usable, usable.cumsum(0) - 1, -1)
         kept = usable[which]
         flat = number[which][kept] * (rows * columns) + patch[kept]
-        found = values.detach().cpu()[image[kept], patch[kept], place[kept]].double()
-        self._add(int(usable.sum()), flat, found, owner[usable].numpy())
+        activations = values.detach().cpu()[image[kept], patch[kept], place[kept]].double()
+        self._add(int(usable.sum()), flat, activations, owner[usable].numpy())
 
     def _add(self, n_maps: int, flat: Tensor, values: Tensor, latents: np.ndarray) -> None:
         """Measure `n_maps` maps in chunks; `flat` is sorted by nothing, so bounds are by map."""
@@ -135,12 +135,12 @@ class CoherenceMeter:
         """The figures so far."""
         enough = self._count >= max(self.min_maps, 1)
         by_latent = np.where(enough, self._sum / np.maximum(self._count, 1), np.nan)
-        found, nan = by_latent[enough], float("nan")
+        scores, nan = by_latent[enough], float("nan")
         null = -1 / (self.grid[0] * self.grid[1] - 1)
-        if not len(found):
+        if not len(scores):
             return Coherence(by_latent, 0, nan, (nan, nan, nan), nan, null)
-        lower, median, upper = map(float, np.quantile(found, (0.25, 0.5, 0.75)))
-        below = float((found < 0.1).mean())
+        lower, median, upper = map(float, np.quantile(scores, (0.25, 0.5, 0.75)))
+        below = float((scores < 0.1).mean())
         return Coherence(
-            by_latent, len(found), float(found.mean()), (lower, median, upper), below, null
+            by_latent, len(scores), float(scores.mean()), (lower, median, upper), below, null
         )

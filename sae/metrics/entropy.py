@@ -66,5 +66,5 @@ def _row_entropy(mass: sparse.sparray) -> np.ndarray:
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     kept = rows.data > 0
     share = rows.data[kept] / total[row[kept]]
-    found = -np.bincount(row[kept], weights=share * np.log(share), minlength=rows.shape[0])
-    return np.where(total > 0, np.maximum(found, 0.0), np.nan)
+    entropies = -np.bincount(row[kept], weights=share * np.log(share), minlength=rows.shape[0])
+    return np.where(total > 0, np.maximum(entropies, 0.0), np.nan)

@@ -35,10 +35,12 @@ def top_images(latents: Array, k: int = 16) -> Exemplars:
     order = np.lexsort((columns.indices, -columns.data, latent))
     rank = np.arange(len(order)) - columns.indptr[latent]
     kept = (rank < k) & (columns.data[order] > 0)
-    found = Exemplars(np.full((columns.shape[1], k), -1, np.int64), np.zeros((columns.shape[1], k)))
-    found.images[latent[kept], rank[kept]] = columns.indices[order][kept]
-    found.values[latent[kept], rank[kept]] = columns.data[order][kept]
-    return found
+    exemplars = Exemplars(
+        np.full((columns.shape[1], k), -1, np.int64), np.zeros((columns.shape[1], k))
+    )
+    exemplars.images[latent[kept], rank[kept]] = columns.indices[order][kept]
+    exemplars.values[latent[kept], rank[kept]] = columns.data[order][kept]
+    return exemplars
 
 
 def checked(

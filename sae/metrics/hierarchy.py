@@ -89,22 +89,24 @@ def depth_by_group(
     groups, start = [], 0
     for size in group_sizes:
         part = depth[start : start + size]
-        found, start = part[~np.isnan(part)], start + size
-        figures = [found.mean(), np.floor(found + 0.5).mean(), found.std()] if len(found) else []
+        depths, start = part[~np.isnan(part)], start + size
+        figures = (
+            [depths.mean(), np.floor(depths + 0.5).mean(), depths.std()] if len(depths) else []
+        )
         mean, rounded, std = map(float, figures or [np.nan] * 3)
-        groups.append(GroupDepth(len(found), size - len(found), mean, rounded, std))
+        groups.append(GroupDepth(len(depths), size - len(depths), mean, rounded, std))
     return groups
 
 
 def _prefixes(paths: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """Per level, the number `(n_images)` of each image's path down to it; -1 past its end."""
     levels = max((len(path) for path in paths), default=0)
-    found = []
+    prefixes = []
     for level in range(max(levels, 1)):
         known: dict[tuple[str, ...], int] = {}
         numbers = [
             known.setdefault(tuple(path[: level + 1]), len(known)) if len(path) > level else -1
             for path in paths
         ]
-        found.append(np.asarray(numbers, dtype=np.int64))
-    return found
+        prefixes.append(np.asarray(numbers, dtype=np.int64))
+    return prefixes

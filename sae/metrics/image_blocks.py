@@ -63,9 +63,9 @@ class SparseBlock:
 
     def lowest(self) -> Float64[Tensor, " n_latents"]:
         """The smallest value of each latent, zeros included, float64 `(n_latents)`."""
-        found = torch.full_like(self.counts, torch.inf)
-        found[self.counts < self.n_images] = 0.0
-        return found.scatter_reduce(0, self.latents, self.values, "amin")
+        minima = torch.full_like(self.counts, torch.inf)
+        minima[self.counts < self.n_images] = 0.0
+        return minima.scatter_reduce(0, self.latents, self.values, "amin")
 
     def transposed(self, values: Float64[Tensor, " n"]) -> Float64[Tensor, "n_latents n_images"]:
         """Sparse COO `(n_latents, n_images)` with other values in the same places."""
@@ -115,12 +115,12 @@ class image_blocks:  # noqa: N801 - read like a function
             n = stop - start
             counts = torch.from_numpy(np.diff(ends[start : stop + 1]))
             images = torch.arange(n).repeat_interleave(counts).to(self._device)
-            found = _finite(values[part].detach().to(self._device).double())
+            nonzero = _finite(values[part].detach().to(self._device).double())
             latents = columns[part].to(self._device).long()
-            kept = found != 0
+            kept = nonzero != 0
             if not bool(kept.all()):
-                images, latents, found = images[kept], latents[kept], found[kept]
-            yield SparseBlock(start, n, self.shape[1], images, latents, found)
+                images, latents, nonzero = images[kept], latents[kept], nonzero[kept]
+            yield SparseBlock(start, n, self.shape[1], images, latents, nonzero)
             start = stop
 
 

@@ -67,8 +67,8 @@ def localize(
 def _distance(masks: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Pixels from each point to the nearest pixel of its mask. A patch of even size has its centre
     between pixels, 0.71 from the four around it."""
-    found = np.full(len(masks), np.inf)
+    distances = np.full(len(masks), np.inf)
     for number, mask in enumerate(masks):
         rows, columns = np.nonzero(mask)
-        found[number] = np.sqrt(((rows - y[number]) ** 2 + (columns - x[number]) ** 2).min())
-    return found
+        distances[number] = np.sqrt(((rows - y[number]) ** 2 + (columns - x[number]) ** 2).min())
+    return distances

@@ -226,14 +226,14 @@ class MonosemanticityMeter:
 
 def spread(scores: Float[Tensor, " n"]) -> Spread:
     """Mean, standard deviation (of these, not of a sample), quantiles and best of `scores (n)`."""
-    found = scores.double().cpu().numpy()
-    if not len(found):
+    values = scores.double().cpu().numpy()
+    if not len(values):
         nan = float("nan")
         return Spread(0, nan, nan, dict.fromkeys(QUANTILES, nan), nan)
-    marks = np.quantile(found, QUANTILES)
+    marks = np.quantile(values, QUANTILES)
     quantiles = {share: float(mark) for share, mark in zip(QUANTILES, marks, strict=True)}
     return Spread(
-        len(found), float(found.mean()), float(found.std()), quantiles, float(found.max())
+        len(values), float(values.mean()), float(values.std()), quantiles, float(values.max())
     )
 
 

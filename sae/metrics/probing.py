@@ -31,8 +31,8 @@ class Probing(NamedTuple):
     def means(self) -> dict[int, tuple[float, float]]:
         """k → mean AUROC and mean F1 over the classes that could be measured."""
         with np.errstate(invalid="ignore"):
-            found = [(_mean(a), _mean(f)) for a, f in zip(self.auroc, self.f1, strict=True)]
-        return dict(zip(self.ks, found, strict=True))
+            pairs = [(_mean(a), _mean(f)) for a, f in zip(self.auroc, self.f1, strict=True)]
+        return dict(zip(self.ks, pairs, strict=True))
 
 
 def sparse_probing(
@@ -137,5 +137,5 @@ def _f1(scores: tuple[np.ndarray, np.ndarray], y: np.ndarray, y_test: np.ndarray
 
 
 def _mean(values: np.ndarray) -> float:
-    found = values[~np.isnan(values)]
-    return float(found.mean()) if len(found) else float("nan")
+    measured = values[~np.isnan(values)]
+    return float(measured.mean()) if len(measured) else float("nan")

@@ -71,11 +71,11 @@ def stability(
     generator = torch.Generator().manual_seed(seed)
     random = [torch.randn(rows.shape, generator=generator) for rows in dictionaries]
     shaped = [_with_covariance_of(rows, generator) for rows in dictionaries]
-    found, null, null_covariance = (
+    agreement, null, null_covariance = (
         _agreement(_unit(one, centre), _unit(other, centre), match)
         for one, other in (dictionaries, random, shaped)
     )
-    return Stability(found, null, null_covariance, centre)
+    return Stability(agreement, null, null_covariance, centre)
 
 
 def _rows(dictionary: Tensor | np.ndarray) -> Tensor:

@@ -46,8 +46,8 @@ class FactorScores(NamedTuple):
 
     def completeness(self, which: Shaped[np.ndarray, " n"] | slice = slice(None)) -> float:
         """Share of factors whose unit has an AUROC of at least `GOOD` on the scoring half."""
-        found = self.auroc[which][self.measured[which]]
-        return float((found >= GOOD).mean()) if len(found) else float("nan")
+        scores = self.auroc[which][self.measured[which]]
+        return float((scores >= GOOD).mean()) if len(scores) else float("nan")
 
     def redundancy(self, which: Shaped[np.ndarray, " n"] | slice = slice(None)) -> float:
         """Mean number of good units of those factors that have one; 1 is none too many."""
@@ -165,7 +165,7 @@ def _f1_at(
 ) -> np.ndarray:
     """F1 of the chosen unit at its threshold for each factor; NaN where none was chosen."""
     units = sparse.csc_array(units) if sparse.issparse(units) else units
-    found = np.full(len(chosen), np.nan)
+    f1s = np.full(len(chosen), np.nan)
     is_positive = np.zeros(labels.shape[0], bool)
     for factor in np.flatnonzero(chosen >= 0):
         rows, values = column(units, int(chosen[factor]))
@@ -173,6 +173,6 @@ def _f1_at(
         positive = labels.indices[labels.indptr[factor] : labels.indptr[factor + 1]]
         is_positive[positive] = True
         total = len(above) + len(positive)
-        found[factor] = 2 * is_positive[above].sum() / total if total else np.nan
+        f1s[factor] = 2 * is_positive[above].sum() / total if total else np.nan
         is_positive[positive] = False
-    return found
+    return f1s

@@ -312,13 +312,13 @@ def _function(told: dict[str, Any], path: str, blocks: "gr.Blocks") -> Any:
     """Gradio's function for a request to the queue or past it."""
     number = told.get("fn_index")
     if number is not None or path == f"{API}/queue/join":
-        found = blocks.fns.get(number) if type(number) is int else None
+        function = blocks.fns.get(number) if type(number) is int else None
     else:
         name = path.rsplit("/", 1)[-1]
-        found = next((one for one in blocks.fns.values() if one.api_name == name), None)
-    if found is None:
+        function = next((one for one in blocks.fns.values() if one.api_name == name), None)
+    if function is None:
         raise Refusal(404, "There is no such endpoint here; see 'Use via API'.")
-    return found
+    return function
 
 
 def _check_files(told: object) -> None:

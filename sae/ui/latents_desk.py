@@ -71,10 +71,10 @@ class LatentsDesk:
         `unknown`, its words that the text tower does not know."""
         asked = str(fields.get("text") or "")[:MAX_TEXT]
         hits = self._like_picture(fields) if "picture" in fields else self._about(asked)
-        found: Json = {"found": [[hit.latent, round(hit.score, 4)] for hit in hits]}
+        answer: Json = {"found": [[hit.latent, round(hit.score, 4)] for hit in hits]}
         if "picture" not in fields:
-            found["unknown"] = self.index.searcher.unknown_words(asked, backbone=self.backbone)
-        return found
+            answer["unknown"] = self.index.searcher.unknown_words(asked, backbone=self.backbone)
+        return answer
 
     def rows(self, text: str, k: float) -> list[Json]:
         """The k best concepts for a text, by name and meaning, as `/search` gives them."""

@@ -110,15 +110,15 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = os.environ)
         default=(default("PATCHLENS_SHARE") or "").lower() in ("1", "true", "yes"),
         help="also open a public link through Gradio's servers",
     )
-    found = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     return Options(
-        backbone=found.backbone,
-        sae=found.sae,
-        vlm=found.vlm,
-        device=found.device,
-        host=found.host,
-        port=7860 if on_space and found.port is None else found.port,
-        share=found.share,
+        backbone=given.backbone,
+        sae=given.sae,
+        vlm=given.vlm,
+        device=given.device,
+        host=given.host,
+        port=7860 if on_space and given.port is None else given.port,
+        share=given.share,
     )
 
 

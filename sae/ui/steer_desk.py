@@ -153,14 +153,14 @@ class SteerDesk:
         tried = list({c.edit.latent: None for c in guessed} | dict.fromkeys(named))
         best: dict[int, Candidate] = {}
         for dose in DOSES:
-            for found in candidates(
+            for candidate in candidates(
                 self.steerer, prepared, word, dose=dose, less=less, n=MAX_VERIFIED, latents=tried
             ):
-                latent = found.edit.latent
+                latent = candidate.edit.latent
                 if latent not in best or (
-                    not does(best[latent], less) and better(found, best[latent], less)
+                    not does(best[latent], less) and better(candidate, best[latent], less)
                 ):
-                    best[latent] = found
+                    best[latent] = candidate
         moved = [c for c in best.values() if (c.after < c.before if less else c.after > c.before)]
         moved.sort(key=lambda c: c.after if less else -c.after)
         return moved[:MAX_SHOWN]

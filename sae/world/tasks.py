@@ -93,10 +93,10 @@ class Task:
 
 def task(name: str) -> Task:
     """A bundled task by name; ValueError lists what there is."""
-    found = {each.name: each for each in TASKS}
-    if name not in found:
-        raise ValueError(f"there is no bundled task {name!r}, expected one of {', '.join(found)}")
-    return found[name]
+    tasks = {each.name: each for each in TASKS}
+    if name not in tasks:
+        raise ValueError(f"there is no bundled task {name!r}, expected one of {', '.join(tasks)}")
+    return tasks[name]
 
 
 def _check(what: str, n: int, most: int) -> None:

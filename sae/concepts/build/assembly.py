@@ -166,8 +166,8 @@ def _of_neurons(gathered: Gathered) -> dict[str, float] | None:
     """The score that latents have to beat: that of the backbone's own neurons over the same images."""
     if "neurons" not in gathered.meters:
         return None
-    found = gathered.meters["neurons"].summary().unfiltered
-    return {"mean": found.mean, "best": found.best} if found.n else None
+    summary = gathered.meters["neurons"].summary().unfiltered
+    return {"mean": summary.mean, "best": summary.best} if summary.n else None
 
 
 def _neighbours(gathered: Gathered, sae: SparseAutoencoder) -> dict[str, np.ndarray]:

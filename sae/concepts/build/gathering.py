@@ -249,8 +249,8 @@ class Gathered:
         self.counts["images"] += np.bincount(latent, minlength=n)
         self.counts["patch_images"] += np.bincount(latent[on_patches], minlength=n)
         for name in ("tokens", "patches"):
-            found = np.bincount(latent, weights=getattr(fired, name), minlength=n)
-            self.counts["tokens" if name == "tokens" else "patch_tokens"] += found.astype(np.int64)
+            sums = np.bincount(latent, weights=getattr(fired, name), minlength=n)
+            self.counts["tokens" if name == "tokens" else "patch_tokens"] += sums.astype(np.int64)
         bins = np.searchsorted(histogram_edges(), fired.maximum, side="right") - 1
         key = latent.astype(np.int64) * N_BINS + np.clip(bins, 0, N_BINS - 1)
         self.counts["histogram"] += np.bincount(key, minlength=n * N_BINS)
@@ -308,14 +308,14 @@ class Gathered:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything, as named arrays; the same bits for the same images."""
-        found = {f"counts.{name}": array for name, array in self.counts.items()}
+        arrays = {f"counts.{name}": array for name, array in self.counts.items()}
         parts: dict[str, Any] = {**self.tables, **self.sums, "class_tokens": self.class_tokens}
         for name, part in parts.items():
-            found |= {f"{name}.{key}": array for key, array in part.state().items()}
-        found["peaks"] = self.peaks
+            arrays |= {f"{name}.{key}": array for key, array in part.state().items()}
+        arrays["peaks"] = self.peaks
         for name, meter in self.meters.items():
-            found |= {f"meter.{name}.{key}": row.numpy() for key, row in meter.state().items()}
-        return found
+            arrays |= {f"meter.{name}.{key}": row.numpy() for key, row in meter.state().items()}
+        return arrays
 
     @classmethod
     def from_state(cls, settings: Settings, state: dict[str, np.ndarray]) -> "Gathered":
@@ -345,10 +345,10 @@ def _under(name: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _strongest_latents(fired: Firings, images: np.ndarray, n: int) -> np.ndarray:
     """The n latents of largest maximum on some images of a batch: int32 (images, n), -1 for none."""
-    found = np.full((len(images), n), -1, np.int32)
+    latents = np.full((len(images), n), -1, np.int32)
     bounds = np.searchsorted(fired.image, np.arange(len(fired.numbers) + 1))
     for row, image in enumerate(images):
         part = slice(bounds[image], bounds[image + 1])
         order = np.argsort(-fired.maximum[part], kind="stable")[:n]
-        found[row, : len(order)] = fired.latent[part][order]
-    return found
+        latents[row, : len(order)] = fired.latent[part][order]
+    return latents

@@ -65,21 +65,21 @@ def best_words(
     """The k best of `words` (name → the phrases that stand for it) for every latent."""
     phrases = [*words.values(), NO_WORD]
     vectors = averaged_text_features(backbone.text_features, phrases).cpu().numpy()
-    names, found = list(words), index.embeddings.astype(np.float32)
-    if found.shape[1] != vectors.shape[1]:
+    names, features = list(words), index.embeddings.astype(np.float32)
+    if features.shape[1] != vectors.shape[1]:
         raise ValueError(
-            f"The index holds features of width {found.shape[1]}, the backbone {backbone.id!r} "
+            f"The index holds features of width {features.shape[1]}, the backbone {backbone.id!r} "
             f"gives {vectors.shape[1]}; name an index with the backbone it was built with."
         )
     k = min(k, len(names))
     scale = backbone.logit_scale or _SCALE
-    there = np.abs(found).sum(1) > 0
+    there = np.abs(features).sum(1) > 0
     best = np.zeros((len(index), k), np.int64)
     scores, sure = np.zeros((len(index), k), np.float32), np.zeros((len(index), k), np.float32)
     step = max(1, _CHUNK // len(vectors))
     for start in range(0, len(index), step):
         part = slice(start, start + step)
-        cosines = found[part] @ vectors.T
+        cosines = features[part] @ vectors.T
         order = np.argpartition(-cosines[:, :-1], k - 1, axis=1)[:, :k]
         top = np.take_along_axis(cosines, order, 1)
         by_score = np.argsort(-top, axis=1, kind="stable")
@@ -110,20 +110,20 @@ def name_by_text(
     """
     if not isinstance(words, Mapping):
         words = {word: phrases_of(word) for word in words}
-    found = best_words(index, backbone, words)
+    naming = best_words(index, backbone, words)
     named = [
         bool(row) and not dead and bool(score[0] >= minimum and confidence[0] >= sure)
         for row, dead, score, confidence in zip(
-            found.words, index.dead, found.scores, found.confidences, strict=True
+            naming.words, index.dead, naming.scores, naming.confidences, strict=True
         )
     ]
     return index.with_names(
-        [row[0] if ok else "" for row, ok in zip(found.words, named, strict=True)],
+        [row[0] if ok else "" for row, ok in zip(naming.words, named, strict=True)],
         [TEXT if ok else "" for ok in named],
-        [round(float(s[0]), 4) if ok else 0.0 for s, ok in zip(found.scores, named, strict=True)],
+        [round(float(s[0]), 4) if ok else 0.0 for s, ok in zip(naming.scores, named, strict=True)],
         [
             round(float(c[0]), 4) if ok else 0.0
-            for c, ok in zip(found.confidences, named, strict=True)
+            for c, ok in zip(naming.confidences, named, strict=True)
         ],
     )
 

@@ -61,8 +61,8 @@ def look_again(
             return None, b""
         return item, _thumbnail(item.image, backbone) if thumbnails else b""
 
-    found = prefetch(read, numbers.tolist(), threads=_READERS, depth=4 * _READERS)
-    for number, (item, picture) in zip(progress(numbers.tolist()), found, strict=True):
+    pictures = prefetch(read, numbers.tolist(), threads=_READERS, depth=4 * _READERS)
+    for number, (item, picture) in zip(progress(numbers.tolist()), pictures, strict=True):
         webp.append(picture)
         labels.append(places.get(item.label, -1) if item else -1)
         captions.append((item.caption or item.label) if item else "")
@@ -109,14 +109,14 @@ def regions_of(exemplars: dict[str, np.ndarray], n: int) -> dict[int, list[Regio
     ids, weights = exemplars["image_ids"][:, :n], exemplars["activations"][:, :n]
     ends = np.cumsum(exemplars["counts"], dtype=np.int64).reshape(exemplars["counts"].shape)
     starts = ends - exemplars["counts"]
-    found: dict[int, list[Region]] = {}
+    regions: dict[int, list[Region]] = {}
     for latent, column in np.argwhere(ids >= 0):
         part = slice(starts[latent, column], ends[latent, column])
         values, patches = exemplars["values"][part], exemplars["patches"][part]
         lit = patches[values >= LIT * values.max()] if len(values) else patches
         region = Region(int(latent), float(weights[latent, column]), lit)
-        found.setdefault(int(ids[latent, column]), []).append(region)
-    return found
+        regions.setdefault(int(ids[latent, column]), []).append(region)
+    return regions
 
 
 class LitFeatures:

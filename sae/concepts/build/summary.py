@@ -67,7 +67,7 @@ def exemplars_of(gathered: Gathered) -> dict[str, np.ndarray]:
     top, sample = gathered.tables["top"].state(), gathered.tables["sample"].state()
     ids, activations = image_numbers(sample["ranks"]), sample["activations"]
     slots = _decile_slots(ids, activations)
-    found = {
+    tables = {
         "ids": np.concatenate([image_numbers(top["ranks"]), _take(ids, slots, -1)], 1),
         "activations": np.concatenate(
             [values_of(top["ranks"]), _take(activations, slots, np.float32(0))], 1
@@ -75,10 +75,10 @@ def exemplars_of(gathered: Gathered) -> dict[str, np.ndarray]:
     }
     patches = np.concatenate([top["patches"], _take(sample["patches"], slots, np.uint16(0))], 1)
     values = np.concatenate([top["values"], _take(sample["values"], slots, np.float16(0))], 1)
-    fires = (values > 0) & (found["ids"] >= 0)[..., None]
+    fires = (values > 0) & (tables["ids"] >= 0)[..., None]
     return {
-        "image_ids": found["ids"].astype(np.int32),
-        "activations": found["activations"].astype(np.float32),
+        "image_ids": tables["ids"].astype(np.int32),
+        "activations": tables["activations"].astype(np.float32),
         "counts": fires.sum(2).astype(np.uint8),
         "patches": patches[fires],
         "values": values[fires],
@@ -105,9 +105,9 @@ def _decile_slots(ids: np.ndarray, activations: np.ndarray) -> np.ndarray:
 
 def _take(array: np.ndarray, slots: np.ndarray, empty: Any) -> np.ndarray:
     """array[latent, slot], `empty` where the slot is -1."""
-    found = array[np.arange(len(slots))[:, None], np.maximum(slots, 0)]
-    missing = (slots < 0).reshape(*slots.shape, *[1] * (found.ndim - 2))
-    return np.where(missing, empty, found)
+    taken = array[np.arange(len(slots))[:, None], np.maximum(slots, 0)]
+    missing = (slots < 0).reshape(*slots.shape, *[1] * (taken.ndim - 2))
+    return np.where(missing, empty, taken)
 
 
 def classes_of(gathered: Gathered) -> dict[str, np.ndarray]:

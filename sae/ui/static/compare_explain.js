@@ -90,8 +90,8 @@ const isPlain = (concept) => Boolean(concept.name) && !concept.always;
 const listOf = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
 
 // What speaks most for a head's answer, among concepts that have a name and are not always on.
-function reasonsFor(found, side, sign) {
-  return found.concepts
+function reasonsFor(explained, side, sign) {
+  return explained.concepts
     .filter((concept) => isPlain(concept) && sign * concept.shares[side] > 0)
     .sort((a, b) => sign * (b.shares[side] - a.shares[side]))
     .slice(0, REASONS)
@@ -99,18 +99,18 @@ function reasonsFor(found, side, sign) {
 }
 
 // "MaPLe says monkey, because of a, b and c." For a class outside of the question no reason is known.
-export function becauseSentence(found, side, headName) {
-  const says = found.heads[side].predictions[0].class;
-  const { classes } = found;
+export function becauseSentence(explained, side, headName) {
+  const says = explained.heads[side].predictions[0].class;
+  const { classes } = explained;
   const sign = !classes || says === classes[0] ? 1 : says === classes[1] ? -1 : 0;
-  const names = sign ? [...new Set(reasonsFor(found, side, sign))] : [];
+  const names = sign ? [...new Set(reasonsFor(explained, side, sign))] : [];
   const score = classes ? `says ${says}` : "fits the words";
   return names.length ? `${headName} ${score}, because of ${listOf(names)}.` : `${headName} ${score}.`;
 }
 
 // Said wherever concepts explain less of a score than they leave unexplained.
-export function unexplainedSentence(found, side, headName) {
-  const { margin, residual } = found.heads[side];
+export function unexplainedSentence(explained, side, headName) {
+  const { margin, residual } = explained.heads[side];
   if (Math.abs(residual) <= Math.abs(margin - residual)) return "";
   const parts = `${signed(margin - residual)} by concepts, ${signed(residual)} not`;
   return `Most of ${headName}'s score is not explained by concepts (${parts}), so its reasons are weak.`;
@@ -243,10 +243,10 @@ export class Explanation {
   }
 
   drawBecause() {
-    const found = this.view.explained;
+    const explained = this.view.explained;
     const names = this.view.heads.map((head) => this.tab.headName(head));
-    const sentences = [1, 0].map((side) => becauseSentence(found, side, names[side]));
-    const doubts = [1, 0].map((side) => unexplainedSentence(found, side, names[side])).filter(Boolean);
+    const sentences = [1, 0].map((side) => becauseSentence(explained, side, names[side]));
+    const doubts = [1, 0].map((side) => unexplainedSentence(explained, side, names[side])).filter(Boolean);
     setText(this.panel.find(".pl-because"), [...sentences, ...doubts].join(" "));
   }
 

@@ -68,11 +68,11 @@ export class LatentsTab {
   }
 
   // A search begins sorted by fit; whoever sorts it otherwise keeps that order until it ends.
-  showFound(found, scores, how, unknown = []) {
+  showFound(latents, scores, how, unknown = []) {
     const { list } = this.table;
-    if (found && !list.found) Object.assign(list, { by: "score", down: true });
-    if (!found && list.by === "score") Object.assign(list, this.all.usualOrder);
-    Object.assign(list, { found, scores, how, unknown, shown: STEP });
+    if (latents && !list.found) Object.assign(list, { by: "score", down: true });
+    if (!latents && list.by === "score") Object.assign(list, this.all.usualOrder);
+    Object.assign(list, { found: latents, scores, how, unknown, shown: STEP });
     this.table.fillTable();
     this.map.drawDots();
     this.writeLink();

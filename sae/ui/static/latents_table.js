@@ -39,9 +39,9 @@ export class LatentsTable {
   }
 
   layHead() {
-    const { found, by, down } = this.list;
+    const { found: latents, by, down } = this.list;
     const shown = this.all.columns.filter(({ name: key }) =>
-      key === "score" ? found : key === "name" || this.all.figures[key],
+      key === "score" ? latents : key === "name" || this.all.figures[key],
     );
     const cells = shown.map((column) => {
       const cell = this.headCells.get(column.name) || this.makeHeadCell(column);
@@ -110,9 +110,9 @@ export class LatentsTable {
   }
 
   whyEmpty() {
-    const { found, unknown } = this.list;
-    if (found && found.length) return "The filters leave out all that was found. Take one away.";
-    if (!found) return "No concept fits. Take away a filter, or drop the lasso.";
+    const { found: latents, unknown } = this.list;
+    if (latents && latents.length) return "The filters leave out all that was found. Take one away.";
+    if (!latents) return "No concept fits. Take away a filter, or drop the lasso.";
     const words = unknown.map((word) => `“${word}”`).join(", ");
     const why = words ? `This model does not know ${words}, and no concept is called so.` : "No concept is called so.";
     return `${why} Try ${this.all.examples().join(" or ")}.`;
@@ -137,13 +137,13 @@ export class LatentsTable {
   }
 
   sayWhat(count) {
-    const { found, fenced } = this.list;
-    setText(this.panel.find(".pl-title"), found ? "Found" : fenced ? "Inside the lasso" : "All concepts");
+    const { found: latents, fenced } = this.list;
+    setText(this.panel.find(".pl-title"), latents ? "Found" : fenced ? "Inside the lasso" : "All concepts");
     setText(
       this.panel.find(".pl-subtitle"),
       plural(count.toLocaleString("en"), "concept", "concepts").replace(/^1 concepts/, "1 concept") +
-        (found && this.list.how ? ` · ${this.list.how}` : "") +
-        (found && this.list.unknown.length ? ` · this model does not know “${this.list.unknown.join("”, “")}”` : ""),
+        (latents && this.list.how ? ` · ${this.list.how}` : "") +
+        (latents && this.list.unknown.length ? ` · this model does not know “${this.list.unknown.join("”, “")}”` : ""),
     );
     const drop = this.panel.find(".pl-drop-lasso");
     drop.hidden = !fenced;

@@ -82,8 +82,8 @@ function flipSentence({ flip, word, monotonic }) {
   return `${flips} The word's probability ${grows}.`;
 }
 
-function noneDoesIt(found, word, less) {
-  const [best] = found;
+function noneDoesIt(candidates, word, less) {
+  const [best] = candidates;
   const hardly = less && best && best.before < 0.01;
   if (hardly) return `The model would hardly say “${word}” here: ${shareText(best.before)}.`;
   const way = less ? "keeps it from saying" : "makes it say";
@@ -163,8 +163,8 @@ export class Answers {
     return same && [1, ...(of.doses || [])].some((dose) => rows(dose) === JSON.stringify(now.rows));
   }
 
-  drawAnswers(found, how = {}) {
-    this.shown = { original: found.original, steered: found.steered, control: found.control || "" };
+  drawAnswers(answers, how = {}) {
+    this.shown = { original: answers.original, steered: answers.steered, control: answers.control || "" };
     const { original, steered, control } = this.shown;
     this.texts.original.textContent = original;
     this.texts.steered.replaceChildren(...marked(steered, original));
@@ -172,7 +172,7 @@ export class Answers {
     this.panel.find(".pl-answers").classList.toggle("pl-writing", Boolean(how.writing));
     this.recorded = Boolean(how.recorded);
     this.sayState(changeSentence(this.shown, how));
-    const random = found.control_latent;
+    const random = answers.control_latent;
     const title = Number.isInteger(random) ? `Control: ${this.tab.rack.nameOfConcept(random)}` : "Control";
     setText(this.panel.find(".pl-control-title"), title);
   }
@@ -186,13 +186,13 @@ export class Answers {
     this.panel.find(".pl-gauge .pl-meter i").style.transform = `scaleX(${Math.min(1, share).toFixed(3)})`;
   }
 
-  drawNext(found) {
+  drawNext(next) {
     const box = this.panel.find(".pl-next");
     box.replaceChildren();
-    const most = Math.max(0.02, ...[...found.gained, ...found.lost].map((one) => Math.abs(one.after - one.before)));
+    const most = Math.max(0.02, ...[...next.gained, ...next.lost].map((one) => Math.abs(one.after - one.before)));
     for (const [title, list, sign] of [
-      ["Gains", found.gained, 1],
-      ["Loses", found.lost, -1],
+      ["Gains", next.gained, 1],
+      ["Loses", next.lost, -1],
     ]) {
       const column = make("div", "pl-next-column");
       const rowsOf = make("ol");
@@ -216,17 +216,17 @@ export class Answers {
       if (!rowsOf.children.length) column.append(make("p", "pl-note", sign > 0 ? "No word gains." : "No word loses."));
       box.append(column);
     }
-    this.drawGauge(found.relative_change || 0);
+    this.drawGauge(next.relative_change || 0);
   }
 
   // `of`: the question that it answers; what has changed meanwhile takes it away again.
-  drawLadder(found, of) {
-    this.ladderOf = { ...of, doses: found.doses.map((one) => one.dose) };
+  drawLadder(ladder, of) {
+    this.ladderOf = { ...of, doses: ladder.doses.map((one) => one.dose) };
     const list = make("ol", "pl-rungs");
-    list.append(...found.doses.map((one) => this.rung(one, found.original)));
-    const withWord = found.doses.some((one) => one.p_word !== null);
-    const plot = withWord ? [ladderPlot(found.doses, found.word)] : [];
-    this.panel.find(".pl-ladder").replaceChildren(...plot, list, make("p", "pl-note", flipSentence(found)));
+    list.append(...ladder.doses.map((one) => this.rung(one, ladder.original)));
+    const withWord = ladder.doses.some((one) => one.p_word !== null);
+    const plot = withWord ? [ladderPlot(ladder.doses, ladder.word)] : [];
+    this.panel.find(".pl-ladder").replaceChildren(...plot, list, make("p", "pl-note", flipSentence(ladder)));
     this.dropStale();
   }
 
@@ -254,13 +254,13 @@ export class Answers {
     this.tab.rack.changeRack(() => this.scaled(rows, dose));
   }
 
-  drawCandidates({ found, word, less }, of) {
+  drawCandidates({ found: candidates, word, less }, of) {
     const box = this.panel.find(".pl-would-list");
     this.candidatesOf = of;
     this.dropStale();
     if (!this.candidatesOf) return;
-    const parts = found.some((one) => one.does) ? [] : [make("p", "pl-note", noneDoesIt(found, word, less))];
-    if (found.length) {
+    const parts = candidates.some((one) => one.does) ? [] : [make("p", "pl-note", noneDoesIt(candidates, word, less))];
+    if (candidates.length) {
       const table = make("table", "pl-table");
       const head = make("tr");
       for (const [title, help] of CANDIDATE_COLUMNS) {
@@ -269,7 +269,7 @@ export class Answers {
         if (help) cell.title = help;
         head.append(cell);
       }
-      table.append(head, ...found.map((one) => this.candidate(one)));
+      table.append(head, ...candidates.map((one) => this.candidate(one)));
       parts.push(table);
     }
     box.replaceChildren(...parts);

@@ -261,11 +261,11 @@ export class Rack {
     this.panel.say(`Added ${this.nameOfConcept(latent)}`);
   }
 
-  showSuggestions(found, lead) {
+  showSuggestions(concepts, lead) {
     this.suggestions.replaceChildren();
     this.marked = -1;
     if (lead) this.suggestions.append(make("li", "pl-suggestion-lead", lead));
-    for (const about of found) {
+    for (const about of concepts) {
       this.experiment.known.set(about.latent, { ...this.experiment.known.get(about.latent), ...about });
       const item = make("li", "pl-suggestion");
       const icon = make("img", "pl-mini");
@@ -309,8 +309,8 @@ export class Rack {
       return;
     }
     if (turn !== this.suggestTurn || document.activeElement !== this.adder) return;
-    const found = answer.found || [];
+    const concepts = answer.found || [];
     const lead = text ? "" : "Strongest in this picture";
-    this.showSuggestions(found, found.length ? lead : NOTHING_CALLED_THAT);
+    this.showSuggestions(concepts, concepts.length ? lead : NOTHING_CALLED_THAT);
   }
 }
