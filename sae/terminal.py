@@ -55,6 +55,11 @@ def command(main: Callable[[list[str]], int | None]) -> Command:
     return run
 
 
+def described(text: str, name: str) -> str:
+    """The description that a parser prints: a script's own `text`, and what it is called once installed."""
+    return f"{text.rstrip()}\n\nInstalled, the same command is `patchlens {name} …`."
+
+
 def arguments(argv: Sequence[str] | None = None) -> list[str]:
     """The words of a command line (default: this process's), "~" opened in `~/x` and in `--option=~/x`.
 

@@ -49,6 +49,8 @@ def test_a_command_shows_its_own_help(name: str, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert said.startswith(f"usage: patchlens {name} ")
     assert "--help" in said
+    if COMMANDS[name][0].startswith("training."):  # its examples are those of a clone
+        assert f"Installed, the same command is `patchlens {name} …`." in " ".join(said.split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -21,14 +21,15 @@ if not __package__:
 import torch
 
 from sae.adaptation import files
-from sae.terminal import command
+from sae.terminal import command, described
 from training.tasks.pairs import compare_all
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; errors leave with status 2."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=described(__doc__, "compare"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--heads", required=True, nargs="+", help="bundled names, folders or Hub ids; two or more")

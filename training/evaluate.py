@@ -29,7 +29,7 @@ import torch
 
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
-from sae.terminal import command
+from sae.terminal import command, described
 from training.data.sources import ImageSource
 from training.evaluation.baselines import Baselines, fitting_activations
 from training.evaluation.holdout import what_is_held_out
@@ -89,7 +89,7 @@ def evaluate(
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=described(__doc__, "evaluate"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sae", required=True, help="folder or Hub id of the SAE, or 'bundled'")

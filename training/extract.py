@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
-from sae.terminal import command, local_path
+from sae.terminal import command, described, local_path
 from training.data import record
 from training.data.feeds import ImageFeed, workers_for
 from training.data.sources import ImageSource, open_source
@@ -158,7 +158,7 @@ def check(out: Path) -> str:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(
-        description=__doc__.split("\n\nStopped")[0],
+        description=described(__doc__.split("\n\nStopped")[0], "extract"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument

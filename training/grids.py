@@ -15,14 +15,14 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.concepts.index import ConceptIndex
-from sae.terminal import command
+from sae.terminal import command, described
 from training.indexing.sheets import sheet, spread_over_frequency
 
 
 @command
 def main(argv: list[str]) -> None:
     """Write OUT/<number>-<latent>.png."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=described(__doc__.split("\n\n")[0], "grids"))
     parser.add_argument("--index", default="bundled", help="'bundled', a folder or a Hub id")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=20, help="latents, at most")

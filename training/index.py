@@ -28,7 +28,7 @@ from sae.concepts.index import ConceptIndex
 from sae.hub import local_folder
 from sae.model import SparseAutoencoder
 from sae.storage import sha256
-from sae.terminal import INTERRUPTED, command
+from sae.terminal import INTERRUPTED, command, described
 from training.indexing.index_pass import (
     Pass,
     check_vocabulary,
@@ -45,7 +45,8 @@ from training.launch import locked, processes
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=described(__doc__.split("\n\n")[0], "index"),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--sae", default="bundled", help="artifact: 'bundled', a folder or a Hub id")

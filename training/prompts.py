@@ -16,7 +16,7 @@ if not __package__:
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 from sae.adaptation.heads import HEADS, POSITIONS, CoOpHead
-from sae.terminal import INTERRUPTED, command, local_path
+from sae.terminal import INTERRUPTED, command, described, local_path
 from training.launch import processes
 from training.tasks.seeds import train_seeds
 
@@ -24,7 +24,7 @@ from training.tasks.seeds import train_seeds
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; errors leave with status 2."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=described(__doc__, "prompts"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

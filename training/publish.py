@@ -22,7 +22,7 @@ if not __package__:
 from sae import artifact, cards, hub
 from sae.interop import presets
 from sae.storage import read_json, write_json
-from sae.terminal import command
+from sae.terminal import command, described
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("LICENSE", "NOTICE")
@@ -117,7 +117,7 @@ def _own_text(name: str, installed: str) -> str:
 @command
 def main(argv: list[str]) -> None:
     """Run the command line `argv` (default: this process's)."""
-    parser = argparse.ArgumentParser(description="Publish on the Hub.")
+    parser = argparse.ArgumentParser(description=described("Publish on the Hub.", "publish"))
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("space", help="assemble a folder for a Gradio Space")
     make.add_argument("out", type=Path)

@@ -22,7 +22,7 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
 from sae.steering.clip import steerability
-from sae.terminal import command
+from sae.terminal import command, described
 from training.indexing.index_pass import index_folder
 from training.steering.steerability import index_of, pictures, summary, words_for
 
@@ -31,7 +31,8 @@ from training.steering.steerability import index_of, pictures, summary, words_fo
 def main(argv: list[str]) -> None:
     """Measure, store and print one JSON object; see `--help`."""
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=described(__doc__.split("\n\n")[0], "steerability"),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--sae", default="bundled", help="'bundled', a folder or a Hub id")
     parser.add_argument(

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae.terminal import described
 from training.loop.config import TrainConfig, flag
 
 DESCRIPTION = """Train a sparse autoencoder on the activations of a vision transformer.
@@ -93,7 +94,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def parse_config(argv: Sequence[str] | None = None) -> TrainConfig:
     """The command line as a config; errors leave with argparse's message and status 2."""
     parser = argparse.ArgumentParser(
-        description=DESCRIPTION,
+        description=described(DESCRIPTION, "train"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
