@@ -78,16 +78,16 @@ def explain(parts: ClipParts, sae: SparseAutoencoder, pair: tuple[Classifier, Cl
         work = lambda s=seed: comparison.explain_with(picture(s, SIZE), pair).to_json(64)  # noqa: E731
         times.append(seconds(work))
     cpu = seconds(work, time.process_time)
-    found = comparison.explain_with(picture(0, SIZE), pair)
-    toggled = seconds(lambda: comparison.switched_off(found, [found.concepts[0].latent]))
-    answer = found.to_json()["heads"][1]
+    explained = comparison.explain_with(picture(0, SIZE), pair)
+    toggled = seconds(lambda: comparison.switched_off(explained, [explained.concepts[0].latent]))
+    answer = explained.to_json()["heads"][1]
     total = sum(row["share"] for row in answer["contributions"]) + answer["residual"]
     worst = max(times[1:])
     print(
         f"{sae.cfg.architecture:<5} two heads on one picture {worst:.2f} s (first {times[0]:.2f}), "
         f"limit {LIMIT_S} s {verdict(worst, LIMIT_S)}; {cpu:.2f} CPU s; "
         f"a concept off {toggled:.2f} s; "
-        f"{len(found.concepts)} concepts, shares + residual - margin = {total - answer['margin']:.1e}, "
+        f"{len(explained.concepts)} concepts, shares + residual - margin = {total - answer['margin']:.1e}, "
         f"gap {answer['residual_parts']['gap']:.2g} of a margin of {answer['margin']:.2g}"
     )
     return worst

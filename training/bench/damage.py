@@ -71,8 +71,8 @@ def sae(folder: Path) -> None:
 
 
 def read_sae(folder: Path) -> object:
-    found = SparseAutoencoder.from_pretrained(folder)
-    return [repr(found.cfg), dict(found.state_dict())]
+    sae = SparseAutoencoder.from_pretrained(folder)
+    return [repr(sae.cfg), dict(sae.state_dict())]
 
 
 def index(folder: Path) -> None:
@@ -145,9 +145,9 @@ def head(folder: Path) -> None:
 
 
 def read_head(folder: Path) -> object:
-    found = load_head(folder)
-    said = [found.head.class_names, found.head.settings, found.backbone, found.task]
-    return [*map(repr, said), dict(found.head.state_dict())]
+    loaded = load_head(folder)
+    said = [loaded.head.class_names, loaded.head.settings, loaded.backbone, loaded.task]
+    return [*map(repr, said), dict(loaded.head.state_dict())]
 
 
 CONFIG = TrainConfig("bundled", "world", "run", d_sae=8, k=2, steps=9)
@@ -167,9 +167,9 @@ def checkpoint(folder: Path, steps: tuple[int, ...] = (1, 2)) -> None:
 
 
 def read_checkpoint(folder: Path) -> object:
-    (found,), _ = checkpoints.newest([(folder, CONFIG)])
-    state = {name: found.state[name] for name in checkpoints.STATE_TYPES}
-    return [state, found.tensors]
+    (checkpoint,), _ = checkpoints.newest([(folder, CONFIG)])
+    state = {name: checkpoint.state[name] for name in checkpoints.STATE_TYPES}
+    return [state, checkpoint.tensors]
 
 
 class _Feed:
@@ -209,13 +209,13 @@ def store(folder: Path) -> None:
 
 
 def read_store(folder: Path) -> object:
-    found = open_store(folder).training
+    store = open_store(folder).training
     rows = [
         read_rows(folder / s.file, 0, s.n_rows)
-        for part in found.manifest.shards.values()
+        for part in store.manifest.shards.values()
         for s in part
     ]
-    return [repr(found.manifest), torch.cat(rows)]
+    return [repr(store.manifest), torch.cat(rows)]
 
 
 SETTINGS = Settings(d_sae=5, n_data=20, n_classes=2, n_top=2, n_reference=2, n_sample=3)
@@ -235,8 +235,8 @@ def part(folder: Path) -> None:
 
 
 def read_part(folder: Path) -> object:
-    found = load_parts(folder, SETTINGS, ABOUT)
-    return None if found is None else found.state()
+    part = load_parts(folder, SETTINGS, ABOUT)
+    return None if part is None else part.state()
 
 
 def _head_in_training(seed: int) -> tuple[LinearHead, torch.optim.Optimizer]:
@@ -302,13 +302,13 @@ def _outcome(folder: Path, kind: Kind, saved: list[object]) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a file without a hash is older than it
-            found = kind.read(folder)
+            content = kind.read(folder)
     except PatchLensError:
         return REFUSED
     except Exception as error:  # whatever it is, it is what the count is about
         sys.stderr.write(f"{folder}: {error!r}\n")
         return CRASHED
-    same = [_same(found, one) for one in saved]
+    same = [_same(content, one) for one in saved]
     return EQUAL if same[0] else REFUSED if any(same) else ALTERED
 
 

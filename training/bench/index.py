@@ -78,42 +78,42 @@ class Simulation:
 def gather(simulation: Simulation, batch: int) -> tuple[Gathered, dict[str, float]]:
     """One pass; seconds spent on the pass and on making up the latents, and rows seen."""
     settings = Settings(simulation.d_sae, simulation.n_images, CLASSES)
-    found = Gathered(settings, d_embedding=simulation.d_embedding or None)
+    gathered = Gathered(settings, d_embedding=simulation.d_embedding or None)
     made = spent = rows = 0.0
     for start in tqdm(range(0, simulation.n_images, batch), desc=f"{batch} images each"):
         before = time.perf_counter()
         numbers = np.arange(start, min(start + batch, simulation.n_images))
         fired, embeddings = simulation.batch(numbers)
         between = time.perf_counter()
-        found.add(fired, embeddings if simulation.d_embedding else None)
+        gathered.add(fired, embeddings if simulation.d_embedding else None)
         made, spent = made + between - before, spent + time.perf_counter() - between
         rows += len(fired.latent)
-    return found, {"pass_s": spent, "simulation_s": made, "image_latent_rows": rows}
+    return gathered, {"pass_s": spent, "simulation_s": made, "image_latent_rows": rows}
 
 
-def content_of(found: Gathered, decoder: torch.Tensor, data: str) -> IndexContent:
+def content_of(gathered: Gathered, decoder: torch.Tensor, data: str) -> IndexContent:
     """An index without pictures, with made-up embeddings and the shipped words as names."""
-    d_sae, rng = found.settings.d_sae, np.random.default_rng(0)
-    exemplars = exemplars_of(found)
+    d_sae, rng = gathered.settings.d_sae, np.random.default_rng(0)
+    exemplars = exemplars_of(gathered)
     numbers = exemplar_numbers(exemplars)
     near, cosines = decoder_neighbours(decoder, N_NEIGHBOURS)
-    strongest = found.tables["cofiring"].state()["latents"][0]
-    strongest = strongest[: min(len(strongest), found.n_images)]
+    strongest = gathered.tables["cofiring"].state()["latents"][0]
+    strongest = strongest[: min(len(strongest), gathered.n_images)]
     both, scores = cofiring_neighbours(strongest, d_sae, N_NEIGHBOURS)
     words = read_words()
     embeddings = rng.normal(size=(d_sae, 512))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    n_images, n_tokens, n_patches, _ = found.counts["totals"].tolist()
+    n_images, n_tokens, n_patches, _ = gathered.counts["totals"].tolist()
     return IndexContent(
         header={
             "format": FORMAT, "data": data, "n_images": n_images, "n_unreadable": 0,
             "n_tokens": n_tokens, "n_patches": n_patches, "grid": list(GRID), "d_sae": d_sae,
-            "sae_sha256": "", "tau": 0.2, "n_top": found.settings.n_top,
+            "sae_sha256": "", "tau": 0.2, "n_top": gathered.settings.n_top,
             "text_tower": {"id": "simulated", "revision": None}, "embedder": "simulated",
         },
-        statistics=statistics_of(found, np.ones((d_sae, 1), np.float32)),
+        statistics=statistics_of(gathered, np.ones((d_sae, 1), np.float32)),
         exemplars=exemplars,
-        classes=classes_of(found),
+        classes=classes_of(gathered),
         neighbours={
             "decoder_ids": near, "decoder_cosines": cosines.astype(np.float16),
             "cofiring_ids": both, "cofiring_scores": scores.astype(np.float16),
@@ -136,11 +136,11 @@ def content_of(found: Gathered, decoder: torch.Tensor, data: str) -> IndexConten
 def build(options: argparse.Namespace) -> dict[str, object]:
     """Memory and time of a full-size pass, and of what follows it."""
     simulation = Simulation(options.n_images, options.d_sae, options.d_embedding)
-    found, figures = gather(simulation, options.batch)
+    gathered, figures = gather(simulation, options.batch)
     after_pass = round(peak_gib(), 2)
     before = time.perf_counter()
     decoder = torch.randn(options.d_sae, 768, generator=torch.Generator().manual_seed(0))
-    index = ConceptIndex(content_of(found, decoder, "simulated"))
+    index = ConceptIndex(content_of(gathered, decoder, "simulated"))
     return {
         "n_images": options.n_images,
         "d_sae": options.d_sae,
@@ -169,9 +169,9 @@ class FakeTower:
 def search(options: argparse.Namespace) -> dict[str, object]:
     """Median and slowest of 30 calls of each search, in milliseconds, after a first one."""
     simulation = Simulation(min(options.n_images, 4000), options.d_sae, 0)
-    found, _ = gather(simulation, options.batch)
+    gathered, _ = gather(simulation, options.batch)
     decoder = torch.randn(options.d_sae, 64, generator=torch.Generator().manual_seed(0))
-    index = ConceptIndex(content_of(found, decoder, "simulated"))
+    index = ConceptIndex(content_of(gathered, decoder, "simulated"))
     finder, tower = index.searcher, FakeTower()
     rng = np.random.default_rng(0)
     code = rng.gamma(2.0, 0.5, (196, 32)), rng.integers(0, options.d_sae, (196, 32))

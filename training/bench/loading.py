@@ -118,10 +118,10 @@ def limited(value: float, limit: float) -> str:
 @command
 def main(_argv: list[str]) -> None:
     """Print one line a measurement."""
-    found = probe('SparseAutoencoder.from_pretrained("bundled")')
+    probed = probe('SparseAutoencoder.from_pretrained("bundled")')
     print(
-        f"bundled: {found['load']:.3f} s to load, {found['encode']:.3f} s to the first encode "
-        f"{limited(found['encode'], LIMIT_BUNDLED_S)}, after {found['imports']:.2f} s of imports"
+        f"bundled: {probed['load']:.3f} s to load, {probed['encode']:.3f} s to the first encode "
+        f"{limited(probed['encode'], LIMIT_BUNDLED_S)}, after {probed['imports']:.2f} s of imports"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -131,11 +131,11 @@ def main(_argv: list[str]) -> None:
             ("artifact", f"SparseAutoencoder.from_pretrained({str(folder / 'artifact')!r})"),
             ("pickle", f"SparseAutoencoder.from_other({str(folder / 'sae.pt')!r})"),
         ):
-            found = probe(load)
+            probed = probe(load)
             print(
-                f"{D_SAE:,} latents, {size / 1e6:.0f} MB, {title}: {found['load']:.2f} s "
-                f"{limited(found['load'], LIMIT_LARGE_S)}, peak {found['peak'] / size:.2f} x its "
-                f"size {limited(found['peak'] / size, LIMIT_PEAK)}"
+                f"{D_SAE:,} latents, {size / 1e6:.0f} MB, {title}: {probed['load']:.2f} s "
+                f"{limited(probed['load'], LIMIT_LARGE_S)}, peak {probed['peak'] / size:.2f} x its "
+                f"size {limited(probed['peak'] / size, LIMIT_PEAK)}"
             )
         print(f"of which sha256: {hashing:.2f} s")
         for path in (folder / "artifact" / WEIGHTS, folder / "sae.pt"):

@@ -111,7 +111,7 @@ def wide_stream(n_images: int, n_latents: int, d: int, batch: int) -> dict[str, 
         n_entries += codes.nnz
         spent += seconds(lambda c=codes, e=embeddings: meter.update(c, e))
     start = time.perf_counter()
-    found = meter.summary()
+    summary = meter.summary()
     spent += time.perf_counter() - start
     return {
         "n_images": n_images,
@@ -121,8 +121,8 @@ def wide_stream(n_images: int, n_latents: int, d: int, batch: int) -> dict[str, 
         "seconds": round(spent, 1),
         "images_per_second": round(n_images / spent),
         "peak_memory_of_this_process_gib": round(peak_gib(), 2),
-        "dead": found.n_dead,
-        "mean": round(found.unfiltered.mean, 4),
+        "dead": summary.n_dead,
+        "mean": round(summary.unfiltered.mean, 4),
     }
 
 

@@ -87,22 +87,22 @@ def shares(
         truth = np.concatenate(shown).astype(np.float64)
         for floor in FLOORS:
             patch, place = np.nonzero(values > floor * peaks[latents])
-            found = values[patch, place], (patch, latents[patch, place])
-            strong = sparse.csr_array(found, shape=(len(values), sae.cfg.d_sae))
+            entries = values[patch, place], (patch, latents[patch, place])
+            strong = sparse.csr_array(entries, shape=(len(values), sae.cfg.d_sae))
             mass[floor] += strong.T @ truth
             total[floor] += np.asarray(strong.sum(0)).ravel()
     with np.errstate(invalid="ignore"):
         return {floor: mass[floor] / total[floor][:, None] for floor in FLOORS}
 
 
-def true_names(found: np.ndarray) -> np.ndarray:
+def true_names(factor_shares: np.ndarray) -> np.ndarray:
     """The narrowest factor with a share of at least SHARE, -1 for none: int64 (d_sae)."""
     _, sorts = factors()
-    truth = np.full(len(found), -1)
+    truth = np.full(len(factor_shares), -1)
     for sort in range(len(SORTS)):
         columns = np.flatnonzero(sorts == sort)
-        best = columns[np.nan_to_num(found[:, columns]).argmax(1)]
-        enough = found[np.arange(len(found)), best] >= SHARE
+        best = columns[np.nan_to_num(factor_shares[:, columns]).argmax(1)]
+        enough = factor_shares[np.arange(len(factor_shares)), best] >= SHARE
         truth = np.where((truth < 0) & enough, best, truth)
     return truth
 
@@ -115,7 +115,7 @@ def vocabularies() -> dict[str, dict[str, list[str]]]:
     return {"kinds": only, "world": world, "world and words.txt": {**world, **common}}
 
 
-def score(best: Naming, index: ConceptIndex, found: np.ndarray, minimum: float) -> dict:
+def score(best: Naming, index: ConceptIndex, factor_shares: np.ndarray, minimum: float) -> dict:
     """Top-1 and top-5 accuracy of names, by sort of factor and by confidence.
 
     "lit": what the name says takes SHARE of the activation, though a narrower or wider word may be
@@ -123,13 +123,19 @@ def score(best: Naming, index: ConceptIndex, found: np.ndarray, minimum: float) 
     """
     names, sorts = factors()
     place = {name: number for number, name in enumerate(names)}
-    truth = true_names(found)
-    alive = np.array([bool(row) for row in best.words]) & ~index.dead & np.isfinite(found).all(1)
+    truth = true_names(factor_shares)
+    alive = (
+        np.array([bool(row) for row in best.words])
+        & ~index.dead
+        & np.isfinite(factor_shares).all(1)
+    )
     alive = np.flatnonzero(alive)
     first = np.array([best.words[n][0] == names[truth[n]] for n in alive])
     five = np.array([names[truth[n]] in best.words[n] for n in alive])
     said = [place.get(best.words[n][0], -1) for n in alive]
-    on_name = np.array([found[n, p] if p >= 0 else 0.0 for n, p in zip(alive, said, strict=True)])
+    on_name = np.array(
+        [factor_shares[n, p] if p >= 0 else 0.0 for n, p in zip(alive, said, strict=True)]
+    )
     known, lit, sure = truth[alive] >= 0, on_name >= SHARE, best.confidences[alive, 0]
     strong_score = best.scores[alive, 0] >= minimum
     figures: dict[str, object] = {
@@ -172,11 +178,11 @@ def main(argv: list[str]) -> None:
     backbone = Backbone.of(sae.cfg.backbone, options.backbone)
     index = ConceptIndex.from_pretrained(options.index or options.sae)
     seed = HELD_OUT_SEED + 900
-    found = shares(backbone, sae, options.n_scenes, seed, index.max_activation)
+    by_floor = shares(backbone, sae, options.n_scenes, seed, index.max_activation)
     figures: dict[str, object] = {"scenes": options.n_scenes, "index": repr(index)}
     for vocabulary, words in vocabularies().items():
         best = best_words(index, backbone, words, k=5)
-        for floor, part in found.items():
+        for floor, part in by_floor.items():
             label = f"{vocabulary} ({len(words)}), activations above {floor:g} of the maximum"
             figures[label] = score(best, index, part, options.minimum)
     print(json.dumps(figures, indent=1))

@@ -125,10 +125,10 @@ def measured(args: argparse.Namespace) -> list[dict[str, list[float]]] | None:
             number, name, figures = json.loads(line)
             if number < len(rounds):
                 rounds[number][name] = figures
-    for number, found in enumerate(rounds):
+    for number, by_name in enumerate(rounds):
         for name in [*(PEERS if args.peers else ()), *OURS, *FVUS]:
             first_only = name in FVUS or (name in PEERS and name not in BASES)
-            if name in found or (number and first_only) or (name in FVUS and not args.fvu_steps):
+            if name in by_name or (number and first_only) or (name in FVUS and not args.fvu_steps):
                 continue
             if args.minutes and time.monotonic() - began > 60 * args.minutes:
                 print("time is up; the same command with the same --into goes on")
@@ -137,7 +137,7 @@ def measured(args: argparse.Namespace) -> list[dict[str, list[float]]] | None:
             if figures is None:
                 print(f"{name}: no figure")
                 continue
-            found[name] = figures
+            by_name[name] = figures
             print(f"round {number + 1}  {name:32}{figures[0]:8.3f}", flush=True)
             if args.into:
                 with args.into.open("a") as file:
@@ -147,18 +147,18 @@ def measured(args: argparse.Namespace) -> list[dict[str, list[float]]] | None:
 
 def table(rounds: list[dict[str, list[float]]]) -> None:
     """Best figures; ratios are medians over rounds of figures of the same round."""
-    bases = [base for base in BASES if all(base in found for found in rounds)]
+    bases = [base for base in BASES if all(base in by_name for by_name in rounds)]
     head = f"{'':32}{'step s':>8}{'samples/s':>11}{'CPU s':>8}{'GiB':>6}"
     print("\nratios: of wall time (of CPU time), medians over rounds\n" + head, end="")
     print("".join(f"   x {base}" for base in bases))
     for name in [*PEERS, *OURS]:
-        seen = [found[name] for found in rounds if name in found]
+        seen = [by_name[name] for by_name in rounds if name in by_name]
         if not seen:
             continue
         wall, cpu, peak = (min(column) for column in zip(*seen, strict=True))
         line = f"{name:32}{wall:8.3f}{BATCH / wall:11.0f}{cpu:8.2f}{peak:6.2f}"
         for base in bases:
-            pairs = [(found[base], found[name]) for found in rounds if name in found]
+            pairs = [(by_name[base], by_name[name]) for by_name in rounds if name in by_name]
             ratios = (statistics.median(b[i] / a[i] for b, a in pairs) for i in (0, 1))
             line += "{:.2f} ({:.2f})".format(*ratios).rjust(len(base) + 5)
         print(line)

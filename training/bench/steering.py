@@ -151,8 +151,8 @@ def score(steerer: Steerer, n_latents: int) -> None:
     """Print the paper's score."""
     print(f"\nThe paper's score, {PAPER_DOSE:g} × max on all tokens, plain replacement")
     scores = paper_scores(steerer, PAPER_DOSE, n_latents=n_latents, n_images=30)
-    for name, found in scores.items():
-        print(f"{name:<42} {found}")
+    for name, value in scores.items():
+        print(f"{name:<42} {value}")
 
 
 def guesses(steerer: Steerer, selection: KindLatents, n: int) -> None:

@@ -130,10 +130,10 @@ def measure(made: Pipeline, turns: int) -> dict[str, float]:
     for turn in range(turns + 1):
         for name, part in parts.items():
             time.sleep(0.2)  # what was read ahead is not charged to the next part
-            found = made.speed(part)
+            speed = made.speed(part)
             if turn:
-                speeds[name].append(found)
-    return {name: statistics.median(found) for name, found in speeds.items()}
+                speeds[name].append(speed)
+    return {name: statistics.median(measured) for name, measured in speeds.items()}
 
 
 @command
@@ -164,14 +164,14 @@ def main(argv: list[str]) -> None:
             options = {"d_sae": args.d_sae, "k": 32, "batch_size": batch, "workers": workers}
             options |= {"buffer": args.places, "image_batch": args.image_batch}
             made = Pipeline(accelerator, backbone, source, options)
-            found = measure(made, args.turns)
+            rates = measure(made, args.turns)
             made.run.stream.close()
-            slower = min(found["computing"], found["decoding"])
-            share = found["end to end"] / slower
+            slower = min(rates["computing"], rates["decoding"])
+            share = rates["end to end"] / slower
             verdict = "ok" if share >= GOAL else "MISSED"
             print(
-                f"workers {workers}: end to end {found['end to end']:.1f} images/s, decoding alone "
-                f"{found['decoding']:.1f}, computing alone {found['computing']:.1f}: "
+                f"workers {workers}: end to end {rates['end to end']:.1f} images/s, decoding alone "
+                f"{rates['decoding']:.1f}, computing alone {rates['computing']:.1f}: "
                 f"{share:.0%} of the slower (goal {GOAL:.0%}) {verdict}"
             )
 

@@ -48,9 +48,9 @@ MOVES = """
 """
 
 
-def elapsed(page: Page, act: str, found: str) -> float:
-    """Milliseconds from `act` until `found` holds and a frame was drawn."""
-    return float(page.evaluate(f"({UNTIL})({act}, {found})"))
+def elapsed(page: Page, act: str, condition: str) -> float:
+    """Milliseconds from `act` until `condition` holds and a frame was drawn."""
+    return float(page.evaluate(f"({UNTIL})({act}, {condition})"))
 
 
 def latents(page: Page, words: str, queries: tuple[str, ...]) -> None:
@@ -92,10 +92,10 @@ def steer(visit: Visit) -> None:
         " dose.value = Number(dose.value) + 0.5; dose.dispatchEvent(new Event('input')); }"
     )
     times: dict[str, list[float]] = {"patchlens-next": [], "patchlens-written": []}
-    for mark, found in times.items():
+    for mark, took in times.items():
         for _ in range(5):
             seen = f"() => performance.getEntriesByName('{mark}').length"
-            found.append(elapsed(page, turn, seen))
+            took.append(elapsed(page, turn, seen))
             page.wait_for_timeout(1800)
     wait = "pause of 60 ms for further turns included"
     report("dose to next words, median of 5", float(np.median(times["patchlens-next"])), 150, wait)

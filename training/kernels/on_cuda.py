@@ -153,15 +153,15 @@ def residuals(
 ) -> Residuals:
     """See `plain.residuals`."""
     levels = target.new_empty(len(ends), *target.shape)
-    found = Residuals(levels, torch.empty_like(values), target.new_empty(len(target)))
+    output = Residuals(levels, torch.empty_like(values), target.new_empty(len(target)))
     if not len(entries.latents):
         levels[:] = torch.arange(len(ends), 0, -1, device=target.device)[:, None, None] * target
-        return found._replace(squares=target.square().sum(1) * len(ends))
+        return output._replace(squares=target.square().sum(1) * len(ends))
     where = entries.starts, entries.latents, values.contiguous()
     given = target.contiguous(), rows.contiguous(), *where, _numbers(ends, target)
     sizes = {"N_LEVELS": len(ends), "BLOCK": _block(target)}
-    _residuals[(len(target),)](*given, *found, *target.shape, **sizes)
-    return found
+    _residuals[(len(target),)](*given, *output, *target.shape, **sizes)
+    return output
 
 
 def add_gradients(

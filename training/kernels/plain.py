@@ -76,15 +76,15 @@ def residuals(
 
     Level i uses the latents below `ends[i]`; the last end is d_sae.
     """
-    left, start, found = target, 0, []
+    left, start, remainders = target, 0, []
     for end in ends:
         inside = (entries.latents >= start) & (entries.latents < end)
         left = left - _sum_bags(
             entries.latents, rows, entries.starts[:-1], values.masked_fill(~inside, 0)
         )
-        found.append(left)
+        remainders.append(left)
         start = end
-    levels = torch.stack(found)
+    levels = torch.stack(remainders)
     squares = levels.square().sum((0, 2))
     for level in range(len(ends) - 2, -1, -1):
         levels[level] += levels[level + 1]

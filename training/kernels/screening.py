@@ -80,10 +80,10 @@ def _kth(values, n, k):
     while low < high:
         middle = (low + high + 1) >> 1
         bar = np.int16(middle)
-        found = 0
+        count = 0
         for i in range(n):
-            found += values[i] >= bar
-        if found >= k:
+            count += values[i] >= bar
+        if count >= k:
             low = middle
         else:
             high = middle - 1
@@ -126,10 +126,10 @@ def _at_least(h, t, bar, groups, out):
 
 
 @compiled
-def _exact(t, x, rows, bias, found, start, stop, out):
-    """out[i] = x[t] · rows[j] + bias[j] with j = found[i], for i from start to stop."""
+def _exact(t, x, rows, bias, candidates, start, stop, out):
+    """out[i] = x[t] · rows[j] + bias[j] with j = candidates[i], for i from start to stop."""
     for i in range(start, stop):
-        j = found[i]
+        j = candidates[i]
         total = bias[j]
         for c in range(x.shape[1]):
             total += x[t, c] * rows[j, c]
@@ -154,7 +154,7 @@ def _kth_exact(values, n, k, left):
 
 
 @compiled
-def _keep(exact, found, n, k, left, values, latents):
+def _keep(exact, candidates, n, k, left, values, latents):
     """Copy the k largest positive of n; how many there were. Of equal ones, those found first."""
     least = 0.0
     ties = 0
@@ -168,7 +168,7 @@ def _keep(exact, found, n, k, left, values, latents):
         if exact[i] > least or (exact[i] == least and least > 0 and ties > 0):
             ties -= exact[i] == least
             values[kept] = exact[i]
-            latents[kept] = found[i]
+            latents[kept] = candidates[i]
             kept += 1
     return kept
 
@@ -178,18 +178,18 @@ def largest_of_tokens(lo, hi, h, k, margins, relative, x, rows, bias, n_groups, 
     """The k largest of each token: see `choosing.largest_of_tokens`."""
     d_sae = h.shape[1]
     groups = np.empty(n_groups, np.int16)
-    found, nearly = np.empty(d_sae, np.int64), np.empty(d_sae, np.int64)
+    candidates, nearly = np.empty(d_sae, np.int64), np.empty(d_sae, np.int64)
     rounded = np.empty(d_sae, np.int16)
     exact, left = np.empty(d_sae, values.dtype), np.empty(d_sae, values.dtype)
     for t in range(lo, hi):
         _maxima(h, t, groups)
         # k groups reach this bar, so k latents do
-        n = _at_least(h, t, _kth(groups, n_groups, k), groups, found)
+        n = _at_least(h, t, _kth(groups, n_groups, k), groups, candidates)
         for i in range(n):
-            rounded[i] = h[t, found[i]]
+            rounded[i] = h[t, candidates[i]]
         best = max(_kth(rounded, n, k), np.int16(1))
-        n = _at_least(h, t, best, groups, found)
-        _exact(t, x, rows, bias, found, 0, n, exact)
+        n = _at_least(h, t, best, groups, candidates)
+        _exact(t, x, rows, bias, candidates, 0, n, exact)
         if margins[t] > 0:
             # the k-th largest of all is at least that of these
             least = _kth_exact(exact, n, k, left) if n >= k else 0.0
@@ -199,10 +199,10 @@ def largest_of_tokens(lo, hi, h, k, margins, relative, x, rows, bias, n_groups, 
             first = n
             for i in range(m):
                 if h[t, nearly[i]] < best:
-                    found[n] = nearly[i]
+                    candidates[n] = nearly[i]
                     n += 1
-            _exact(t, x, rows, bias, found, first, n, exact)
-        kept = _keep(exact, found, n, k, left, values[t], latents[t])
+            _exact(t, x, rows, bias, candidates, first, n, exact)
+        kept = _keep(exact, candidates, n, k, left, values[t], latents[t])
         for i in range(kept, k):
             values[t, i] = 0
             latents[t, i] = 0
@@ -212,19 +212,19 @@ def largest_of_tokens(lo, hi, h, k, margins, relative, x, rows, bias, n_groups, 
 def count_above(lo, hi, h, bars, n_groups, counts):
     """counts[t] = how many of h[t] are at bars[t] or above."""
     groups = np.empty(n_groups, np.int16)
-    found = np.empty(h.shape[1], np.int64)
+    candidates = np.empty(h.shape[1], np.int64)
     for t in range(lo, hi):
         _maxima(h, t, groups)
-        counts[t] = _at_least(h, t, _below(bars[t]), groups, found)
+        counts[t] = _at_least(h, t, _below(bars[t]), groups, candidates)
 
 
 @compiled
 def values_above(lo, hi, h, bars, n_groups, starts, x, rows, bias, values, latents):
     """The latents that `count_above` counted, and their exact pre-activations."""
     groups = np.empty(n_groups, np.int16)
-    found = np.empty(h.shape[1], np.int64)
+    candidates = np.empty(h.shape[1], np.int64)
     for t in range(lo, hi):
         _maxima(h, t, groups)
-        n = _at_least(h, t, _below(bars[t]), groups, found)
-        latents[starts[t] : starts[t] + n] = found[:n]
-        _exact(t, x, rows, bias, found, 0, n, values[starts[t] :])
+        n = _at_least(h, t, _below(bars[t]), groups, candidates)
+        latents[starts[t] : starts[t] + n] = candidates[:n]
+        _exact(t, x, rows, bias, candidates, 0, n, values[starts[t] :])

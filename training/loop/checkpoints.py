@@ -184,8 +184,8 @@ def _read(folder: Path) -> Checkpoint:
     state = read_json(folder / STATE)
     for name, kinds in STATE_TYPES.items():
         if not is_a(state.get(name), *kinds):
-            found = f"{name} = {state.get(name)!r:.80}"
-            raise ArtifactError(folder / STATE, found, kinds[0].__name__, _OLDER)
+            actual = f"{name} = {state.get(name)!r:.80}"
+            raise ArtifactError(folder / STATE, actual, kinds[0].__name__, _OLDER)
     check_seal(folder / STATE, state, _OLDER)
     path = folder / TENSORS
     hashes = state.get("sha256")

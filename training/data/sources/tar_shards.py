@@ -36,21 +36,21 @@ def is_tar_data(data: str) -> bool:
 
 def tar_shards(data: str) -> tuple[ImageSource, int]:
     """All images of the shards, in order, and how many there are."""
-    found = TarImages.open(shard_paths(data))
-    if not len(found.shard):
+    images = TarImages.open(shard_paths(data))
+    if not len(images.shard):
         raise FileNotFoundError(
-            f"--data {data}: no images in {len(found.paths)} tar shards; looked for members with "
+            f"--data {data}: no images in {len(images.paths)} tar shards; looked for members with "
             f"the extensions {', '.join(sorted(SUFFIXES))}."
         )
     source = ImageSource(
         data,
-        found.load,
-        label=found.label,
+        images.load,
+        label=images.label,
         can_shrink=True,
-        image_name=found.name,
-        content=found.content,
+        image_name=images.name,
+        content=images.content,
     )
-    return source, len(found.shard)
+    return source, len(images.shard)
 
 
 @dataclass(frozen=True)
@@ -133,19 +133,19 @@ def shard_paths(data: str) -> list[Path]:
 
 def expand(pattern: str) -> list[str]:
     """WebDataset's braces: a-{000..002}.tar is a-000.tar, a-001.tar, a-002.tar."""
-    found = _RANGE.search(pattern)
-    if not found:
+    match = _RANGE.search(pattern)
+    if not match:
         return [pattern]
-    low, high = found.groups()
+    low, high = match.groups()
     if not int(low) <= int(high) or int(high) - int(low) >= MAX_SHARDS:
         raise ValueError(
-            f"--data {pattern}: the range {found[0]} must rise and hold at most {MAX_SHARDS} shards."
+            f"--data {pattern}: the range {match[0]} must rise and hold at most {MAX_SHARDS} shards."
         )
     heads = [f"{n:0{len(low)}d}" for n in range(int(low), int(high) + 1)]
-    tails = expand(pattern[found.end() :])
+    tails = expand(pattern[match.end() :])
     if len(heads) * len(tails) > MAX_SHARDS:
         raise ValueError(f"--data {pattern}: more than {MAX_SHARDS} shards.")
-    return [pattern[: found.start()] + head + tail for head in heads for tail in tails]
+    return [pattern[: match.start()] + head + tail for head in heads for tail in tails]
 
 
 def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, str]]:

@@ -177,10 +177,10 @@ def read_manifest(folder: Path) -> Manifest:
     plan = _plan(path, content)
     check_seal(path, said, _AGAIN)
     names = shard_names(plan)
-    if (found := _digest(folder, names)) != digest:
+    if (actual_digest := _digest(folder, names)) != digest:
         raise ArtifactError(
             folder,
-            f"shard descriptions with sha256 {found[:12]}…",
+            f"shard descriptions with sha256 {actual_digest[:12]}…",
             f"{str(digest)[:12]}…",
             "A file changed since the store was written: write it again.",
         )
@@ -195,10 +195,10 @@ def read_manifest(folder: Path) -> Manifest:
 def check_size(folder: Path, shard: Shard) -> None:
     """ArtifactError unless the shard's file is as long as its description says."""
     path = folder / shard.file
-    found = path.stat().st_size if path.is_file() else 0
-    if found != shard.n_bytes:
+    n_bytes = path.stat().st_size if path.is_file() else 0
+    if n_bytes != shard.n_bytes:
         again = "Delete it and its .json and manifest.json, and run patchlens extract again."
-        raise ArtifactError(path, f"{found} bytes", f"{shard.n_bytes}", again)
+        raise ArtifactError(path, f"{n_bytes} bytes", f"{shard.n_bytes}", again)
 
 
 def check_fits(

@@ -128,10 +128,10 @@ def open_store(data: str | Path) -> Store:
 def verify(folder: Path, shards: list[Shard]) -> None:
     """Raise ArtifactError if a shard's content is not what was written."""
     for shard in shards:
-        if (found := sha256(folder / shard.file)) != shard.sha256:
+        if (digest := sha256(folder / shard.file)) != shard.sha256:
             raise ArtifactError(
                 folder / shard.file,
-                f"sha256 {found[:12]}…",
+                f"sha256 {digest[:12]}…",
                 f"{shard.sha256[:12]}…",
                 "Delete it and its .json and manifest.json, and run patchlens extract again.",
             )
