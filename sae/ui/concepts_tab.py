@@ -1,4 +1,4 @@
-"""The Concepts tab: the lens, the events behind it, and the endpoint `/concepts`.
+"""The Concepts tab: its component, the events behind it, and the endpoint `/concepts`.
 
 Knows: Gradio's events and components. Does not know: how an answer is computed.
 The component's value is an answer of `ConceptsDesk`; its script draws it and asks for the next one.
@@ -25,8 +25,8 @@ def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
     desk = page.concepts
     desk.offer(page.dispatch)
-    lens = page.component(
-        "lens",
+    shown = page.component(
+        "concepts",
         "concepts.js",
         "open",
         value=desk.start(),
@@ -51,9 +51,9 @@ def build(page: Page) -> None:
         except QuestionError as error:
             return {"ticket": 0, "problem": str(error)}
 
-    lens.open(answer, outputs=[lens], trigger_mode="always_last", **QUIET, **MODEL)
+    shown.open(answer, outputs=[shown], trigger_mode="always_last", **QUIET, **MODEL)
     page.demo.unload(leave)
-    page.demo.load(follow_link, outputs=[lens], **QUIET, **MODEL)
+    page.demo.load(follow_link, outputs=[shown], **QUIET, **MODEL)
     _concepts_endpoint(page)
 
 

@@ -25,7 +25,7 @@ _ADDRESS = "patchlens"
 STYLES = (
     "colours.css",
     "page.css",
-    "lens.css",
+    "concepts.css",
     "card.css",
     "compose.css",
     "latents.css",

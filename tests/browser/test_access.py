@@ -8,7 +8,7 @@ from tests.browser.serving import Visit, chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 READY = {
-    "concepts": "#lens .pl[data-state=ready]",
+    "concepts": "#concepts .pl[data-state=ready]",
     "latents": ".pl-latents[data-state=ready] .pl-table-row",
     "steer": ".pl-next li",
     "compare": ".pl-fall-sum",
@@ -75,19 +75,21 @@ def test_the_composed_picture_and_its_concepts_are_in_view_together(visit):
     page = visit.open()  # 1280 x 900
     page.locator(".pl-make").click()
     page.wait_for_selector(".pl-kind")
-    photo = page.locator("#lens .pl-photo").bounding_box()
-    third = page.locator("#lens .pl-row:not([hidden])").nth(2).bounding_box()
+    photo = page.locator("#concepts .pl-photo").bounding_box()
+    third = page.locator("#concepts .pl-row:not([hidden])").nth(2).bounding_box()
     surface = page.locator(".pl-compose-surface").bounding_box()
     for box in (photo, third, surface):
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 900
     assert surface["width"] == 192
     thing = page.locator(".pl-mini-object").first.bounding_box()
-    before = page.locator("#lens .pl-photo").get_attribute("src")
+    before = page.locator("#concepts .pl-photo").get_attribute("src")
     page.mouse.move(thing["x"] + 20, thing["y"] + 20)
     page.mouse.down()
     page.mouse.move(surface["x"] + 150, surface["y"] + 150, steps=12)
     page.mouse.up()
     after = page.locator(".pl-mini-object").first.bounding_box()
     assert after["y"] > thing["y"] + 30
-    page.wait_for_function("(b) => document.querySelector('#lens .pl-photo').src !== b", arg=before)
+    page.wait_for_function(
+        "(b) => document.querySelector('#concepts .pl-photo').src !== b", arg=before
+    )

@@ -11,7 +11,7 @@ from sae.steering.edits import edit_from_json
 from sae.storage import read_json
 from sae.ui.options import EXPERIMENTS
 from sae.ui.steer_desk import USUAL_WRITTEN
-from tests.browser.lens_page import query
+from tests.browser.concepts_page import query
 from tests.browser.serving import chromium, client_of
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
@@ -24,10 +24,10 @@ def url(bundled_url: str) -> str:
 
 def test_the_bundled_models_open_on_a_named_page(visit):
     page = visit.open()
-    page.wait_for_selector("#lens .pl-row:not([hidden]) .pl-icon.pl-has")
+    page.wait_for_selector("#concepts .pl-row:not([hidden]) .pl-icon.pl-has")
     d_sae = SparseAutoencoder.from_pretrained("bundled").cfg.d_sae
     assert f"{d_sae:,}" in page.locator(".pl-lead").first.inner_text()
-    assert page.locator("#lens .pl-row:not([hidden])").count() > 3
+    assert page.locator("#concepts .pl-row:not([hidden])").count() > 3
     assert page.locator(".pl-warning").is_hidden()
     assert visit.errors == []
 

@@ -13,7 +13,7 @@ from sae.ui.latents_desk import MAX_FOUND
 from sae.ui.static_files import script_address
 from sae.views.code import to_base64
 from sae.world.scenes import compose
-from tests.browser.lens_page import query
+from tests.browser.concepts_page import query
 from tests.browser.serving import chromium
 from tests.small_page import D_SAE, small_world
 

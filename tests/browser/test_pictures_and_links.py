@@ -6,7 +6,7 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.browser.lens_page import click_patch, query, title, upload
+from tests.browser.concepts_page import click_patch, query, title, upload
 from tests.browser.serving import PATIENCE_S, Visit, chromium, client_of
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")

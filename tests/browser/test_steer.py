@@ -4,7 +4,7 @@ import pytest
 from gradio_client import handle_file
 
 from sae.ui.static_files import script_address
-from tests.browser.lens_page import query
+from tests.browser.concepts_page import query
 from tests.browser.serving import chromium, client_of
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")

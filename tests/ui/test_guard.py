@@ -107,7 +107,7 @@ def ask_component(client: httpx.Client, **fields: object) -> httpx.Response:
 
 def lens_of(client: httpx.Client) -> int:
     parts = client.get("/config").json()["components"]
-    return next(one["id"] for one in parts if one["props"].get("elem_id") == "lens")
+    return next(one["id"] for one in parts if one["props"].get("elem_id") == "concepts")
 
 
 def test_the_page_and_its_endpoints_are_answered(client):

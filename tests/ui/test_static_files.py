@@ -27,7 +27,7 @@ from sae.ui.static_files import (
 IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w.]+)";$', re.MULTILINE)
 STATIC = Path(static_files.__file__).parent / "static"
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\b|\b(?:rgb|hsl|hwb|lab|lch|oklab|oklch)a?\((?!\$)")
-TEMPLATES = ("lens.html", "header.html", "about.html", "card.html")
+TEMPLATES = ("concepts.html", "header.html", "about.html", "card.html")
 TEMPLATES += ("latents.html", "steer.html", "compare.html")
 
 

@@ -100,7 +100,7 @@ def report(name: str, milliseconds: float, limit: float, more: str = "") -> None
 
 
 def load(visit: Visit, words: str) -> None:
-    """First paint and lens usable of one navigation."""
+    """First paint and page usable of one navigation."""
     page = visit.open()
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     usable = page.evaluate("performance.getEntriesByName('patchlens-usable')[0].startTime")
@@ -108,7 +108,7 @@ def load(visit: Visit, words: str) -> None:
         "performance.getEntriesByType('resource').reduce((n, r) => n + r.transferSize, 0)"
     )
     report(f"first paint, {words}", paint, 1000)
-    report(f"lens usable, {words}", usable, 2000, f"{sent / 1e6:.2f} MB")
+    report(f"page usable, {words}", usable, 2000, f"{sent / 1e6:.2f} MB")
 
 
 def new_pictures(visit: Visit, folder: Path) -> None:

@@ -4,13 +4,13 @@ import { bus } from "./bus.js";
 import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
 import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } from "./links.js";
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
-import { experimentPng, recipeIn } from "./steer_picture.js";
+import { experimentPng, savedIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
 import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
 
 const DOSE_FROM_CARD = 1.5;
 const MOST_PNG_BYTES = 30e6;
-const NO_RECIPE =
+const NOTHING_SAVED =
   "This picture carries no experiment. Drop one that was saved here; open your own pictures in the Concepts tab.";
 const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
 
@@ -123,7 +123,7 @@ export class SteerTab {
     this.boundFields();
     this.layPrompts();
     this.layExperiments();
-    this.applyRecipe(readSteer());
+    this.applySaved(readSteer());
     this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
@@ -176,7 +176,7 @@ export class SteerTab {
   async savePicture() {
     const { rows, prompt, errorTerm } = this.experiment.state;
     const { original, steered, control } = this.answers.shown;
-    const recipe = { v: 1, ...pictureInLink(), steer: rackText(rows), ask: prompt, keep: errorTerm ? "1" : "0" };
+    const saved = { v: 1, ...pictureInLink(), steer: rackText(rows), ask: prompt, keep: errorTerm ? "1" : "0" };
     const edits = rows.filter((row) => row.on).map((row) => this.rack.editText(row));
     const texts = [
       ["As it is", original],
@@ -184,7 +184,7 @@ export class SteerTab {
       ["Control", control],
     ];
     const photo = this.panel.find(".pl-subject-photo");
-    const png = await experimentPng(recipe, { photo, prompt, edits, texts });
+    const png = await experimentPng(saved, { photo, prompt, edits, texts });
     const link = make("a");
     link.href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
     link.download = "patchlens-steering.png";
@@ -193,11 +193,11 @@ export class SteerTab {
   }
 
   async openPicture(file) {
-    const text = file.size < MOST_PNG_BYTES ? recipeIn(new Uint8Array(await file.arrayBuffer())) : null;
+    const text = file.size < MOST_PNG_BYTES ? savedIn(new Uint8Array(await file.arrayBuffer())) : null;
     try {
-      this.openRecipe(JSON.parse(text));
+      this.openSaved(JSON.parse(text));
     } catch {
-      this.panel.notice(NO_RECIPE);
+      this.panel.notice(NOTHING_SAVED);
     }
   }
 
@@ -418,22 +418,22 @@ export class SteerTab {
     }
   }
 
-  applyRecipe(recipe) {
-    const rack = readRack(recipe.steer, this.limits);
+  applySaved(saved) {
+    const rack = readRack(saved.steer, this.limits);
     this.experiment.state.rows = rack;
-    if (typeof recipe.ask === "string" && recipe.ask.trim()) {
-      this.experiment.state.prompt = recipe.ask.slice(0, this.limits.prompt_letters);
+    if (typeof saved.ask === "string" && saved.ask.trim()) {
+      this.experiment.state.prompt = saved.ask.slice(0, this.limits.prompt_letters);
     }
-    this.experiment.state.errorTerm = recipe.keep !== "0";
+    this.experiment.state.errorTerm = saved.keep !== "0";
     this.experiment.kept = this.experiment.snapshot();
     this.rack.learn(rack.map((row) => row.latent));
   }
 
-  openRecipe(recipe) {
+  openSaved(saved) {
     this.begun = true;
-    this.applyRecipe(recipe);
+    this.applySaved(saved);
     this.panel.notice("The experiment of this picture was taken up.");
-    const name = exampleOf(recipe.img);
+    const name = exampleOf(saved.img);
     if (name) bus.send("concepts", { picture: { kind: "example", data: name } });
     else this.changed();
   }

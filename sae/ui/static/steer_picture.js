@@ -1,8 +1,8 @@
-// The experiment as a PNG that carries its recipe, and back. Knows the PNG format's chunks.
+// The experiment as a PNG that carries what was asked, and back. Knows the PNG format's chunks.
 
 import { colour } from "./dom.js";
 
-const RECIPE = "patchlens";
+const KEYWORD = "patchlens";
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -16,8 +16,8 @@ function crc32(bytes) {
 }
 
 // A copy of a PNG with an uncompressed iTXt chunk behind its header.
-function withRecipe(png, text) {
-  const body = new TextEncoder().encode(`iTXt${RECIPE}\0\0\0\0\0${text}`);
+function withSaved(png, text) {
+  const body = new TextEncoder().encode(`iTXt${KEYWORD}\0\0\0\0\0${text}`);
   const chunk = new Uint8Array(body.length + 8);
   const view = new DataView(chunk.buffer);
   view.setUint32(0, body.length - 4);
@@ -30,7 +30,7 @@ function withRecipe(png, text) {
   return out;
 }
 
-export function recipeIn(png) {
+export function savedIn(png) {
   const view = new DataView(png.buffer, png.byteOffset, png.length);
   if (png.length < 45 || view.getUint32(0) !== 0x89504e47) return null;
   for (let at = 8; at + 12 <= png.length;) {
@@ -39,7 +39,7 @@ export function recipeIn(png) {
     if (at + 12 + size > png.length) return null;
     if (kind === "iTXt" && size < 20000) {
       const text = new TextDecoder().decode(png.subarray(at + 8, at + 8 + size));
-      if (text.startsWith(`${RECIPE}\0`)) return text.slice(RECIPE.length + 5);
+      if (text.startsWith(`${KEYWORD}\0`)) return text.slice(KEYWORD.length + 5);
     }
     at += 12 + size;
   }
@@ -60,7 +60,7 @@ function wrapText(context, text, left, top, width, lineHeight) {
 }
 
 // A picture of 1200 × 630 for sharing: the photo, what was turned, and the texts.
-export async function experimentPng(recipe, { photo, prompt, edits, texts }) {
+export async function experimentPng(saved, { photo, prompt, edits, texts }) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
   canvas.width = 1200;
@@ -87,5 +87,5 @@ export async function experimentPng(recipe, { photo, prompt, edits, texts }) {
     y = wrapText(context, text.slice(0, 400), 450, y + 34, 700, 32) + 26;
   }
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-  return withRecipe(new Uint8Array(await blob.arrayBuffer()), JSON.stringify(recipe));
+  return withSaved(new Uint8Array(await blob.arrayBuffer()), JSON.stringify(saved));
 }

@@ -6,7 +6,7 @@ import pytest
 from sae.ui.analysis import Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.examples import EXAMPLES, picture_of
-from tests.browser.lens_page import click_patch, overlay, query, title, upload, wait_for_icons
+from tests.browser.concepts_page import click_patch, overlay, query, title, upload, wait_for_icons
 from tests.browser.serving import chromium
 from tests.small_page import D_SAE, METRICS, small_world
 
