@@ -30,7 +30,7 @@ class Labelled:
 
     def __init__(
         self,
-        sources: Sequence[UInt8[np.ndarray, "height width 3"] | Path],
+        sources: Sequence[UInt8[np.ndarray, "_ _ 3"] | Path],
         labels: Int64[np.ndarray, " images"],
     ) -> None:
         self.sources, self.labels = sources, labels

@@ -12,14 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
-
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     __import__("training")  # a Ctrl-C from here on ends in a sentence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -73,7 +73,7 @@ def build_index(
     )
 
 
-def batches_of(n: int, batch: int) -> list[Int64[np.ndarray, " images"]]:
+def batches_of(n: int, batch: int) -> list[Int64[np.ndarray, " _"]]:
     """All image numbers, in batches whose limits do not depend on who computes which."""
     return [np.arange(start, min(start + batch, n)) for start in range(0, n, batch)]
 

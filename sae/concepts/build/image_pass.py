@@ -74,7 +74,7 @@ def gather(
     backbone: Backbone,
     sae: SparseAutoencoder,
     gathered: Gathered,
-    batches: Iterable[Int[np.ndarray, " images"]],
+    batches: Iterable[Int[np.ndarray, " _"]],
     *,
     embed: Embed | None = None,
     done: Callable[[int], None] = lambda _n: None,
