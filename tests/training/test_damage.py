@@ -25,7 +25,7 @@ def test_nothing_damaged_is_loaded_altered_or_ends_in_a_traceback(
 def test_without_the_seals_it_finds_what_loads_altered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (artifact, files, storage):
+    for module in (artifact, files, storage, checkpoints):
         monkeypatch.setattr(module, "check_seal", lambda *_: None)
     monkeypatch.setattr(
         checkpoints, "STATE_TYPES", dict.fromkeys(checkpoints.STATE_TYPES, (object,))
