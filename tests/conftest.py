@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import inspect
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,7 @@ def plain_stack(monkeypatch: pytest.MonkeyPatch) -> None:
         loader = inspect.unwrap(getattr(model.SparseAutoencoder, name).__func__)
         monkeypatch.setattr(model.SparseAutoencoder, name, classmethod(loader))
     monkeypatch.setattr(model, "_warn", inspect.unwrap(model._warn))
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
