@@ -6,9 +6,11 @@ Knows nothing of models or patches.
 """
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +23,7 @@ from sae.errors import ImageError
 MAX_PIXELS = 64_000_000
 """Largest width x height that is decoded (a decoded picture takes up to 4 bytes a pixel)."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "PPM", "JPEG2000", "ICO")
 """Formats that are tried. Others (EPS, PDF, …) would start other programs or are no pictures."""
 STRANGERS_FORMATS = FORMATS[:-2]
 """Formats that are tried where strangers send pictures: without JPEG 2000, of which a few kilobytes
@@ -30,6 +32,12 @@ MAX_THUMBNAIL_PIXELS = 1_000_000
 """Largest width x height of an index's thumbnail."""
 
 _ORIENTATION = 0x0112
+_OF_PHONES = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"
+)
+"""The brands in a file's first twelve bytes of formats whose decoders not every installation has."""
+_NAMES = {"HEIF": "HEIC"}
+"""Formats that people call otherwise than Pillow does."""
 _DECODE_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     SyntaxError,
@@ -56,12 +64,13 @@ def open_image(
     least as large, which takes a fraction of the time. Only `formats` are tried.
 
     Raises ImageError (one sentence) for files that are missing, empty, no picture, cut off,
-    damaged, or larger than MAX_PIXELS.
+    damaged, larger than MAX_PIXELS, or of a format that this installation has no decoder for.
     """
     name = _name(source)
     stream = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(stream, formats=_known(formats)) as image:
+        known = _known(formats)
+        with Image.open(stream, formats=known) as image:
             _check_size(image, name)
             if enough is not None and image.format == "JPEG":
                 image.draft(None, enough(image.size))
@@ -74,11 +83,9 @@ def open_image(
     except (IsADirectoryError, PermissionError) as error:
         raise ImageError(f"{name} cannot be read as a file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(_too_large(name, "far more")) from error
+        raise ImageError(_too_large(name, _megapixels_of(error))) from error
     except Image.UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not a picture that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF."
-        ) from error
+        raise ImageError(_unidentified(name, _brand(stream), known)) from error
     except _DECODE_ERRORS as error:
         raise ImageError(f"{name} is cut off or damaged and could not be decoded.") from error
 
@@ -165,12 +172,46 @@ def _too_large(name: str, amount: str) -> str:
     return f"{name} has {amount} megapixels, and the limit is {limit}; make it smaller first."
 
 
+def _megapixels_of(bomb: Exception) -> str:
+    """How many, from Pillow's "Image size (… pixels) exceeds limit …"."""
+    told = re.search(r"\((\d+) pixels\)", str(bomb))
+    return f"{int(told[1]) / 1e6:.0f}" if told else f"more than {MAX_PIXELS // 1_000_000}"
+
+
 def _name(source: object) -> str:
     if isinstance(source, str | os.PathLike):
         return Path(source).name or str(source)
     return "The picture"
 
 
+def _brand(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """The format of a phone's picture by its first bytes, or "" for any other file."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            first = file.read(12)
+    else:
+        source.seek(0)
+        first = source.read(12)
+    return _OF_PHONES.get(first[8:12], "") if first[4:8] == b"ftyp" else ""
+
+
+def _unidentified(name: str, brand: str, known: Sequence[str]) -> str:
+    if brand in known:
+        return f"{name} is cut off or damaged and could not be decoded."
+    if brand:
+        kind = _NAMES.get(brand, brand)
+        return f"{name} is a {kind} picture, which cannot be opened here; save it as a JPEG first."
+    return (
+        f"{name} is not a picture that can be read; use JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or "
+        "TIFF."
+    )
+
+
 def _known(formats: Sequence[str]) -> list[str]:
     Image.init()
+    if "HEIF" in formats and "HEIF" not in Image.OPEN:
+        with suppress(ImportError):  # then such a picture is named and refused
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
     return [name for name in formats if name in Image.OPEN]

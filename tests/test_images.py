@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
+from pillow_heif import register_heif_opener
 
 from sae.errors import ImageError
 from sae.images import MAX_PIXELS, open_image, upright_rgb
@@ -20,6 +21,11 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
     file = BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def encoded_of_a_phone(image: Image.Image, format: str, **options: object) -> bytes:
+    register_heif_opener()
+    return encoded(image, format, quality=90, **options)
 
 
 def one_sentence(error: pytest.ExceptionInfo[ImageError]) -> bool:
@@ -41,6 +47,50 @@ def test_lossless_formats(half: Image.Image, format: str) -> None:
     image = open_image(encoded(half, format, **options))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.asarray(half))
+
+
+@pytest.mark.parametrize("format", ["HEIF", "AVIF"])
+def test_pictures_of_phones(half: Image.Image, format: str, tmp_path: Path) -> None:
+    """Lossy, so near the colours; turned as the camera was held; cut off is cut off, not unknown."""
+    large = half.resize((64, 32))
+    data = encoded_of_a_phone(large, format)
+    image = open_image(data)
+    assert (image.mode, image.size) == ("RGB", (64, 32))
+    assert np.abs(np.asarray(image, float) - np.asarray(large, float)).mean() < 8
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(encoded_of_a_phone(large, format, exif=exif.tobytes()))
+    assert open_image(path).size == (32, 64)
+    for end in (40, len(data) // 2):
+        with pytest.raises(ImageError, match="cut off or damaged") as error:
+            open_image(data[:end])
+        assert one_sentence(error)
+
+
+@pytest.mark.parametrize(("format", "side"), [("HEIF", 30_000), ("HEIF", 7_000), ("AVIF", 30_000)])
+def test_a_phones_picture_that_lies_of_its_size(format: str, side: int) -> None:
+    data = bytearray(encoded_of_a_phone(Image.effect_noise((64, 64), 9).convert("RGB"), format))
+    at = data.find(b"ispe")
+    assert at > 0
+    data[at + 8 : at + 16] = struct.pack(">II", side, side)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="damaged|limit is 64") as error:
+        open_image(bytes(data))
+    assert one_sentence(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.parametrize(("format", "called"), [("HEIF", "HEIC"), ("AVIF", "AVIF")])
+def test_a_phones_picture_is_named_where_there_is_no_decoder(
+    half: Image.Image, format: str, called: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(encoded_of_a_phone(half.resize((64, 32)), format))
+    with path.open("rb") as file:
+        for source in (path, path.read_bytes(), file):
+            with pytest.raises(ImageError, match=f"is a {called} picture, .*save it as a JPEG"):
+                open_image(source, formats=["JPEG", "PNG"])
 
 
 def test_paths_and_files(half: Image.Image, tmp_path: Path) -> None:
@@ -187,7 +237,8 @@ def huge_png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(20_000, 20_000), (9_000, 9_000), (12_000, 10_000)])
 def test_bombs_are_refused_from_their_header(size: tuple[int, int]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ImageError, match="megapixels, and the limit is 64") as error:
+    many = size[0] * size[1] // 1_000_000
+    with pytest.raises(ImageError, match=f"{many} megapixels, and the limit is 64") as error:
         open_image(huge_png(*size))
     assert one_sentence(error)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from sae.errors import ImageError
 from sae.images import open_image
@@ -44,8 +45,9 @@ def test_a_file_of_far_too_many_parts_is_refused_before_it_is_decoded(name, monk
         check_parts(HOSTILE[name], name)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "HEIF", "AVIF"])
 def test_every_usual_picture_passes_and_its_pixels_are_the_same(kind, decoder, tmp_path):
+    register_heif_opener()
     options = {"progressive": True} if kind == "JPEG" else {}
     data = encoded(noise(300, 500), kind, **options)
     check_parts(data, "a")
@@ -70,7 +72,7 @@ def test_what_a_visitor_may_not_send_is_one_sentence(decoder, tmp_path):
     jp2 = tmp_path / "a.jp2"
     jp2.write_bytes(encoded(Image.new("RGB", (9, 9)), "JPEG2000"))
     for path in (eps, jp2):
-        with pytest.raises(ImageError, match="use JPEG, PNG, WebP, GIF, BMP or TIFF"):
+        with pytest.raises(ImageError, match="use JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF"):
             decoder.open(path)
     with pytest.raises(ImageError, match=r"There is no file none\.png\."):
         decoder.open(tmp_path / "none.png")

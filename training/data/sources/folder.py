@@ -20,7 +20,8 @@ from sae.images import open_image
 from training.data.sources.image_source import Enough, ImageSource
 
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".jp2"}
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".avif", ".heic", ".heif", ".ppm", ".jp2"}
 )
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders of these names part a data set, not its classes."""
