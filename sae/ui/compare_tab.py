@@ -6,7 +6,7 @@ Knows: Gradio. Does not know: how an answer is computed.
 import gradio as gr
 
 from sae.ui.compare_desk import CompareDesk
-from sae.ui.page import Page, colours, sent_file, sent_path
+from sae.ui.page import Page, sent_file, sent_path
 
 
 def build(page: Page) -> None:
@@ -14,7 +14,7 @@ def build(page: Page) -> None:
     assert page.comparison is not None, "a tab of its own only then"
     desk = CompareDesk(page.comparison, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
-    page.component("compare", "compare.js", colours=colours(), **desk.setup())
+    page.component("compare", "compare.js", **desk.setup())
     _compare_endpoint(page, desk)
 
 

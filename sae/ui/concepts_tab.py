@@ -14,7 +14,6 @@ from sae.ui.page import (
     MODEL,
     QUIET,
     Page,
-    colours,
     example_pictures,
     sent_file,
     sent_path,
@@ -30,7 +29,6 @@ def build(page: Page) -> None:
         "concepts.js",
         "open",
         value=desk.start(),
-        colours=colours(),
         examples=example_pictures(),
     )
 

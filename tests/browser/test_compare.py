@@ -3,6 +3,7 @@
 import pytest
 
 from sae.ui.static_files import script_address
+from tests.browser.concepts_page import query
 from tests.browser.serving import chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
@@ -60,3 +61,23 @@ def test_a_score_that_concepts_hardly_explain_is_told(visit):
     assert "not explained by concepts (+2.00 by concepts, +3.00 not)" in said[0]
     assert said[1] == ""
     assert "not explained" in said[2]
+
+
+def test_the_opacity_of_both_maps_is_set_remembered_and_in_the_link(visit):
+    page = opened(visit)
+    strongest = (
+        "() => [...document.querySelectorAll('.pl-one-frame canvas')].map((one) => Math.max(..."
+        "one.getContext('2d').getImageData(0, 0, one.width, one.height).data.filter((_, i) => i % 4 === 3)))"
+    )
+    slider = page.locator("#compare .pl-opacity input")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert query(page)["op"] == "0"
+    faint = max(page.evaluate(strongest))
+    page.keyboard.press("End")
+    assert query(page)["op"] == "100"
+    assert max(page.evaluate(strongest)) == 255 > faint
+    page.goto(f"{visit.url}?tab=compare")
+    page.wait_for_selector(".pl-fall-sum")
+    assert slider.input_value() == "100"
+    assert page.locator("#concepts .pl-opacity input").input_value() == "100"

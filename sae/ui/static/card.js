@@ -3,6 +3,8 @@
 import { bus } from "./bus.js";
 import { amountText, figureText, make, makeButton, Panel, setChildren, setText, shareText } from "./dom.js";
 import { copyLink, followTabs, writeCard } from "./links.js";
+import { look } from "./look.js";
+import { coverWith } from "./overlay.js";
 
 const ACTIONS = [
   ["concepts", "Show in the picture", true],
@@ -59,12 +61,12 @@ function exemplarRow(facts, exemplars, title, hint) {
     const figure = make("figure");
     const picture = make("div", "pl-exemplar");
     const image = make("img");
-    const veil = make("canvas");
+    const map = make("canvas");
     image.src = facts.images[exemplar.image];
     image.alt = exemplar.label || "example picture";
-    veil.setAttribute("aria-hidden", "true");
-    lightPatches(veil, exemplar, facts);
-    picture.append(image, veil);
+    map.setAttribute("aria-hidden", "true");
+    picture.append(image, map);
+    showWhere(map, exemplar, facts);
     const caption = make("figcaption");
     caption.title = exemplar.label || "";
     caption.append(make("span", "", exemplar.label || ""), make("b", "", amountText(exemplar.activation)));
@@ -75,19 +77,18 @@ function exemplarRow(facts, exemplars, title, hint) {
   return section;
 }
 
-// Firing patches stay bright, the rest is dimmed: the more a patch fires, the clearer it is.
-function lightPatches(canvas, exemplar, facts) {
-  const [nRows, nColumns] = facts.grid;
-  const most = Math.max(...exemplar.values, 1e-9);
-  canvas.width = nColumns;
-  canvas.height = nRows;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(nColumns, nRows);
-  for (let i = 0; i < nRows * nColumns; i++) image.data.set([10, 12, 22, 165], i * 4);
+// The map of an exemplar over its picture, on one scale for all pictures of the concept.
+function showWhere(canvas, exemplar, facts) {
+  const [rows, columns] = facts.grid;
+  const map = new Float32Array(rows * columns);
   exemplar.patches.forEach((patch, i) => {
-    image.data[patch * 4 + 3] = 165 * (1 - Math.min(1, 0.45 + (0.55 * exemplar.values[i]) / most));
+    map[patch] = exemplar.values[i];
   });
-  context.putImageData(image, 0, 0);
+  coverWith(canvas, map, { rows, columns }, { top: strongestOf(facts), opacity: look.opacity });
+}
+
+function strongestOf(facts) {
+  return Math.max(...Object.values(facts.exemplars).flatMap((row) => row.flatMap((one) => one.values)), 1e-9);
 }
 
 function figureTiles(facts, statistics) {
@@ -184,6 +185,7 @@ export class Card {
       prefetch: (latent) => this.prefetchCard(latent),
     };
     followTabs(this.props.setup.tabs);
+    bus.on("look", () => this.builtCards.clear());
   }
 
   askCard(latent) {

@@ -5,8 +5,8 @@ import { fromBase64 } from "./code.js";
 import { Explanation, LINES } from "./compare_explain.js";
 import { WholeTask } from "./compare_task.js";
 import { busyWhile, make, Panel, setText, switchGroup } from "./dom.js";
-import { HeatMaps } from "./heat.js";
 import { readCompare, writeCompare } from "./links.js";
+import { wireOpacity } from "./look.js";
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -46,7 +46,6 @@ export class CompareTab {
     Object.assign(this, { props, server });
     this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
-    this.heat = new HeatMaps(props.setup.colours);
     this.view = newView(props.setup.heads);
     this.explanation = new Explanation(this);
     this.whole = new WholeTask(this);
@@ -83,6 +82,8 @@ export class CompareTab {
       });
     });
     this.listenToPictures();
+    wireOpacity(this.panel.find(".pl-opacity input"));
+    bus.on("look", () => this.view.explained && this.explanation.drawMaps());
     this.panel.find(".pl-more").addEventListener("click", () => {
       this.view.shown += LINES;
       this.explanation.drawFall();

@@ -2,6 +2,8 @@
 
 import { bus } from "./bus.js";
 import { amountText, make, makeButton, plural, setChildren, setText, shareText } from "./dom.js";
+import { look } from "./look.js";
+import { coverWith } from "./overlay.js";
 
 export const LINES = 12;
 const GUESSES = 5;
@@ -128,7 +130,9 @@ export class Explanation {
 
   // Hovering either picture shows, for the concept in view, the same patch in both.
   listen() {
+    const resized = new ResizeObserver(() => this.view.explained && this.drawMaps());
     for (const frame of this.panel.findAll(".pl-one-frame")) {
+      resized.observe(frame);
       frame.addEventListener("pointermove", (event) => {
         if (this.view.explained) this.pointAt(event, frame.getBoundingClientRect());
       });
@@ -173,25 +177,15 @@ export class Explanation {
 
   drawMaps() {
     const { explained } = this.view;
+    const [rows, columns] = explained.grid;
     const row = this.conceptInView();
     for (const figure of this.panel.findAll(".pl-one")) {
       const canvas = figure.querySelector("canvas");
-      const [height, width] = explained.grid;
-      Object.assign(canvas, { width, height });
       Object.assign(canvas.style, placed(explained.box));
-      if (row >= 0) this.paint(canvas.getContext("2d"), this.mapCodes(row, Number(figure.dataset.side)), width, height);
+      const map = row < 0 ? [] : this.mapCodes(row, Number(figure.dataset.side));
+      coverWith(canvas, map, { rows, columns }, { top: 255, opacity: look.opacity });
     }
     setText(this.panel.find(".pl-map-says"), row < 0 ? POINT_AT : strongestSentence(explained.concepts[row]));
-  }
-
-  paint(context, codes, width, height) {
-    const { colours } = this.tab.heat;
-    const image = context.createImageData(width, height);
-    codes.forEach((code, i) => {
-      image.data.set(colours.subarray(3 * code, 3 * code + 3), 4 * i);
-      image.data[4 * i + 3] = 95 + (130 * code) / 255;
-    });
-    context.putImageData(image, 0, 0);
   }
 
   drawGuesses() {

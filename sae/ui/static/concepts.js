@@ -7,8 +7,9 @@ import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
 import { amountText, isTyping, make, Panel, plural, setDisabled, setText, shareText, switchGroup } from "./dom.js";
-import { HeatMaps } from "./heat.js";
 import { copyLink, namesView, writeConcepts } from "./links.js";
+import { wireOpacity } from "./look.js";
+import { drawTintRamp } from "./overlay.js";
 
 const LINK_WAIT_MS = 5000;
 const NOT_IN_LINK =
@@ -29,7 +30,6 @@ function newState(limits) {
     preview: -1,
     rank: limits.rank,
     scale: "dataset",
-    opacity: 0.8,
     showAll: false,
     showDense: false,
     ranked: { slots: [], amounts: {} },
@@ -42,7 +42,6 @@ export class ConceptsTab {
     Object.assign(this, { props, server, trigger, upload });
     this.limits = props.setup.limits;
     this.panel = new Panel(element, server);
-    this.heat = new HeatMaps(props.setup.colours);
     this.state = newState(this.limits);
     this.list = new ConceptList(this);
     this.stage = new Stage(this);
@@ -70,10 +69,8 @@ export class ConceptsTab {
   }
 
   listen() {
-    this.panel.find(".pl-opacity input").addEventListener("input", (event) => {
-      this.state.opacity = event.target.value / 100;
-      this.stage.renderMap();
-    });
+    wireOpacity(this.panel.find(".pl-opacity input"));
+    bus.on("look", () => this.render());
     this.panel.find(".pl-clear").addEventListener("click", () => this.clearView());
     this.panel.find(".pl-copy").addEventListener("click", (event) => {
       copyLink(this.panel, event.currentTarget);
@@ -104,7 +101,7 @@ export class ConceptsTab {
   // nothing is drawn.
   open() {
     setText(this.panel.find(".pl-keys"), HELP);
-    this.heat.drawRamp(this.panel.find(".pl-ramp"));
+    drawTintRamp(this.panel.find(".pl-ramp"));
     this.list.listNode.classList.toggle("pl-bare", !this.limits.has_index);
     this.sources.layExamples();
     if (!namesView) this.receive(this.props.value);

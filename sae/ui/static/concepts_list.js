@@ -1,8 +1,9 @@
 // The list of concepts: for the whole picture, a patch or a region. Rows are made once and refilled.
 
 import { bus } from "./bus.js";
-import { rankPatches, rankPicture } from "./code.js";
+import { mapOf, rankPatches, rankPicture } from "./code.js";
 import { amountText, make, makeButton, plural, setText } from "./dom.js";
+import { tinyMap } from "./overlay.js";
 
 const SHOWN = 14;
 
@@ -109,7 +110,7 @@ export class ConceptList {
       row.item.classList.toggle("pl-unnamed", !name);
       setText(row.number, name ? `#${id}` : "");
       row.open.setAttribute("aria-label", `Open the card of ${this.nameOf(slot)}`);
-      this.tab.heat.drawTiny(row.tiny, slot, code);
+      this.drawTiny(row.tiny, slot);
     }
     const picture = bus.icons.get(id) || "";
     if (row.picture !== picture) {
@@ -126,6 +127,17 @@ export class ConceptList {
     row.locked = locked;
     row.item.classList.toggle("pl-locked", locked);
     row.main.setAttribute("aria-pressed", String(locked));
+  }
+
+  // Where it fires, drawn once a picture: whoever points at patches fills these rows again and again.
+  drawTiny(canvas, slot) {
+    const { code } = this.state;
+    if (canvas.width !== code.columns || canvas.height !== code.rows) {
+      Object.assign(canvas, { width: code.columns, height: code.rows });
+    }
+    const context = canvas.getContext("2d");
+    if (!code.tiny.has(slot)) code.tiny.set(slot, tinyMap(context, mapOf(code, slot), code));
+    context.putImageData(code.tiny.get(slot), 0, 0);
   }
 
   // Fill the list for the places in view; the always-on concepts are folded with their count.

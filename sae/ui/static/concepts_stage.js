@@ -2,6 +2,8 @@
 
 import { mapOf } from "./code.js";
 import { amountText, make, pictureColour, setText } from "./dom.js";
+import { look } from "./look.js";
+import { drawOverlay } from "./overlay.js";
 
 function drawCrop(context, x, y, w, h, width, height) {
   context.fillStyle = pictureColour("unseen");
@@ -190,14 +192,14 @@ export class Stage {
     const w = (r - l) * width;
     const h = (b - t) * height;
     const slot = this.tab.slotInView();
-    const key = [code.turn, slot, this.state.scale, this.state.opacity, this.state.concept !== null].join();
+    const key = [code.turn, slot, this.state.scale, look.opacity, this.state.concept !== null].join();
     if (key !== this.mapKey) {
       this.mapKey = key;
       const context = this.mapCanvas.getContext("2d");
       context.clearRect(0, 0, width, height);
       if (slot !== undefined || this.state.concept !== null) {
         const map = mapOf(code, slot);
-        this.tab.heat.draw(context, map, code, this.scaleTop(slot, map), this.state.opacity, x, y, w, h);
+        drawOverlay(context, map, code, { top: this.scaleTop(slot, map), opacity: look.opacity, area: [x, y, w, h] });
       }
       if (this.frame.classList.contains("pl-cropped")) drawCrop(context, x, y, w, h, width, height);
       this.renderLegend(slot);

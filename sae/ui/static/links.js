@@ -12,6 +12,7 @@ const KEYS = {
   latents: ["q", "sort"],
   steer: ["steer", "ask", "keep"],
   compare: ["task", "heads", "split", "pic", "off"],
+  look: ["op", "bars"],
 };
 const VERSION = "v";
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
@@ -38,6 +39,18 @@ export function writeConcepts({ image, patches, concept, rank, scale }, usual) {
     z: concept,
     rank: rank === usual.rank ? null : rank,
     scale: scale === "dataset" ? null : scale,
+  });
+}
+
+export function readLook() {
+  const opacity = opened.get("op") || "";
+  return { opacity: /^\d{1,3}$/.test(opacity) ? opacity / 100 : undefined, bars: opened.get("bars") };
+}
+
+export function writeLook({ opacity, bars }, usual) {
+  write("look", {
+    op: opacity === usual.opacity ? null : Math.round(100 * opacity),
+    bars: bars === usual.bars ? null : bars,
   });
 }
 
