@@ -8,8 +8,9 @@ activations without any (b_dec at every token: no concept, no error) to those of
 
     score = start + sum of shares + error + gap
 
-`start` is the score without any concept, `error` the share of what the SAE leaves unexplained, and
-`gap` what the finite number of steps leaves open.
+`start` is the score without any concept: what the head gives to any picture, where the SAE reads every
+token. No concept of this picture explains it, and it can be larger than a margin. `error` is the share of
+what the SAE leaves unexplained, and `gap` what the finite number of steps leaves open.
 """
 
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Attribution:
 
     score: float
     start: float
+    """The score before any concept."""
     error: float
     gap: float
     exact: bool
@@ -49,8 +51,13 @@ class Attribution:
 
     @property
     def residual(self) -> float:
-        """Not explained by concepts: score minus all shares, so that the sum is the score."""
-        return self.score - float(self.shares.double().sum())
+        """Explained neither by the start nor by concepts: start + all shares + this = score."""
+        return self.score - self.start - self.explained
+
+    @property
+    def explained(self) -> float:
+        """What all concepts add up to."""
+        return float(self.shares.double().sum())
 
     def share(self, latent: int) -> float:
         """The share of one latent, 0 if it is not active."""

@@ -69,7 +69,7 @@ class ConceptRow:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Two heads on one image. Of each side, sum of shares + residual = score, to rounding."""
+    """Two heads on one image. Of each side, start + sum of shares + residual = score, to rounding."""
 
     question: str
     """In words: what the score measures."""
@@ -108,10 +108,11 @@ class Explanation:
         return [row for row in self.concepts if row.used_by == used_by]
 
     def to_json(self, top: int | None = None) -> dict[str, Any]:
-        """The answer of /compare. Of each head, contributions + rest + residual = score.
+        """The answer of /compare. Of each head, start + contributions + rest + residual = margin.
 
-        `rest` is what concepts after the first `top` add; with top=None all are listed and rest
-        is 0, so contributions + residual = score.
+        `start` is what the head gives before any concept. `rest` is what concepts after the first
+        `top` add; with top=None all are listed and rest is 0, so start + contributions + residual =
+        margin.
         """
         rows = self.concepts if top is None else self.concepts[:top]
         return {
@@ -142,19 +143,14 @@ class Explanation:
                 for p in side.predictions()
             ],
             "margin": attribution.score,
+            "start": attribution.start,
             "contributions": [
                 {"latent": row.latent, "name": row.name, "share": row.shares[number]}
                 for row in listed
             ],
-            "rest": attribution.score - attribution.residual - shown
-            if len(rows) < len(self.concepts)
-            else 0.0,
+            "rest": attribution.explained - shown if len(rows) < len(self.concepts) else 0.0,
             "residual": attribution.residual,
-            "residual_parts": {
-                "start": attribution.start,
-                "error": attribution.error,
-                "gap": attribution.gap,
-            },
+            "residual_parts": {"error": attribution.error, "gap": attribution.gap},
             "exact": attribution.exact,
         }
 

@@ -22,7 +22,7 @@ def _compare_endpoint(page: Page, desk: CompareDesk) -> None:
     def compare(image: str | None, task: str, first: str, second: str) -> dict[str, object]:
         """Two heads of a task on a picture: predictions, and each concept's share in the margin.
 
-        Of each head, contributions + residual = margin.
+        Of each head, start + contributions + residual = margin; start is what any picture gives.
         """
         picture = page.concepts.uploaded(sent_path(image, "compare"))
         return desk.comparison.explain(picture, task, (first, second)).to_json()

@@ -30,9 +30,8 @@ def test_the_shares_and_the_rest_add_up_to_the_score(parts, layer, tokens, norm)
     assert found.score == pytest.approx(score, abs=1e-4)
     total = found.start + found.error + found.gap + float(found.shares.sum())
     assert total == pytest.approx(found.score, abs=1e-4)
-    assert found.residual + float(found.shares.double().sum()) == pytest.approx(
-        found.score, abs=1e-9
-    )
+    assert found.start + found.explained + found.residual == pytest.approx(found.score, abs=1e-9)
+    assert found.residual == pytest.approx(found.error + found.gap, abs=1e-4)
     assert abs(found.gap) < 1e-2
     assert found.exact == (layer == -1)
     if found.exact:

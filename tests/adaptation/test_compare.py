@@ -34,15 +34,15 @@ def test_contributions_and_residual_are_the_margin(comparison, pair):
     json.dumps(answer, allow_nan=False)
     assert answer["classes"] == ["cat", "dog"]
     for number, head in enumerate(answer["heads"]):
-        total = sum(row["share"] for row in head["contributions"]) + head["residual"]
-        assert total == pytest.approx(head["margin"], abs=1e-6)
+        total = head["start"] + sum(row["share"] for row in head["contributions"])
+        assert total + head["residual"] == pytest.approx(head["margin"], abs=1e-6)
         parts = head["residual_parts"]
         assert sum(parts.values()) == pytest.approx(head["residual"], abs=1e-4)
         logits = {row["class"]: row["logit"] for row in head["predictions"]}
         assert logits["cat"] - logits["dog"] == pytest.approx(head["margin"], abs=1e-3)
         assert sum(row["probability"] for row in head["predictions"]) == pytest.approx(1, abs=1e-5)
         short = found.to_json(top=3)["heads"][number]
-        total = sum(row["share"] for row in short["contributions"])
+        total = short["start"] + sum(row["share"] for row in short["contributions"])
         total += short["rest"] + short["residual"]
         assert total == pytest.approx(head["margin"], abs=1e-6)
     assert answer["concepts"][0]["name"].startswith("concept ")

@@ -109,8 +109,8 @@ def test_the_http_endpoints_answer(url, tiger):
         handle_file(tiger), "fluent", "zero_shot", "zero_shot", api_name="/compare"
     )
     for head in found["heads"]:
-        total = sum(row["share"] for row in head["contributions"]) + head["residual"]
-        assert total == pytest.approx(head["margin"], abs=1e-3)
+        total = head["start"] + sum(row["share"] for row in head["contributions"])
+        assert total + head["residual"] == pytest.approx(head["margin"], abs=1e-3)
 
 
 def test_the_endpoints_refuse_what_they_cannot_answer(url, tiger):

@@ -54,13 +54,15 @@ def test_a_score_that_concepts_hardly_explain_is_told(visit):
     said = page.evaluate(
         "async (address) => { const { unexplainedSentence } ="
         " await import(new URL(address, document.baseURI));"
-        " const of = (margin, residual) => ({ heads: [{ margin, residual }] });"
-        " return [of(5, 3), of(5, 1), of(-1, -4)].map((one) => unexplainedSentence(one, 0, 'MaPLe')); }",
+        " const of = (margin, start, residual) => ({ heads: [{ margin, start, residual }] });"
+        " return [of(5, 0, 3), of(5, 1, 1), of(-1, 0, -4), of(5, 4, 0.1)]"
+        ".map((one) => unexplainedSentence(one, 0, 'MaPLe')); }",
         script_address("compare_explain.js"),
     )
     assert "not explained by concepts (+2.00 by concepts, +3.00 not)" in said[0]
     assert said[1] == ""
     assert "not explained" in said[2]
+    assert said[3] == "MaPLe gives +4.00 to any picture and +0.90 for the concepts of this one."
 
 
 def test_the_opacity_of_both_maps_is_set_remembered_and_in_the_link(visit):

@@ -20,14 +20,14 @@ const signed = (value) => {
 
 const rowName = (concept) => concept.name || `Concept ${concept.latent}`;
 
-// What "not explained" is made of, in words.
+// What the first bar is, and what "not explained" is made of, in words.
 function unexplainedParts(heads) {
   const of = (name) => heads.map((head) => signed(head.residual_parts[name])).join(" and ");
   const gap = heads.some((head) => Math.abs(head.residual_parts.gap) >= 0.005)
     ? `, and rounding of the integral ${of("gap")}`
     : "";
-  const parts = `with no concept at all (${of("start")}), what the SAE leaves out (${of("error")})`;
-  return `It is what the head says ${parts}${gap}.`;
+  const start = "What any picture gives is what a head says with no concept at all.";
+  return `${start} Not explained is what the SAE leaves out (${of("error")})${gap}.`;
 }
 
 // Where a box of shares [left, top, right, bottom] lies in its frame.
@@ -110,11 +110,16 @@ export function becauseSentence(explained, side, headName) {
   return names.length ? `${headName} ${score}, because of ${listOf(names)}.` : `${headName} ${score}.`;
 }
 
-// Said wherever concepts explain less of a score than they leave unexplained.
+// Said wherever concepts explain less of a score than they leave unexplained, or than any picture gives.
 export function unexplainedSentence(explained, side, headName) {
-  const { margin, residual } = explained.heads[side];
-  if (Math.abs(residual) <= Math.abs(margin - residual)) return "";
-  const parts = `${signed(margin - residual)} by concepts, ${signed(residual)} not`;
+  const { margin, start, residual } = explained.heads[side];
+  const concepts = margin - start - residual;
+  const most = Math.max(Math.abs(start), Math.abs(residual));
+  if (most <= Math.abs(concepts)) return "";
+  if (most > Math.abs(residual)) {
+    return `${headName} gives ${signed(start)} to any picture and ${signed(concepts)} for the concepts of this one.`;
+  }
+  const parts = `${signed(concepts)} by concepts, ${signed(residual)} not`;
   return `Most of ${headName}'s score is not explained by concepts (${parts}), so its reasons are weak.`;
 }
 
@@ -205,7 +210,7 @@ export class Explanation {
     setText(this.panel.find(".pl-truth"), after ? `${truth} ${without}` : truth);
   }
 
-  // The waterfall: concepts, then all others, then what concepts do not explain; it adds up to the margin.
+  // The waterfall: what any picture gives, concepts, all others, what stays unexplained; it adds up to the margin.
   drawFall() {
     const { explained, used, shown, off } = this.view;
     const { heads } = explained;
@@ -219,11 +224,14 @@ export class Explanation {
     const listed = ordered.slice(0, shown);
     this.drawBecause();
     const shares = explained.concepts.flatMap((concept) => concept.shares);
-    const most = Math.max(1e-6, ...[...shares, ...heads.map((head) => head.residual)].map(Math.abs));
+    const ends = heads.flatMap((head) => [head.start, head.residual]);
+    const most = Math.max(1e-6, ...[...shares, ...ends].map(Math.abs));
+    const starts = heads.map((head) => head.start);
+    const first = sumLine("What any picture gives", starts, most, "pl-any-picture");
     if (this.linesOf !== explained) this.lines.clear();
     this.linesOf = explained;
     const lines = listed.map(({ concept, row }) => this.conceptLine(concept, row, most));
-    setChildren(this.panel.find(".pl-fall"), [this.fallHead(), ...lines, ...this.sumLines(listed, most)]);
+    setChildren(this.panel.find(".pl-fall"), [this.fallHead(), first, ...lines, ...this.sumLines(listed, most)]);
     const more = this.panel.find(".pl-more");
     more.hidden = pool.length <= shown;
     setText(more, `Show ${Math.min(LINES, pool.length - shown)} more of ${pool.length}`);
@@ -250,9 +258,8 @@ export class Explanation {
     const { heads } = explained;
     const residuals = heads.map((head) => head.residual);
     const margins = heads.map((head) => head.margin);
-    const rest = margins.map(
-      (margin, side) => margin - residuals[side] - listed.reduce((sum, { concept }) => sum + concept.shares[side], 0),
-    );
+    const explainedBy = heads.map((head) => head.margin - head.start - head.residual);
+    const rest = explainedBy.map((all, side) => listed.reduce((sum, { concept }) => sum - concept.shares[side], all));
     const widest = Math.max(most, ...margins.map(Math.abs));
     const behind = explained.concepts.filter(
       (concept) => !isPlain(concept) && !listed.some((one) => one.concept === concept),
