@@ -5,7 +5,7 @@
 What a latent stands for is read from held-out scenes: the share of its activation (over patches) that
 falls on each object kind, group, realm, and on each bare background, once over all patches and once where it
 is above half of its maximum. Its true name is the narrowest with a share of at least 0.6; latents without
-one have no true name, and are counted. The index's own names come from other scenes. Three vocabularies.
+one have no true name, and are counted. The index's own names come from other scenes. Two vocabularies.
 Prints one JSON object.
 """
 
@@ -25,9 +25,8 @@ from scipy import sparse
 from tqdm import tqdm
 
 from sae.backbones import Backbone
-from sae.backbones.text import phrases_of
 from sae.backbones.tokens import TokenView
-from sae.concepts.build.naming import MINIMUM, Naming, best_words, read_words
+from sae.concepts.build.naming import MINIMUM, Naming, best_words
 from sae.concepts.index import ConceptIndex
 from sae.concepts.regions import sparse_codes
 from sae.model import SparseAutoencoder
@@ -108,11 +107,9 @@ def true_names(factor_shares: np.ndarray) -> np.ndarray:
 
 
 def vocabularies() -> dict[str, dict[str, list[str]]]:
-    """Kinds alone; all words of the world; these and the common words that come with PatchLens."""
+    """Kinds alone, and all words of the world. The bundled tokenizer knows hardly any others."""
     world = phrases_of_nouns()
-    common = {word: phrases_of(word) for word in read_words() if word not in world}
-    only = {kind.name: world[kind.name] for kind in kinds()}
-    return {"kinds": only, "world": world, "world and words.txt": {**world, **common}}
+    return {"kinds": {kind.name: world[kind.name] for kind in kinds()}, "world": world}
 
 
 def score(best: Naming, index: ConceptIndex, factor_shares: np.ndarray, minimum: float) -> dict:
