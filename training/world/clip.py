@@ -100,9 +100,10 @@ def pixels_of(
 class DenselySupervised(nn.Module):
     """The CLIP and the throw-away dense head of its hooked layer."""
 
-    def __init__(self, clip: Any) -> None:
+    def __init__(self, clip: Any, dense_weight: float = 1.0) -> None:
         super().__init__()
         self.clip: Any = clip
+        self.dense_weight = dense_weight
         width = clip.config.vision_config.hidden_size
         self.dense = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, len(kind_names()) + len(BACKGROUNDS))
@@ -155,7 +156,7 @@ class DenselySupervised(nn.Module):
         per_patch = F.cross_entropy(dense_logits, flat, ignore_index=IGNORE, reduction="none")
         objects = per_patch[is_object].mean()
         grounds = per_patch[(flat != IGNORE) & ~is_object].mean()
-        loss = contrastive + objects + 0.3 * grounds
+        loss = contrastive + self.dense_weight * (objects + 0.3 * grounds)
         return {
             "loss": loss,
             "contrastive": contrastive,
@@ -206,14 +207,18 @@ class Batches:
 
 def train(args: argparse.Namespace) -> DenselySupervised:
     """Train (or go on training) and return the model."""
-    model = DenselySupervised(make_model(args.width, args.layers)).to(args.device)
+    clip = make_model(args.width, args.layers)
+    model = DenselySupervised(clip, args.dense_weight).to(args.device)
     dense_from = int(args.steps * args.sparse_part)
     n_kept = (SIZE // PATCH) ** 2 // 2
     about = {name: getattr(args, name) for name in ("batch", "width", "layers", "sparse_part")}
+    if args.dense_weight != 1:
+        about["dense_weight"] = args.dense_weight
     config = FitConfig(
         out=args.out,
         steps=args.steps,
         lr=args.lr,
+        warm_up=args.warm_up,
         workers=args.workers,
         device=args.device,
         about=about,
@@ -273,6 +278,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--warm-up", type=int, default=300, help="steps until the rate is --lr")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument(
@@ -280,6 +286,12 @@ def main(argv: list[str]) -> None:
         type=float,
         default=0.75,
         help="share of steps that see half of the patches",
+    )
+    parser.add_argument(
+        "--dense-weight",
+        type=float,
+        default=1.0,
+        help="of the loss that the masks give; 0: a CLIP that no mask has trained",
     )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sae.storage import replacing
+from training.kernels import has_fast_bfloat16
 from training.launch import locked, stop_on_signal
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -125,7 +126,8 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     batch = {name: value.to(config.device, non_blocking=True) for name, value in batch.items()}
-    with torch.autocast(torch.device(config.device).type, torch.bfloat16):
+    kind = torch.device(config.device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(kind)):
         losses = loss_of(batch, step)
     losses["loss"].backward()
     norm = nn.utils.clip_grad_norm_(weights.values(), 1.0)
