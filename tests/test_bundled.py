@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from sae import Backbone, ConceptIndex, SparseAutoencoder
+from sae.concepts.atlas import MAPS
 from sae.storage import sha256
 from sae.world.scenes import Scene, SceneObject, compose, kind_names
 from sae.world.tasks import HELD_OUT_SEED
@@ -99,3 +100,17 @@ def test_the_index_describes_this_sae(sae):
     assert len(index) == sae.cfg.d_sae
     assert index.n_images >= 5000
     assert index.grid == (12, 12)
+
+
+def test_the_index_holds_its_maps_and_most_concepts_lie_on_them():
+    index = ConceptIndex.from_pretrained("bundled")
+    assert index.atlas.stored == index.atlas.possible == MAPS
+    for by in MAPS:
+        xy = index.atlas.places(by)
+        assert not np.isnan(xy[~index.dead]).all()
+        assert np.isfinite(xy).all(1).mean() > 0.9
+        assert np.nanmin(xy) == 0
+        assert np.nanmax(xy) == 1
+        labels = [group.label for group in index.atlas.groups(by) if group.label]
+        assert {word for label in labels for word in label.split(", ")} <= set(index.names)
+    assert sum(bool(group.label) for group in index.atlas.groups("meaning")) > 10

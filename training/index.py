@@ -63,6 +63,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--embedder", help="encoder for MonoSemanticity: a --backbone or timm id")
     add("--no-thumbnails", action="store_true", help="keep no pictures, where a licence forbids it")
     add("--names-only", action="store_true", help="name the index that is there, nothing else")
+    add(
+        "--layout-only",
+        action="store_true",
+        help="add maps to the index that is there, nothing else",
+    )
     add("--resume", action="store_true", help="go on with a pass that was stopped")
     add("--save-every", type=int, default=5000, help="images between partial results")
     add("--device", help="cpu, cuda, … (default: what Accelerate chooses)")
@@ -79,6 +84,12 @@ def main(argv: list[str]) -> int:
     """Build, name and save; prints one JSON object."""
     options = parse(argv)
     out = index_folder(options.sae, options.out)
+    if options.layout_only:
+        with locked(out, ".index.lock"):
+            index = ConceptIndex.from_pretrained(out).with_layout()
+            index.save_pretrained(out)
+        print(json.dumps(summary(index)))  # noqa: T201
+        return 0
     with processes(cpu=options.device == "cpu") as accelerator:
         alone = locked(out, ".index.lock") if accelerator.is_main_process else nullcontext()
         with alone:
@@ -103,7 +114,7 @@ def build(options: argparse.Namespace, accelerator: Accelerator, out: Path) -> i
         index = run.assemble(gathered)
         say_what_is_lost(index, out)
     if accelerator.is_main_process:
-        index = with_names(index, data, backbone, options)
+        index = with_names(index, data, backbone, options).with_layout()
         index.save_pretrained(out)
         draw_for_card(index, out / "exemplars.webp")
         remove_parts(run.partial)

@@ -15,6 +15,8 @@ LEVELS = ("top", "middle", "low")
 """Exemplars are the strongest images, those around the median, and the weakest that still fire."""
 MIDDLE, LOW = (4, 5), (8, 9)
 """Deciles, counted from the strongest, that stand for the levels "middle" and "low"."""
+GUESS = 0.7
+"""A name of less confidence than this is a guess."""
 _GREY_TILE = bytes.fromhex(
     "52494646240000005745425056503820180000005001009d012a0100010001402625a40004740000e4400000"
 )

@@ -10,6 +10,8 @@ ArtifactErrors that name the file. In the folder `concepts/` of an artifact, for
     neighbours.safetensors    nearest latents by decoder and by co-activation
     embeddings.safetensors    where a latent's exemplars lie among the words of the text tower
     names.json                names, where they come from, scores and confidences
+    layout.safetensors        where the concepts lie on maps, and their groups there; left out by
+                              older versions
     images.safetensors        WebP thumbnails of the exemplar images, with captions.json
 An index is written beside the folder, and takes the place of an older one when it is whole.
 """
@@ -42,7 +44,9 @@ FOLDER = "concepts"
 FORMAT = 2
 ARRAYS = ("statistics", "exemplars", "classes", "neighbours", "embeddings", "images")
 TEXTS = ("names", "captions", "class_names")
+LAYOUT = "layout.safetensors"
 FILES = ("index.json", *(f"{n}.safetensors" for n in ARRAYS), *(f"{n}.json" for n in TEXTS))
+"""What every index has; LAYOUT may be there too."""
 _HEADER = {
     "format": (int,),
     "data": (str,),
@@ -63,6 +67,8 @@ _HEADER = {
 _TEXT_TOWER = {"id": (str,), "revision": (str, type(None))}
 _NEURONS = {"mean": (int, float), "best": (int, float)}
 _MAX_TEXT_BYTES = 64 << 20
+NOWHERE = 65535
+"""Both coordinates of a latent that has no place on a map."""
 N_DECILES = 10
 
 
@@ -92,6 +98,9 @@ class IndexContent(NamedTuple):
     """One a thumbnail."""
     class_names: list[str]
     """One a class."""
+    layout: dict[str, np.ndarray] = {}  # noqa: RUF012
+    """By map (`sae.concepts.atlas`): "NAME_xy" uint16 (d_sae, 2), "NAME_groups" int16 (d_sae), -1 for
+    none; {} where none was made."""
 
 
 def write(folder: Path, content: IndexContent) -> None:
@@ -125,13 +134,14 @@ def _before(folder: Path) -> Path:
 
 
 def _write_files(folder: Path, content: IndexContent) -> None:
-    for name in ARRAYS:
+    for name in (*ARRAYS, "layout") if content.layout else ARRAYS:
         arrays = {k: np.ascontiguousarray(v) for k, v in getattr(content, name).items()}
         save_file(arrays, folder / f"{name}.safetensors")
     for name in TEXTS:
         text = json.dumps(getattr(content, name), ensure_ascii=False, allow_nan=False)
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
-    hashes = {name: sha256(folder / name) for name in FILES[1:]}
+    files = (*FILES[1:], LAYOUT) if content.layout else FILES[1:]
+    hashes = {name: sha256(folder / name) for name in files}
     write_json(folder / FILES[0], sealed({**content.header, "sha256": hashes}))
 
 
@@ -141,7 +151,7 @@ def _swap(fresh: Path, folder: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
     if folder.is_dir():
         for path in folder.iterdir():
-            if path.name in FILES:
+            if path.name in (*FILES, LAYOUT):
                 continue
             copy: Any = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, fresh / path.name)
@@ -159,7 +169,8 @@ def read(folder: Path) -> IndexContent:
     texts: dict[str, Any] = {
         name: _text(folder / f"{name}.json", kind) for name, kind in kinds.items()
     }
-    content = IndexContent(header=header, **arrays, **texts)
+    layout = _arrays(folder / LAYOUT) if LAYOUT in hashes else {}
+    content = IndexContent(header=header, **arrays, **texts, layout=layout)
     check(folder, content)
     for name, digest in hashes.items():
         if (actual_digest := sha256(folder / name)) != digest:
@@ -183,7 +194,8 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     header = typed_fields(path, {"neuron_monosemanticity": None, **content}, _HEADER, "")
     hashes = header.pop("sha256", None)
     if hashes is not None:
-        typed_fields(path, hashes, dict.fromkeys(FILES[1:], (str,)), "sha256.")
+        files = dict.fromkeys([*FILES[1:], *{LAYOUT}.intersection(hashes)], (str,))
+        typed_fields(path, hashes, files, "sha256.")
     grid = header["grid"]
     if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
         raise ArtifactError(path, f"grid {grid!r}", "two whole numbers above 0")
@@ -224,7 +236,20 @@ def check(folder: Path, content: IndexContent) -> None:
         _finite(file, scores, _shape(file, content.neighbours, scores, np.float16, array.shape))
     file = folder / "embeddings.safetensors"
     _finite(file, "latents", _shape(file, content.embeddings, "latents", np.float16, (d_sae, None)))
+    _check_layout(folder / LAYOUT, content.layout, d_sae)
     _check_texts(folder, content)
+
+
+def _check_layout(file: Path, layout: Mapping[str, np.ndarray], d_sae: int) -> None:
+    for name in {name.removesuffix("_xy").removesuffix("_groups") for name in layout}:
+        xy = _shape(file, layout, f"{name}_xy", np.uint16, (d_sae, 2))
+        if ((xy == NOWHERE).any(axis=1) != (xy == NOWHERE).all(axis=1)).any():
+            raise ArtifactError(file, f"half a place in {name}_xy", "both numbers or none", AGAIN)
+        groups = _shape(file, layout, f"{name}_groups", np.int16, (d_sae,))
+        _within(file, f"{name}_groups", groups, -1, d_sae)
+        used = np.unique(groups[groups >= 0])
+        if len(used) and used[-1] >= len(used):
+            raise ArtifactError(file, f"gaps in {name}_groups", "0, 1, 2 …", AGAIN)
 
 
 def _check_statistics(file: Path, arrays: Mapping[str, np.ndarray], d_sae: int) -> None:

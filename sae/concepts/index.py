@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int32
 
 from sae.artifact import CONFIG, WEIGHTS
+from sae.concepts.atlas import Atlas
 from sae.concepts.concept import (
     LEVELS,
     ClassCount,
@@ -32,6 +33,7 @@ from sae.concepts.content import (
     AGAIN,
     FILES,
     FOLDER,
+    LAYOUT,
     IndexContent,
     check,
     read,
@@ -110,7 +112,10 @@ class ConceptIndex:
         wanted = [f"{FOLDER}/{name}" for name in FILES]
         # one call, and so one commit: a branch may move while it is read
         folder = local_folder(
-            presets.artifact_of(id_or_dir), files=wanted, optional=[CONFIG], **where
+            presets.artifact_of(id_or_dir),
+            files=wanted,
+            optional=[CONFIG, f"{FOLDER}/{LAYOUT}"],
+            **where,
         )
         index = cls(read(folder / FOLDER))
         if (folder / CONFIG).is_file():
@@ -294,6 +299,15 @@ class ConceptIndex:
             for other, score in zip(ids[:k], scores[:k], strict=True)
             if other >= 0
         ]
+
+    @lazy
+    def atlas(self) -> Atlas:
+        """Where the concepts lie on maps of likeness, and the groups that they form there."""
+        return Atlas(self._content, self.dead)
+
+    def with_layout(self) -> "ConceptIndex":
+        """A copy that holds all of `atlas`, so that nobody has to wait for it again."""
+        return ConceptIndex(self._content._replace(layout=self.atlas.table()))
 
     def search(
         self, query: "str | Image.Image", k: int = 5, *, backbone: "Backbone | None" = None

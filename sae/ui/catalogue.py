@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sae.concepts.concept import GUESS
 from sae.concepts.statistics import table
 from sae.errors import ImageError
 from sae.views.code import Code, to_base64
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 MAX_ICONS = 256
 """Icons given for one request."""
 EXEMPLARS_PER_ROW = 6
-GUESS = 0.7
-"""Names of less confidence than this are shown with a question mark."""
 ALWAYS = 0.9
 """Share of the index's pictures from which a concept counts as always on, whatever its patches."""
 PER_TENTH = 6

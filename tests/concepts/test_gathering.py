@@ -17,10 +17,10 @@ from sae.concepts.build.gathering import Gathered, Settings, firings_of
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.build.summary import (
     cofiring_neighbours,
-    decoder_neighbours,
     exemplars_of,
     statistics_of,
 )
+from sae.concepts.nearest import nearest_rows
 from sae.errors import ArtifactError
 from sae.metrics.monosemanticity import monosemanticity
 
@@ -257,7 +257,7 @@ def test_neighbours_equal_the_dense_matrices():
     import torch
 
     rows = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
-    ids, cosines = decoder_neighbours(rows, 5)
+    ids, cosines = nearest_rows(rows, 5)
     unit = torch.nn.functional.normalize(rows, dim=1)
     full = (unit @ unit.T).fill_diagonal_(-2)
     assert ids.tolist() == full.topk(5).indices.tolist()
@@ -274,7 +274,7 @@ def test_neighbours_equal_the_dense_matrices():
     ids, scores = cofiring_neighbours(latents, 20, 3)
     assert scores == pytest.approx(-np.sort(-score, axis=1)[:, :3], abs=1e-6)
     assert np.take_along_axis(score, ids.astype(int), 1) == pytest.approx(scores, abs=1e-6)
-    assert decoder_neighbours(rows[:1], 3)[0].tolist() == [[-1, -1, -1]]
+    assert nearest_rows(rows[:1], 3)[0].tolist() == [[-1, -1, -1]]
 
 
 def test_rows_of_sparse_codes_are_those_of_dense_ones():

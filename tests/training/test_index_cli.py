@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sae.concepts.content import FILES
+from sae.concepts.content import FILES, LAYOUT
 from sae.concepts.index import ConceptIndex
 from tests.training.index_parts import make_world, words
 from tests.training.training_parts import picture
@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same(one: Path, two: Path) -> None:
-    for name in FILES:
+    for name in (*FILES, LAYOUT):
         assert (one / "concepts" / name).read_bytes() == (two / "concepts" / name).read_bytes(), (
             name
         )
@@ -54,6 +54,19 @@ def test_an_index_of_a_folder_with_labels_and_names(built: Path):
     assert 0 < len(found) <= 5
     assert found[0].name == name
     assert all(isinstance(hit.latent, int) and isinstance(hit.score, float) for hit in found)
+
+
+def test_maps_are_stored_and_can_be_added_to_an_index_without_them(built: Path, tmp_path: Path):
+    index = ConceptIndex.from_pretrained(built)
+    assert index.atlas.stored == index.atlas.possible == ("meaning", "cofiring", "decoder")
+    ConceptIndex(index._content._replace(layout={})).save_pretrained(tmp_path)
+    assert ConceptIndex.from_pretrained(tmp_path).atlas.stored == ()
+    main(["--sae", str(tmp_path), "--layout-only"])
+    assert (tmp_path / "concepts" / LAYOUT).read_bytes() == (
+        built / "concepts" / LAYOUT
+    ).read_bytes()
+    with pytest.raises(SystemExit):
+        main(["--sae", str(tmp_path / "none"), "--layout-only"])
 
 
 def test_a_stopped_pass_goes_on_to_the_very_same_files(

@@ -131,7 +131,7 @@ def index(folder: Path) -> None:
         [f"picture {number}" for number in range(n)],
         ["cat", "dog"],
     )
-    ConceptIndex(content).save_pretrained(folder)
+    ConceptIndex(content).with_layout().save_pretrained(folder)
 
 
 def read_index(folder: Path) -> object:

@@ -30,13 +30,13 @@ from sae.concepts.build.naming import read_words
 from sae.concepts.build.summary import (
     classes_of,
     cofiring_neighbours,
-    decoder_neighbours,
     exemplar_numbers,
     exemplars_of,
     statistics_of,
 )
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
+from sae.concepts.nearest import nearest_rows
 from sae.terminal import command
 from training.bench.gauges import peak_gib, seconds
 
@@ -96,7 +96,7 @@ def content_of(gathered: Gathered, decoder: torch.Tensor, data: str) -> IndexCon
     d_sae, rng = gathered.settings.d_sae, np.random.default_rng(0)
     exemplars = exemplars_of(gathered)
     numbers = exemplar_numbers(exemplars)
-    near, cosines = decoder_neighbours(decoder, N_NEIGHBOURS)
+    near, cosines = nearest_rows(decoder, N_NEIGHBOURS)
     strongest = gathered.tables["cofiring"].state()["latents"][0]
     strongest = strongest[: min(len(strongest), gathered.n_images)]
     both, scores = cofiring_neighbours(strongest, d_sae, N_NEIGHBOURS)

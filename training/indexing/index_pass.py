@@ -198,6 +198,7 @@ def summary(index: ConceptIndex) -> dict[str, object]:
         "rare": int(index.rare.sum()),
         "dense": int(index.dense.sum()),
         "named": sum(map(bool, index.names)),
+        "groups": {by: len(index.atlas.groups(by)) for by in index.atlas.stored},
     }
     scores = index.statistics.get("monosemanticity")
     if scores is not None:

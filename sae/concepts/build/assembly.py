@@ -17,13 +17,13 @@ from sae.concepts.build.second_look import LitFeatures, look_again, regions_of, 
 from sae.concepts.build.summary import (
     classes_of,
     cofiring_neighbours,
-    decoder_neighbours,
     exemplar_numbers,
     exemplars_of,
     statistics_of,
 )
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
+from sae.concepts.nearest import nearest_rows
 from sae.model import SparseAutoencoder
 
 N_NEIGHBOURS = 12
@@ -171,7 +171,7 @@ def _of_neurons(gathered: Gathered) -> dict[str, float] | None:
 
 
 def _neighbours(gathered: Gathered, sae: SparseAutoencoder) -> dict[str, np.ndarray]:
-    near, cosines = decoder_neighbours(sae.W_dec, N_NEIGHBOURS)
+    near, cosines = nearest_rows(sae.W_dec, N_NEIGHBOURS)
     strongest = gathered.tables["cofiring"].state()
     filled = strongest["ranks"][0] != np.uint64(2**64 - 1)
     both, scores = cofiring_neighbours(

@@ -7,18 +7,13 @@ latents is ever held: latents are taken in chunks, and only the nearest of each 
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Int, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64
 from scipy import sparse
-from torch import Tensor
 
 from sae.concepts.build.accumulators import NONE, image_numbers, values_of
 from sae.concepts.build.gathering import N_PATCHES, Gathered
 from sae.concepts.content import N_DECILES
 from sae.concepts.statistics import HISTOGRAM, N_BINS, Facts, computed
-
-CHUNK_ELEMENTS = 1 << 25
-"""Similarities held at once (128 MiB in float32)."""
 
 
 def statistics_of(
@@ -131,28 +126,6 @@ def exemplar_numbers(exemplars: dict[str, np.ndarray]) -> Int64[np.ndarray, " n"
     """All images that appear as an exemplar, rising, int64."""
     used = np.unique(exemplars["image_ids"])
     return used[used >= 0].astype(np.int64)
-
-
-def decoder_neighbours(
-    W_dec: Float[Tensor, "d_sae d_in"], n: int
-) -> tuple[Int32[np.ndarray, "d_sae n"], Float32[np.ndarray, "d_sae n"]]:
-    """The n latents of largest decoder cosine: ids int32 and cosines float32 (d_sae, n).
-
-    W_dec (d_sae, d_in). Falling cosine, then rising number; -1 and 0 where there are fewer.
-    """
-    rows = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
-    d_sae = len(rows)
-    ids, cosines = np.full((d_sae, n), -1, np.int32), np.zeros((d_sae, n), np.float32)
-    kept = min(n, d_sae - 1)
-    step = max(1, CHUNK_ELEMENTS // d_sae)
-    for start in range(0, d_sae, step) if kept else ():
-        near = rows[start : start + step] @ rows.T
-        own = torch.arange(len(near), device=near.device)
-        near[own, own + start] = -torch.inf
-        values, places = near.topk(kept, dim=1)
-        ids[start : start + step, :kept] = places.int().cpu().numpy()
-        cosines[start : start + step, :kept] = values.clamp(-1, 1).cpu().numpy()
-    return ids, cosines
 
 
 def cofiring_neighbours(
