@@ -5,7 +5,7 @@ Knows how to join a VisionLanguage with an SAE and a request, and what of a pict
 never changed: every edit lives in the call that makes it. One Steerer serves many threads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Prepared:
     """
 
     steerer: "Steerer"
-    image: Image.Image
+    image: Image.Image | Callable[[], Image.Image]
+    """Only another prompt needs it again; a function that opens it keeps it out of memory until then."""
     prompt: str
     answer_start: str
     inputs: dict[str, Tensor]
@@ -73,7 +74,8 @@ class Prepared:
         """The same picture with another prompt."""
         if (prompt, answer_start) == (self.prompt, self.answer_start):
             return self
-        inputs = self.steerer.vlm.inputs(self.image, prompt, answer_start)
+        image = self.image() if callable(self.image) else self.image
+        inputs = self.steerer.vlm.inputs(image, prompt, answer_start)
         return replace(self, prompt=prompt, answer_start=answer_start, inputs=inputs)
 
     @lazy

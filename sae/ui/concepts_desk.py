@@ -3,7 +3,8 @@
 Knows: examples, composed scenes, uploads and links, and how an answer is laid out in JSON.
 Does not know: Gradio's events. Keeps nothing of a visitor between two calls.
 
-Answers for visitors' own pictures are kept for a while by the content of the file.
+What was found in visitors' own pictures is kept for a while by the content of the file; the pictures
+themselves are not, only their files in the upload folder.
 """
 
 import json
@@ -119,7 +120,7 @@ class ConceptsDesk:
 
     def open_image(self, image: Image.Image) -> Json:
         """The answer for a visitor's own picture, upright and RGB."""
-        return self._lay_out(image, self.analyst.analyse(image), {"kind": "upload"}, "Your picture")
+        return {**self._found_in(image), "picture": _on_screen(image, "Your picture")}
 
     def rows_of(self, path: object) -> list[Json]:
         """`rows` of an uploaded picture."""
@@ -165,25 +166,30 @@ class ConceptsDesk:
         image = picture_of(scene)
         analysis = self.analyst.analyse(image)
         source = {"kind": "scene", "link": scene_code(scene), "scene": _scene_fields(scene)}
-        answer = self._lay_out(image, analysis, source, describe_scene(scene))
+        answer = self._lay_out(analysis, source)
         known = answer["concepts"]
         patch, concept = solve(
             scene, analysis.code, self.analyst.grid, known["names"], known["dense"]
         )
         view = View(patches=(patch,) if scene.objects else (), concept=concept)
-        return {**answer, "view": _view_json(view)}
+        shown = _on_screen(image, describe_scene(scene))
+        return {**answer, "picture": shown, "view": _view_json(view)}
 
     def _open_file(self, data: object) -> Json:
         path = fields_of(data).get("path")
-        return self._kept.answer(
-            f"open {self.uploads.identify(path)[1]}", lambda: self.open_image(self.uploaded(path))
+        image = self.uploaded(path)
+        found = self._kept.answer(
+            f"open {self.uploads.identify(path)[1]}", lambda: self._found_in(image)
         )
+        return {**found, "picture": _on_screen(image, "Your picture")}
 
-    def _lay_out(self, image: Image.Image, analysis: Analysis, source: Json, alt: str) -> Json:
-        shown, (width, height) = display_copy(image)
+    def _found_in(self, image: Image.Image) -> Json:
+        """The answer for a visitor's own picture, without the picture."""
+        return self._lay_out(self.analyst.analyse(image), {"kind": "upload"})
+
+    def _lay_out(self, analysis: Analysis, source: Json) -> Json:
         return {
             "source": source,
-            "picture": {"src": shown, "width": width, "height": height, "alt": alt},
             "box": list(analysis.box),
             "grid": list(self.analyst.grid),
             "code": pack(analysis.code),
@@ -219,6 +225,11 @@ class KeptAnswers:
             while self._size > MAX_KEPT_BYTES:
                 self._size -= len(self._kept.popitem(last=False)[1])
         return answer
+
+
+def _on_screen(image: Image.Image, alt: str) -> Json:
+    shown, (width, height) = display_copy(image)
+    return {"src": shown, "width": width, "height": height, "alt": alt}
 
 
 def _scene_of(data: object) -> Scene:

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sae.ui.dispatch import asker_left
+from sae.ui.sessions import hold_nothing
 from sae.ui.uploads import SWEEP_S, keep, sweep, uploaded_file
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ MAX_UPLOADS, MAX_UPLOADS_BY_ONE = 8, 4
 MAX_QUEUED, MAX_QUEUED_BY_ONE, MAX_QUEUED_BY_VISIT = 64, 48, 32
 """Waiting in the queue: of the page, and as many HTTP callers; of one address; of one visit."""
 MAX_SESSIONS = 32
-"""Visits of which Gradio keeps its copy of the page, 1.8 MB each."""
+"""Visits that Gradio knows of at a time; see `sae.ui.sessions` for what it keeps of each."""
 MAX_UNREAD = 160
 """Visits for which answers wait to be read: more than can be in the queue."""
 SHORT = 300
@@ -415,13 +416,15 @@ ROUTES = (
 
 @asynccontextmanager
 async def beside(app: Any) -> AsyncIterator[None]:
-    """What runs beside the app: the upload folder is swept, and unread answers are bounded."""
+    """What runs beside the app: the upload folder is swept, visits are held without what they
+    were shown, and unread answers are bounded."""
 
     async def sweep_again() -> None:
         while True:
             await anyio.to_thread.run_sync(sweep)
             await asyncio.sleep(SWEEP_S)
 
+    hold_nothing(app)
     app.get_blocks()._queue.pending_messages_per_session.max_size = MAX_UNREAD
     sweeping = asyncio.ensure_future(sweep_again())
     try:

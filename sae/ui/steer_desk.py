@@ -1,13 +1,15 @@
 """What the Steer tab asks and how it is answered, as plain JSON.
 
 Knows: a Steerer, the catalogue and what a browser may send. Does not know: Gradio.
-A visitor's pictures are kept prepared for a while, by what the browser asked for; nobody is told
-of another's, and running answers are stopped by the session that started them only.
+What the model makes of a visitor's picture is kept for a while, by what the browser asked for, without
+the picture; nobody is told of another's, and running answers are stopped by the session that started
+them only.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sae.lazy import lazy
@@ -88,11 +90,13 @@ class SteerDesk:
         request = SteerRequest.from_json(fields.get("steer"))
         if request.max_new_tokens > MAX_WRITTEN:
             raise ValueError(f"at most {MAX_WRITTEN} tokens are written here")
-        key = plain_key(fields.get("picture"))
+        asked = fields.get("picture")
+        key = plain_key(asked)
         with self._lock:
             known = self._prepared.get(key)
-        image = known or self.concepts.picture(fields.get("picture"))
+        image = known or self.concepts.picture(asked)
         prepared = self.steerer.prepare(image, request.prompt, request.answer_start)
+        prepared = replace(prepared, image=lambda: self.concepts.picture(asked))
         with self._lock:
             self._prepared[key] = prepared
             self._prepared.move_to_end(key)
