@@ -1,6 +1,7 @@
 """Small random models of every backbone family, for any test: built in memory or saved to a folder.
 
-Each is 3 layers of width 32 (DINOv3 and the others alike), with an image processor whose framing is
+Each transformer is 3 layers of width 32 (DINOv3 and the others alike), each convolutional network a few
+maps, with an image processor whose framing is
 that of the real family, and a word tokenizer where the model has text. No network. Tests of timm
 and open_clip are skipped only where those packages are not installed.
 """
@@ -44,6 +45,10 @@ class TinyModel:
     tokenizer: Any
     patch_grid: tuple[int, int]
     n_prefix: int
+    widths: tuple[int, ...] = (32, 32, 32)
+    """Of every layer."""
+    stride: int = 8
+    """Pixels of a patch, or from one position of the last map to the next."""
 
     @property
     def has_text(self) -> bool:
@@ -195,6 +200,27 @@ def tiny_open_clip() -> TinyModel:
     return TinyModel(model, None, open_clip.SimpleTokenizer(context_length=16), (4, 4), 1)
 
 
+def tiny_timm_map(architecture: str, *widths: int) -> TinyModel:
+    """One of timm's convolutional test models at 64 px, its last map 2 x 2."""
+    timm = pytest.importorskip("timm")
+    cfg = {"input_size": (3, 64, 64), "crop_pct": 1.0}
+    model = timm.create_model(architecture, num_classes=7, pretrained_cfg_overlay=cfg)
+    return TinyModel(model, None, None, (2, 2), 0, widths, 32)
+
+
+def tiny_open_clip_map(vision: dict[str, Any], *widths: int) -> TinyModel:
+    """open_clip CLIP with a convolutional tower at 64 px, its last map 2 x 2."""
+    open_clip = pytest.importorskip("open_clip")
+    model = open_clip.CLIP(**{**OPEN_CLIP_CONFIG, "vision_cfg": {**vision, "image_size": 64}})
+    for module in model.visual.modules():  # they start at zero, and the blocks would do nothing
+        if type(module).__name__ == "Bottleneck":
+            nn.init.ones_(module.bn3.weight)
+    return TinyModel(model, None, open_clip.SimpleTokenizer(context_length=16), (2, 2), 0, widths, 32)
+
+
+RESNET_TOWER = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None}
+CONVNEXT_TOWER = {"timm_model_name": "test_convnext", "timm_pool": "avg", "timm_proj": "linear"}
+
 TINY: dict[str, Callable[[], TinyModel]] = {
     "clip": tiny_clip,
     "clip_vision": tiny_clip_vision,
@@ -208,8 +234,13 @@ TINY: dict[str, Callable[[], TinyModel]] = {
     "vit_larger": tiny_vit_larger,
     "timm": tiny_timm,
     "open_clip": tiny_open_clip,
+    "timm_efficientnet": lambda: tiny_timm_map("test_efficientnet", 16, 24, 32, 48, 64, 256),
+    "timm_resnet": lambda: tiny_timm_map("test_resnet", 32, 32, 48, 192, 96),
+    "timm_convnext": lambda: tiny_timm_map("test_convnext", 24, 32, 48, 64),
+    "open_clip_resnet": lambda: tiny_open_clip_map(RESNET_TOWER, 8, 32, 64, 128, 256),
+    "open_clip_convnext": lambda: tiny_open_clip_map(CONVNEXT_TOWER, 24, 32, 48, 64),
 }
-TRANSFORMERS = [name for name in TINY if name not in ("timm", "open_clip")]
+TRANSFORMERS = [name for name in TINY if not name.startswith(("timm", "open_clip"))]
 
 TIMM_ARGS = {
     "img_size": 32,

@@ -60,7 +60,7 @@ def extract(options: argparse.Namespace, rank: int, world: int, device: torch.de
     sources = open_source(options.data, seed=options.seed, n_eval=options.eval_images)
     backbone = Backbone.from_pretrained(
         options.backbone, revision=options.backbone_revision, device=device
-    )
+    ).at(options.layer)
     TokenView(backbone, options.tokens)  # refuses what the backbone does not have
     plan = plan_of(options, backbone, sources)
     plan.write(out)

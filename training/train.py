@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
             revision=config.backbone_revision,
             device=accelerator.device,
             dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-        )
+        ).at(config.layer)
         if config.overwrite and accelerator.is_main_process:
             clear_folder(out)
         accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Images in, activations out: the one interface of every vision transformer.
+"""Images in, activations out: the one interface of every vision tower.
 
 Knows the mechanics that all families share: preprocessing, the truncated forward, edits, the patch
 grid and the box. The families, one file each, know their library's module paths; nothing here does.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sae.backbones.framing import Box, Framing
 from sae.backbones.interception import EditFn, editing, output_of
+from sae.backbones.maps import FeatureMap, edited_as_tokens, tokens_of
 from sae.config import BackboneRef
 from sae.images import upright_rgb
 
@@ -27,11 +28,13 @@ Images = Sequence[Image.Image] | Mapping[str, Tensor]
 
 
 class Backbone(ABC):
-    """A vision transformer: activations = the residual stream after a layer.
+    """A vision tower: activations = what a layer gives, as tokens.
 
-    Layers count from 0; a negative layer counts as in transformers' hidden_states, so that -1 is
-    the last and -2 the one before (the layer that LLaVA reads). Activations of layer l equal
-    hidden_states[l + 1]: no final norm is applied.
+    Of a vision transformer that is the residual stream after the layer. Layers count from 0; a
+    negative layer counts as in transformers' hidden_states, so that -1 is the last and -2 the one
+    before (the layer that LLaVA reads). Activations of layer l equal hidden_states[l + 1]: no final
+    norm is applied. Of a convolutional tower it is a feature map, whose positions are the tokens;
+    there `d_model` and `patch_grid` differ from layer to layer, and `at(layer)` has that layer's.
 
     One Backbone can serve many threads at once; an edit is seen only by the thread that opened it.
     """
@@ -55,19 +58,42 @@ class Backbone(ABC):
         *,
         id: str,
         revision: str | None,
-        d_model: int,
-        patch_size: tuple[int, int],
-        n_prefix: int,
-        has_cls: bool,
+        d_model: int = 0,
+        patch_size: tuple[int, int] = (1, 1),
+        n_prefix: int = 0,
+        has_cls: bool = False,
+        maps: Sequence[FeatureMap] = (),
     ) -> None:
+        """`maps`: of a convolutional tower, what each of the layers gives, in place of `d_model`,
+        `patch_size` and prefix tokens."""
         self.id, self.revision = id, revision
-        self.d_model, self.n_prefix, self.has_cls = d_model, n_prefix, has_cls
+        self.n_prefix, self.has_cls = n_prefix, has_cls
         self._vision: Any = vision
-        self._layers, self._framing = list(layers), framing
+        self._layers, self._framing, self._maps = list(layers), framing, tuple(maps)
         self.n_layers = len(self._layers)
-        rows, cols = framing.crop[0] // patch_size[0], framing.crop[1] // patch_size[1]
-        self.patch_grid = (rows, cols)
-        self._covered = (rows * patch_size[0], cols * patch_size[1])
+        if maps:
+            self._look_at(maps[-1])
+        else:
+            self.d_model = d_model
+            rows, cols = framing.crop[0] // patch_size[0], framing.crop[1] // patch_size[1]
+            self.patch_grid = (rows, cols)
+            self._covered = (rows * patch_size[0], cols * patch_size[1])
+
+    def at(self, layer: int) -> Self:
+        """This backbone as it is at `layer`: d_model, patch_grid and image_box are those of the layer.
+
+        A vision transformer is the same at every layer and gives itself; of a convolutional tower it
+        is a light copy that shares the model.
+        """
+        if not self._maps:
+            return self
+        there = copy.copy(self)
+        there._look_at(self._maps[self.resolve_layer(layer)])
+        return there
+
+    def _look_at(self, seen: FeatureMap) -> None:
+        self.d_model, self.patch_grid = seen.width, seen.grid(self._framing.crop)
+        self._covered = (self.patch_grid[0] * seen.stride, self.patch_grid[1] * seen.stride)
 
     @staticmethod
     def from_pretrained(
@@ -103,11 +129,11 @@ class Backbone(ABC):
     def of(ref: BackboneRef, id_or_dir: str | Path | None = None, **options: Any) -> "Backbone":
         """The backbone that an SAE was made for, at the revision it names, or `id_or_dir` in its place.
 
-        `options` are those of `from_pretrained`.
+        `options` are those of `from_pretrained`. It is seen `at` the SAE's layer.
         """
         wanted = ref.id if id_or_dir is None else str(id_or_dir)
         revision = ref.revision if wanted == ref.id else None
-        return Backbone.from_pretrained(wanted, revision=revision, **options)
+        return Backbone.from_pretrained(wanted, revision=revision, **options).at(ref.layer)
 
     @staticmethod
     def from_model(
@@ -203,14 +229,15 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def activations(self, images: Images, layer: int) -> Float[Tensor, "images tokens d_model"]:
-        """The residual stream (B, tokens, d_model) after `layer`; later layers are not run.
+        """What `layer` gives (B, tokens, d_model); later layers are not run.
 
         Patches are [:, n_prefix : n_prefix + rows * cols], row by row; before them CLS (if
         has_cls) and registers. Edits that are open in this thread are included.
         """
         module = self._layers[self.resolve_layer(layer)]
         inputs = self._inputs(images)
-        return output_of(module, lambda: self._forward(inputs)).detach()
+        hidden = output_of(module, lambda: self._forward(inputs)).detach()
+        return tokens_of(hidden).contiguous() if self._maps else hidden
 
     @contextmanager
     def edit(self, layer: int, fn: EditFn) -> Iterator[None]:
@@ -220,7 +247,8 @@ class Backbone(ABC):
         included; other threads are not, and nothing stays behind, also after an exception. fn must
         keep the shape; its dtype is cast back. Open it in the thread that runs the model.
         """
-        with editing(self._layers[self.resolve_layer(layer)], fn):
+        change = edited_as_tokens(fn) if self._maps else fn
+        with editing(self._layers[self.resolve_layer(layer)], change):
             yield
 
     @torch.no_grad()

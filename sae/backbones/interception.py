@@ -51,7 +51,7 @@ def editing(layer: nn.Module, fn: EditFn) -> Iterator[None]:
             return None
         hidden = hidden_of(output)
         for each in active:
-            hidden = _same_shape(each.fn(hidden), hidden)
+            hidden = same_shape(each.fn(hidden), hidden)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     handle = layer.register_forward_hook(hook, prepend=True)
@@ -97,7 +97,8 @@ def hidden_of(output: Any) -> Float[Tensor, "..."]:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _same_shape(edited: Any, hidden: Tensor) -> Tensor:
+def same_shape(edited: Any, hidden: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """What an edit returned for `hidden`, in its dtype; ValueError if the shape is another."""
     if not isinstance(edited, torch.Tensor) or edited.shape != hidden.shape:
         got = tuple(edited.shape) if isinstance(edited, torch.Tensor) else type(edited).__name__
         raise ValueError(

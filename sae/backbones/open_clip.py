@@ -1,4 +1,4 @@
-"""open_clip models: their own vision transformer, or a timm trunk, with a text tower."""
+"""open_clip models: their own vision transformer or ResNet, or a timm trunk, with a text tower."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from sae.backbones.base import Backbone
 from sae.backbones.framing import split_pipeline
+from sae.backbones.maps import FeatureMap
 from sae.backbones.timm import trunk_parts
 
 
 class OpenClipBackbone(Backbone):
-    """CLS, then patches (open_clip's tower), or what the timm trunk has."""
+    """CLS, then patches (open_clip's transformer), a feature map's positions (its ResNet), or what the
+    timm trunk has."""
 
     family = "open_clip"
     weight_files = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
@@ -84,9 +86,12 @@ class OpenClipBackbone(Backbone):
 def _tower_parts(visual: Any) -> dict[str, Any]:
     if hasattr(visual, "trunk"):
         return trunk_parts(visual.trunk)
+    if hasattr(visual, "attnpool"):
+        return _resnet_parts(visual)
     if not hasattr(visual, "transformer"):
         raise ValueError(
-            f"open_clip tower {type(visual).__name__} is not a vision transformer; choose a ViT"
+            f"open_clip tower {type(visual).__name__} is neither a vision transformer nor a ResNet "
+            "nor a timm model; choose another"
         )
     return {
         "layers": list(visual.transformer.resblocks),
@@ -95,6 +100,15 @@ def _tower_parts(visual: Any) -> dict[str, Any]:
         "n_prefix": 1,
         "has_cls": True,
     }
+
+
+def _resnet_parts(visual: Any) -> dict[str, Any]:
+    """The stem, which ends with a pooling, and four groups of blocks; each halves the map but layer1."""
+    groups = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+    stem = FeatureMap(visual.conv3.out_channels, 4)
+    widths = [group[-1].conv3.out_channels for group in groups]
+    maps = [FeatureMap(d, 4 * 2**number) for number, d in enumerate(widths)]
+    return {"layers": [visual.avgpool, *groups], "maps": [stem, *maps]}
 
 
 def _evaluation_transform(model: Any) -> Any:

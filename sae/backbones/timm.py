@@ -1,4 +1,5 @@
-"""timm vision transformers: models with `blocks`, one patch embedding and prefix tokens."""
+"""timm's image models: vision transformers with `blocks`, one patch embedding and prefix tokens, and
+convolutional networks that say in `feature_info` which modules give their feature maps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from sae.backbones.base import Backbone
 from sae.backbones.framing import split_pipeline
+from sae.backbones.maps import FeatureMap
 
 
 class TimmBackbone(Backbone):
-    """Prefix tokens (CLS and registers, if any), then patches. No text."""
+    """Prefix tokens (CLS and registers, if any), then patches; or a feature map's positions. No text."""
 
     family = "timm"
     weight_files = ("model.safetensors",)
@@ -75,26 +77,48 @@ class TimmBackbone(Backbone):
 
 
 def trunk_parts(trunk: Any) -> dict[str, Any]:
-    """Layers, width, patch size and prefix of a timm vision transformer."""
-    if not hasattr(trunk, "blocks") or not hasattr(trunk, "num_prefix_tokens"):
-        raise ValueError(
-            f"timm model {type(trunk).__name__} is not a plain vision transformer; expected "
-            "`blocks`, `patch_embed` and `num_prefix_tokens`, as in VisionTransformer and Eva"
-        )
-    return {
-        "layers": list(trunk.blocks),
-        "d_model": trunk.embed_dim,
-        "patch_size": tuple(trunk.patch_embed.patch_size),
-        "n_prefix": trunk.num_prefix_tokens,
-        "has_cls": getattr(trunk, "cls_token", None) is not None,
-    }
+    """Layers of a timm model, and what they give, as Backbone takes them.
+
+    ValueError for a model that is neither a plain vision transformer nor a convolutional network.
+    """
+    if hasattr(trunk, "blocks") and hasattr(trunk, "num_prefix_tokens"):
+        return {
+            "layers": list(trunk.blocks),
+            "d_model": trunk.embed_dim,
+            "patch_size": tuple(trunk.patch_embed.patch_size),
+            "n_prefix": trunk.num_prefix_tokens,
+            "has_cls": getattr(trunk, "cls_token", None) is not None,
+        }
+    if type(trunk).__name__ in CONVOLUTIONAL:
+        return _convolutional_parts(trunk)
+    raise ValueError(
+        f"timm model {type(trunk).__name__} is neither a plain vision transformer (as "
+        "VisionTransformer and Eva: `blocks`, `patch_embed`, `num_prefix_tokens`) nor one of the "
+        f"convolutional networks {', '.join(sorted(CONVOLUTIONAL))}"
+    )
+
+
+CONVOLUTIONAL = frozenset({"EfficientNet", "MobileNetV3", "ResNet", "RegNet", "ConvNeXt", "VGG"})
+"""Classes of timm whose feature maps come from the modules that `feature_info` names."""
+
+
+def _convolutional_parts(trunk: Any) -> dict[str, Any]:
+    """The maps that `forward_intermediates` gives, and the last one, if that is another."""
+    info = list(getattr(trunk.feature_info, "info", trunk.feature_info))
+    layers = [trunk.get_submodule(one["module"]) for one in info]
+    maps = [FeatureMap(one["num_chs"], one["reduction"]) for one in info]
+    last = getattr(trunk, "bn2", None)  # EfficientNet's after conv_head, before pooling
+    if type(trunk).__name__ == "EfficientNet" and last is not None:
+        layers.append(last)
+        maps.append(FeatureMap(trunk.num_features, maps[-1].stride))
+    return {"layers": layers, "maps": maps}
 
 
 def _evaluation_transform(model: Any) -> Any:
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model)
-    size = getattr(model.patch_embed, "img_size", None)
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if size:
         config["input_size"] = (3, *size)
     return create_transform(**config, is_training=False)

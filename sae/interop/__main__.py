@@ -74,7 +74,7 @@ def _evidence(sae: SparseAutoencoder, options: argparse.Namespace) -> str:
     if options.images is None:
         return "not compared with real activations: give --images DIR, of pictures of its kind"
     where = sae.cfg.backbone
-    backbone = Backbone.from_pretrained(where.id, revision=where.revision)
+    backbone = Backbone.of(where)
     if backbone.d_model != sae.cfg.d_in:
         raise ValueError(
             f"{where.id} has activations of width {backbone.d_model}, this SAE reads {sae.cfg.d_in}: "

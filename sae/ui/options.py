@@ -141,7 +141,7 @@ def load(options: Options) -> Loaded:
     where = sae.cfg.backbone
     chosen = options.backbone or where.id
     revision = where.revision if chosen == where.id and chosen != "bundled" else None
-    backbone = Backbone.from_pretrained(chosen, revision=revision, device=device)
+    backbone = Backbone.from_pretrained(chosen, revision=revision, device=device).at(where.layer)
     index = ConceptIndex.beside(options.sae)
     vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
     steerer = partial(_steerer, vlm, backbone, sae, index, device) if vlm else None

@@ -13,8 +13,8 @@ from sae.backbones import Backbone
 from tests.backbones.pictures import noise
 from tests.tiny_models import TINY, TRANSFORMERS, TinyModel, tiny
 
-N_LAYERS = 3
-
+TRANSFORMER = (32, 32, 32)
+"""Widths of the layers of the tiny transformers."""
 
 @pytest.fixture(scope="module", params=list(TINY))
 def made(request: pytest.FixtureRequest) -> Iterator[tuple[TinyModel, Backbone]]:
@@ -41,6 +41,8 @@ def hidden_states(made: TinyModel, backbone: Backbone, inputs: dict[str, Tensor]
     """The library's own account of its layers: index 0 is the input of the first."""
     model = made.model
     with torch.no_grad():
+        if made.widths != TRANSFORMER:
+            return [None, *maps(model, backbone, inputs["pixel_values"])]
         if backbone.family == "open_clip":
             model = model.visual
             out = model.forward_intermediates(
@@ -61,10 +63,22 @@ def hidden_states(made: TinyModel, backbone: Backbone, inputs: dict[str, Tensor]
         return tower(**inputs, **extra, output_hidden_states=True).hidden_states
 
 
+def maps(model: Any, backbone: Backbone, pixels: Tensor) -> list[Tensor]:
+    """What the libraries give of a convolutional tower, and EfficientNet's last map, as tokens."""
+    if backbone.family == "open_clip":
+        found = model.visual.forward_intermediates(pixels)["image_intermediates"]
+    else:
+        found = model.forward_intermediates(pixels, intermediates_only=True)
+        if len(found) < backbone.n_layers:
+            found.append(model.forward_features(pixels))
+    return [one.permute(0, 2, 3, 1).flatten(1, 2) for one in found]
+
+
 def test_says_what_it_is(made: tuple[TinyModel, Backbone]) -> None:
     model, backbone = made
-    assert backbone.n_layers == N_LAYERS
-    assert backbone.d_model == 32
+    assert backbone.n_layers == len(model.widths)
+    assert [backbone.at(layer).d_model for layer in range(backbone.n_layers)] == [*model.widths]
+    assert backbone.d_model == model.widths[-1]
     assert backbone.patch_grid == model.patch_grid
     assert backbone.n_prefix == model.n_prefix
     assert backbone.has_cls == (model.n_prefix > 0)
@@ -78,21 +92,24 @@ def test_activations_are_the_hidden_states(
     model, backbone = made
     inputs = backbone.preprocess(pictures)
     expected = hidden_states(model, backbone, inputs)
-    rows, cols = backbone.patch_grid
-    assert len(expected) == N_LAYERS + 1
-    for layer in range(N_LAYERS):
+    n_layers = backbone.n_layers
+    assert len(expected) == n_layers + 1
+    for layer in range(n_layers):
+        seen = backbone.at(layer)
+        rows, cols = seen.patch_grid
         got = backbone.activations(pictures, layer)
-        assert got.shape == (3, backbone.n_prefix + rows * cols, 32)
+        assert got.shape == (3, backbone.n_prefix + rows * cols, model.widths[layer])
         assert not got.requires_grad
         assert torch.equal(got, expected[layer + 1])
-        assert torch.equal(backbone.activations(inputs, layer - N_LAYERS), expected[layer + 1])
-        assert torch.equal(expected[layer - N_LAYERS], expected[layer + 1])
+        assert torch.equal(seen.activations(inputs, layer - n_layers), expected[layer + 1])
+        assert torch.equal(expected[layer - n_layers], expected[layer + 1])
 
 
 def test_layers_out_of_range_are_named(made: tuple[TinyModel, Backbone]) -> None:
     _, backbone = made
-    for layer in (N_LAYERS, -N_LAYERS - 1):
-        with pytest.raises(ValueError, match=rf"layer {layer} does not exist.*has 3 layers"):
+    n = backbone.n_layers
+    for layer in (n, -n - 1):
+        with pytest.raises(ValueError, match=rf"layer {layer} does not exist.*has {n} layers"):
             backbone.resolve_layer(layer)
 
 
@@ -120,7 +137,7 @@ def test_an_empty_edit_changes_no_bit(
     inputs = backbone.preprocess(pictures)
     hidden_states(model, backbone, inputs)  # transformers has installed its recorders now
     features, last = backbone.image_features(inputs), backbone.activations(inputs, -1)
-    for layer in range(N_LAYERS):
+    for layer in range(backbone.n_layers):
         with backbone.edit(layer, lambda hidden: hidden):
             assert torch.equal(backbone.image_features(inputs), features)
             assert torch.equal(backbone.activations(inputs, -1), last)
@@ -132,11 +149,11 @@ def test_an_edit_changes_what_follows(
 ) -> None:
     model, backbone = made
     inputs = backbone.preprocess(pictures)
-    before = [backbone.activations(inputs, layer) for layer in range(N_LAYERS)]
+    before = [backbone.activations(inputs, layer) for layer in range(backbone.n_layers)]
     features = backbone.image_features(inputs)
     recorded = hidden_states(model, backbone, inputs)
     with backbone.edit(1, lambda hidden: -2 * hidden):
-        after = [backbone.activations(inputs, layer) for layer in range(N_LAYERS)]
+        after = [backbone.activations(inputs, layer) for layer in range(backbone.n_layers)]
         changed = backbone.image_features(inputs)
         edited = hidden_states(model, backbone, inputs)
     assert torch.equal(after[0], before[0])

@@ -14,47 +14,58 @@ SIZES = [(400, 200), (200, 400), (97, 211), (64, 64), (1000, 40), (5, 9), (1, 1)
 
 
 @pytest.fixture(scope="module", params=list(TINY))
-def backbone(request: pytest.FixtureRequest) -> Backbone:
+def looking(request: pytest.FixtureRequest) -> tuple[Backbone, int]:
+    """A backbone and how many pixels of its input a patch is wide."""
     made = tiny(request.param)
-    return Backbone.from_model(made.model, made.image_processor, made.tokenizer)
+    return Backbone.from_model(made.model, made.image_processor, made.tokenizer), made.stride
 
 
-def lightness(backbone: Backbone, image: Image.Image) -> np.ndarray:
+@pytest.fixture
+def backbone(looking: tuple[Backbone, int]) -> Backbone:
+    return looking[0]
+
+
+def lightness(looking: tuple[Backbone, int], image: Image.Image) -> np.ndarray:
     """The model's input (rows, cols) that patches cover, from 0 (black) to 1 (white)."""
+    backbone, step = looking
     rows, cols = backbone.patch_grid
     inputs = backbone.preprocess([image, rectangle((8, 8), (0, 0, 0, 0)), noise(1, 1)])
     white = backbone.preprocess([rectangle((8, 8), (0, 0, 8, 8))])["pixel_values"]
     pixels = inputs["pixel_values"]
     value = (pixels[:1] - pixels[1:2]) / (white - pixels[1:2])
     if value.ndim == 3:  # SigLIP 2: (1, patches, 8 * 8 * 3)
-        value = value.reshape(rows, cols, 8, 8, 3).permute(0, 2, 1, 3, 4)
-        return value.reshape(rows * 8, cols * 8, 3).mean(-1).numpy()
-    return value[0].mean(0)[: rows * 8, : cols * 8].numpy()
+        value = value.reshape(rows, cols, step, step, 3).permute(0, 2, 1, 3, 4)
+        return value.reshape(rows * step, cols * step, 3).mean(-1).numpy()
+    return value[0].mean(0)[: rows * step, : cols * step].numpy()
 
 
 @pytest.mark.parametrize("size", [(400, 200), (240, 600), (640, 640), (801, 399)])
-def test_the_box_is_what_the_model_sees(backbone: Backbone, size: tuple[int, int]) -> None:
+def test_the_box_is_what_the_model_sees(
+    looking: tuple[Backbone, int], size: tuple[int, int]
+) -> None:
     """White exactly inside the box fills the input; a pixel of the input less, and it does not."""
+    backbone, _ = looking
     left, top, right, bottom = backbone.image_box(size)
     inside = tuple(round(edge) for edge in (left, top, right, bottom))
-    seen = lightness(backbone, rectangle(size, inside))
+    seen = lightness(looking, rectangle(size, inside))
     assert seen.mean(0).min() > 0.5
     assert seen.mean(1).min() > 0.5
     x, y = (right - left) / seen.shape[1], (bottom - top) / seen.shape[0]
     smaller = (left + x, top + y, right - x, bottom - y)
-    seen = lightness(backbone, rectangle(size, tuple(round(edge) for edge in smaller)))
+    seen = lightness(looking, rectangle(size, tuple(round(edge) for edge in smaller)))
     for edge in (seen[0], seen[-1], seen[:, 0], seen[:, -1]):
         assert edge.mean() < 0.5
 
 
-def test_a_painted_patch_is_found_at_its_place(backbone: Backbone) -> None:
+def test_a_painted_patch_is_found_at_its_place(looking: tuple[Backbone, int]) -> None:
+    backbone, step = looking
     rows, cols = backbone.patch_grid
     left, top, right, bottom = backbone.image_box((330, 250))
     row, col = 1, cols - 1
     x, y = (right - left) / cols, (bottom - top) / rows
     box = left + col * x, top + row * y, left + (col + 1) * x, top + (row + 1) * y
-    seen = lightness(backbone, rectangle((330, 250), tuple(round(edge) for edge in box)))
-    patches = seen.reshape(rows, 8, cols, 8).mean((1, 3))
+    seen = lightness(looking, rectangle((330, 250), tuple(round(edge) for edge in box)))
+    patches = seen.reshape(rows, step, cols, step).mean((1, 3))
     assert patches[row, col] > 0.9
     assert patches.sum() - patches[row, col] < 0.3
 
