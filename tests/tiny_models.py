@@ -215,7 +215,9 @@ def tiny_open_clip_map(vision: dict[str, Any], *widths: int) -> TinyModel:
     for module in model.visual.modules():  # they start at zero, and the blocks would do nothing
         if type(module).__name__ == "Bottleneck":
             nn.init.ones_(module.bn3.weight)
-    return TinyModel(model, None, open_clip.SimpleTokenizer(context_length=16), (2, 2), 0, widths, 32)
+    return TinyModel(
+        model, None, open_clip.SimpleTokenizer(context_length=16), (2, 2), 0, widths, 32
+    )
 
 
 RESNET_TOWER = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None}

@@ -1,4 +1,4 @@
-"""Images to activations: vision transformers of transformers, open_clip and timm.
+"""Images to activations: vision towers of transformers, open_clip and timm.
 
 The only package that knows module paths of those libraries; it knows nothing of SAEs.
 """

@@ -189,6 +189,11 @@ class Backbone(ABC):
         """The model's dtype, which is that of its activations."""
         return next(self._vision.parameters()).dtype
 
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether the layers give feature maps instead of a residual stream."""
+        return bool(self._maps)
+
     def resolve_layer(self, layer: int) -> int:
         """The layer as a number in 0 … n_layers - 1. Raises ValueError if it is out of range."""
         if not -self.n_layers <= layer < self.n_layers:

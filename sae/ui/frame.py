@@ -59,11 +59,17 @@ def facts(
     if fvu is not None:
         figures.append(("Unexplained", f"{100 * fvu:.1f} %", "share of variance lost (FVU)"))
     lead = (
-        f"A vision transformer cuts every picture into {rows} × {columns} patches, and here you "
+        f"{_tower(backbone)} {rows} × {columns} patches, and here you "
         f"see which concepts it finds in each of them. The concepts are the {cfg.d_sae:,} units "
         f"of a sparse autoencoder (SAE) that rewrites what layer {layer + 1} of {name} says."
     )
     return {"lead": lead, "figures": figures, "warning": _warning(backbone, sae)}
+
+
+def _tower(backbone: Backbone) -> str:
+    if backbone.is_convolutional:
+        return "A convolutional network looks at every picture in"
+    return "A vision transformer cuts every picture into"
 
 
 def model_name(id: str) -> str:

@@ -16,6 +16,7 @@ from tests.tiny_models import TINY, TRANSFORMERS, TinyModel, tiny
 TRANSFORMER = (32, 32, 32)
 """Widths of the layers of the tiny transformers."""
 
+
 @pytest.fixture(scope="module", params=list(TINY))
 def made(request: pytest.FixtureRequest) -> Iterator[tuple[TinyModel, Backbone]]:
     model = tiny(request.param)

@@ -39,7 +39,7 @@ def _required(text: str, **extra: Any) -> Any:
 class TrainConfig:
     """A training run. Field names are the options, with `-` for `_`."""
 
-    backbone: str = _required("'bundled', a folder or a Hub id of a vision transformer")
+    backbone: str = _required("'bundled', a folder or a Hub id of a vision transformer or CNN")
     data: str = _required(
         "'world' (the emoji world), a folder of images, .tar shards (a folder or a pattern such as "
         "a-{000..012}.tar), hf:user/name[:split], a folder written by datasets' save_to_disk, or a "
