@@ -62,10 +62,13 @@ _HEADER = {
     "text_tower": (dict, type(None)),
     "embedder": (str, type(None)),
     "neuron_monosemanticity": (dict, type(None)),
+    "monosemanticity_beside": (dict, type(None)),
     "sha256": (dict, type(None)),
 }
 _TEXT_TOWER = {"id": (str,), "revision": (str, type(None))}
-_NEURONS = {"mean": (int, float), "best": (int, float)}
+_LATER = ("neuron_monosemanticity", "monosemanticity_beside")
+"""What an index of an older version does not have."""
+_SCORE = {"mean": (int, float), "best": (int, float)}
 _MAX_TEXT_BYTES = 64 << 20
 NOWHERE = 65535
 """Both coordinates of a latent that has no place on a map."""
@@ -191,7 +194,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             path, f"format {content.get('format')!r}", f"format {FORMAT}", f"{AGAIN[:-1]} (formats "
             "of other versions of PatchLens cannot be read)."
         )  # fmt: skip
-    header = typed_fields(path, {"neuron_monosemanticity": None, **content}, _HEADER, "")
+    header = typed_fields(path, {**dict.fromkeys(_LATER), **content}, _HEADER, "")
     hashes = header.pop("sha256", None)
     if hashes is not None:
         files = dict.fromkeys([*FILES[1:], *{LAYOUT}.intersection(hashes)], (str,))
@@ -202,7 +205,11 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if header["text_tower"] is not None:
         typed_fields(path, header["text_tower"], _TEXT_TOWER, "text_tower.")
     if header["neuron_monosemanticity"] is not None:
-        typed_fields(path, header["neuron_monosemanticity"], _NEURONS, "neuron_monosemanticity.")
+        typed_fields(path, header["neuron_monosemanticity"], _SCORE, "neuron_monosemanticity.")
+    beside = header["monosemanticity_beside"] or {}
+    typed_fields(path, beside, dict.fromkeys(beside, (dict,)), "monosemanticity_beside.")
+    for name, row in beside.items():
+        typed_fields(path, row, _SCORE, f"monosemanticity_beside.{name}.")
     check_seal(path, content, AGAIN)
     return header, hashes or {}
 

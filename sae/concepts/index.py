@@ -212,6 +212,12 @@ class ConceptIndex:
         return self._header.get("neuron_monosemanticity")
 
     @property
+    def monosemanticity_beside(self) -> dict[str, dict[str, float]]:
+        """ "mean" and "best" over the same images of what nobody trained, by name: "chance", and the
+        dictionaries of `sae.metrics.untrained`, as sparse as the SAE; {} for none."""
+        return self._header.get("monosemanticity_beside") or {}
+
+    @property
     def has_thumbnails(self) -> bool:
         """Whether pictures of the exemplars were kept."""
         return len(self._content.images["webp"]) > 0

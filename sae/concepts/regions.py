@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64, Integer
+from jaxtyping import Float, Float32, Int64, Integer
 from PIL import Image
 from torch import Tensor
 
@@ -41,9 +41,9 @@ def read_code(
 ) -> tuple[
     Float32[np.ndarray, "images tokens n"],
     Int64[np.ndarray, "images tokens n"],
-    Float64[Tensor, "images d_in"],
+    Float[Tensor, "images tokens d_in"],
 ]:
-    """`sparse_codes`, and the mean activation over the tokens, float64 (images, d_in).
+    """`sparse_codes`, and the activations that were read, (images, tokens, d_in).
 
     ValueError for activations that are NaN or infinite, with the image's name where `names` has them.
     """
@@ -56,7 +56,7 @@ def read_code(
     return (
         code.values.float().cpu().numpy(),
         code.indices.cpu().numpy(),
-        x.mean(1, dtype=torch.float64),
+        x,
     )
 
 

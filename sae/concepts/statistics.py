@@ -308,7 +308,8 @@ OURS: Sequence[Statistic] = (
     Statistic(
         "monosemanticity",
         "Same look",
-        "the monosemanticity score: how alike its pictures are, at most 1",
+        "the monosemanticity score: how alike its pictures are, at most 1; directions that nobody "
+        "trained can score as high, so it says nothing of how good the training was",
         unit="cosine",
         compute=lambda facts: facts.monosemanticity,
         column="Look",

@@ -205,6 +205,12 @@ class MonosemanticityMeter:
         scored = (self.n_active >= 2) & (pairs > 0)
         return torch.where(scored, together / pairs, torch.nan).clamp(-1, 1)
 
+    def chance(self) -> float:
+        """The score of a unit that fires by chance: the mean cosine of two images; NaN below two."""
+        n = self.n_images
+        together = float(self._embeddings.square().sum()) - n
+        return together / (n * (n - 1)) if n > 1 else float("nan")
+
     def summary(self, min_active_images: int = 10) -> Summary:
         """The scores' spread over latents, unfiltered and filtered.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae.concepts.concept import GUESS
-from sae.concepts.statistics import table
+from sae.concepts.statistics import Statistic, table
 from sae.errors import ImageError
 from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
@@ -101,7 +101,7 @@ class Catalogue:
             {
                 "name": one.short,
                 "label": one.label,
-                "explanation": one.explanation.replace("{n_images}", n_images),
+                "explanation": one.explanation.replace("{n_images}", n_images) + self._beside(one),
                 "column": one.column,
                 "colour": one.colour,
                 "format": one.format,
@@ -111,6 +111,16 @@ class Catalogue:
             for one in table()
             if one.short in self.figures
         ]
+
+    def _beside(self, one: Statistic) -> str:
+        """What a score of likeness has to be held against, on average over the same pictures."""
+        if self.index is None or one.name != "monosemanticity":
+            return ""
+        rows = dict(self.index.monosemanticity_beside)
+        if self.index.neuron_monosemanticity:
+            rows["raw neurons"] = self.index.neuron_monosemanticity
+        told = ", ".join(f"{name} {row['mean']:.2f}" for name, row in rows.items())
+        return f" (on average: {told})" if told else ""
 
     def matching(self, text: str, n: int) -> list[int]:
         """At most `n` living latents whose name or number fits `text`, best first."""

@@ -84,6 +84,7 @@ def test_what_the_page_is_told_of_statistics():
     told = {one["name"]: one for one in catalogue.statistics()}
     assert list(told) == [*SHOWN[:5], "confidence", SHOWN[5]]
     assert f"{index.n_images:,} pictures" in told["frequency"]["explanation"]
+    assert told["monosemanticity"]["explanation"].endswith("raw neurons 0.26)")
     assert set(told) == set(LatentsDesk(None, None, catalogue).packed["figures"])
     assert [name for name, one in told.items() if one["rising"]] == ["entropy"]
     assert catalogue.matching("#3", 2)[0] == 3

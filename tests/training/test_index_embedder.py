@@ -9,8 +9,11 @@ import torch
 
 from sae.backbones import Backbone
 from sae.backbones.image_encoder import image_encoder, timm_shapes
+from sae.concepts.build.image_pass import untrained_beside
 from sae.concepts.index import ConceptIndex
 from sae.metrics.monosemanticity import monosemanticity
+from sae.metrics.untrained import CHANCE, NAMES, RANDOM_TOKENS
+from sae.model import SparseAutoencoder
 from tests.training.index_parts import make_world, words
 from training.embedder import main as convert
 from training.index import main
@@ -62,6 +65,23 @@ def test_monosemanticity_by_an_embedder(
     expected = monosemanticity(neurons, encode(images)).mean()
     assert index.neuron_monosemanticity["mean"] == pytest.approx(float(expected), abs=1e-6)
     assert figures["monosemanticity_mean_of_neurons"] == index.neuron_monosemanticity["mean"]
+    # and what nobody trained, as sparse as the SAE, from the same pass
+    beside = index.monosemanticity_beside
+    assert list(beside) == [CHANCE, *NAMES]
+    assert all(
+        figures[f"monosemanticity_mean_of_{n.replace(' ', '_')}"] == beside[n]["mean"]
+        for n in beside
+    )
+    sae = SparseAutoencoder.from_pretrained(world / "sae")
+    units = encode(images).double()
+    assert beside[CHANCE]["mean"] == pytest.approx(
+        float((units @ units.T)[*torch.triu_indices(12, 12, 1)].mean())
+    )
+    (_, _, tokens) = untrained_beside(data, backbone, sae)
+    scores = monosemanticity(tokens.means(backbone.activations(images, -2)), encode(images))
+    assert beside[RANDOM_TOKENS]["mean"] == pytest.approx(
+        float(scores[~scores.isnan()].mean()), abs=1e-6
+    )
 
 
 def test_weights_of_another_model_are_refused(efficientnet: Path, tmp_path: Path):

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.image_encoder import image_encoder
-from sae.concepts.build.assembly import assemble, batches_of, embedding_width
+from sae.concepts.build.assembly import assemble, batches_of, embedding_width, sizes_beside
 from sae.concepts.build.gathering import Gathered
-from sae.concepts.build.image_pass import Embed, gather, settings_for
+from sae.concepts.build.image_pass import Embed, gather, settings_for, untrained_beside
 from sae.concepts.build.naming import name_by_labels, name_by_text, read_words
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.index import ConceptIndex
 from sae.errors import ArtifactError
+from sae.metrics.untrained import Untrained
 from sae.model import SparseAutoencoder
 from training.indexing.labelled import Labelled, World, vocabulary
 from training.launch import stop_on_signal
@@ -44,6 +45,7 @@ class Pass:
     ) -> None:
         self.data, self.backbone, self.sae, self.digest = data, backbone, sae, digest
         self.options, self.partial, self.stopped = options, out / PARTIAL, False
+        self.beside: tuple[Untrained, ...] = ()
         self.settings = settings_for(data, sae, tau=options.tau)
         self.about = {
             "sae_sha256": digest,
@@ -59,6 +61,8 @@ class Pass:
         """What all processes gathered; None in those that are not the main one, and if stopped."""
         embed = _embed(self.options.embedder, device)
         width = None if embed is None else embedding_width(embed)
+        if embed is not None:
+            self.beside = untrained_beside(self.data, self.backbone, self.sae)
         gathered, seen = self._begin(accelerator, width)
         batches = batches_of(len(self.data), self.options.batch)
         left = [batch for batch in batches if not seen[batch].all()]
@@ -76,7 +80,8 @@ class Pass:
                     since = 0
 
             walk = _until(lambda: stop.requested, mine)
-            gather(self.data, self.backbone, self.sae, gathered, walk, embed=embed, done=done)
+            what = (self.data, self.backbone, self.sae, gathered, walk)
+            gather(*what, embed=embed, beside=self.beside, done=done)
             stopped = stop.requested
         if mine:  # also when the pass is over: what follows can be interrupted too
             save_part(self.partial, name, gathered, self.about)
@@ -94,7 +99,8 @@ class Pass:
 
     def _begin(self, accelerator: Accelerator, width: int | None) -> tuple[Gathered, np.ndarray]:
         """What this process goes on from, and which images are done already (by any process)."""
-        fresh = Gathered(self.settings, d_embedding=width, d_in=self.sae.cfg.d_in)
+        beside = sizes_beside(self.sae, self.beside)
+        fresh = Gathered(self.settings, d_embedding=width, beside=beside)
         seen = np.zeros(len(self.data), bool)
         if accelerator.is_main_process and not self.options.resume:
             remove_parts(self.partial)
@@ -210,6 +216,8 @@ def summary(index: ConceptIndex) -> dict[str, object]:
         )
         if index.neuron_monosemanticity is not None:
             figures["monosemanticity_mean_of_neurons"] = index.neuron_monosemanticity["mean"]
+        for name, row in index.monosemanticity_beside.items():
+            figures[f"monosemanticity_mean_of_{name.replace(' ', '_')}"] = row["mean"]
     return figures
 
 

@@ -151,10 +151,16 @@ class Half(NamedTuple):
 
 
 def activations_of(
-    backbone: Backbone, layer: int, seed: int, n: int, what: str
+    backbone: Backbone,
+    layer: int,
+    seed: int,
+    n: int,
+    what: str,
+    *,
+    styles: Sequence[str] = TRAINING_STYLES,
 ) -> Float32[Tensor, "scenes tokens d_in"]:
     """Activations `(n, tokens, d)` of the first `n` scenes of stream `seed`."""
-    chosen, parts = list(islice(scenes(seed), n)), []
+    chosen, parts = list(islice(scenes(seed, styles=tuple(styles)), n)), []
     with torch.inference_mode():
         for start in tqdm(range(0, n, BATCH), desc=what, unit="batch"):
             pictures = [Image.fromarray(compose(s).image) for s in chosen[start : start + BATCH]]
@@ -163,7 +169,13 @@ def activations_of(
 
 
 def two_halves(
-    backbone: Backbone, layer: int, seed: int, n_scenes: int, kept: Kept | None = None
+    backbone: Backbone,
+    layer: int,
+    seed: int,
+    n_scenes: int,
+    kept: Kept | None = None,
+    *,
+    styles: Sequence[str] = TRAINING_STYLES,
 ) -> tuple[Half, Half]:
     """`n_scenes` scenes of stream `seed` in two halves: one to choose units, one to score them."""
     rows, columns = backbone.patch_grid
@@ -172,15 +184,16 @@ def two_halves(
             f"{backbone.id} has {rows} × {columns} patches; scenes of {SIZE} pixels need a square "
             "grid that divides them. Score SAEs of the bundled backbone or one of the same grid."
         )
-    what, chosen = "scenes to score on", list(islice(scenes(seed), n_scenes))
+    what = "scenes to score on"
+    chosen = list(islice(scenes(seed, styles=tuple(styles)), n_scenes))
     x = (kept or Kept(None, {})).tensor(
-        what, lambda: activations_of(backbone, layer, seed, n_scenes, what)
+        what, lambda: activations_of(backbone, layer, seed, n_scenes, what, styles=styles)
     )
     view = TokenView(backbone, "all")
     x = x[:, view.image]
     middle = n_scenes // 2
     first, second = (
-        Half(x[part], factors_of(chosen[part], SIZE // rows), view)
+        Half(x[part], factors_of(chosen[part], SIZE // rows, styles=styles), view)
         for part in (slice(0, middle), slice(middle, n_scenes))
     )
     return first, second

@@ -4,12 +4,14 @@ Units are SAE latents (sparse) or linear units (dense, of two signs). Knows valu
 Units, signs and thresholds are chosen on the first half of the scenes; every figure is of the second half.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Num
+from jaxtyping import Float, Float32, Int, Num
 from scipy import sparse
+from torch import Tensor
 
 from sae.metrics.baselines import LinearUnits
 from sae.metrics.exemplars import top_images
@@ -18,6 +20,7 @@ from sae.metrics.localization import localize
 from sae.metrics.probing import sparse_probing
 from sae.metrics.truth import FactorScores, column, score_factors
 from sae.model import SparseAutoencoder
+from sae.sparse import SparseLatents
 from training.leaderboard.scenes import FAMILIES, Factors, Half, patch_sample
 
 SCENES_AT_ONCE = 64
@@ -29,6 +32,10 @@ PATCH_SHARE = 0.25
 """Share of patches, of every scene alike, that patch-level AUROC and F1 are taken on."""
 TOLERANCE = 4
 """Pixels by which the pointing game may miss: a 24th of a scene, as 15 of 224 pixels are a 15th."""
+
+
+Encode = Callable[[Float[Tensor, "tokens d_in"]], SparseLatents]
+"""Activations to the units that fire, strongest first: `(tokens, n)`."""
 
 
 class Values(NamedTuple):
@@ -62,28 +69,29 @@ class Units(Protocol):
         ...
 
 
-class Latents:
-    """The latents of an SAE; image-level values are taken over the tokens that it was made for."""
+class SparseUnits:
+    """Units of one sign of which few fire; image-level values are taken over the tokens of a policy."""
 
     signed = False
 
-    def __init__(self, sae: SparseAutoencoder) -> None:
-        if sae.cfg.backbone.tokens == "cls":
-            raise ValueError("an SAE of the CLS token has no patches to be scored on.")
-        self.sae = sae
+    def __init__(self, encode: Encode, n_units: int, policy: str) -> None:
+        self._encode, self._n_units, self._policy = encode, n_units, policy
 
     @torch.inference_mode()
     def values(self, half: Half) -> Values:
-        view = half.view(self.sae.cfg.backbone.tokens)
+        """Values of all units on a half."""
+        view = half.view(self._policy)
         x, skip = view.read(half.x), view.patches.start
         n_tokens, parts = x.shape[1], []
         for start in range(0, len(x), SCENES_AT_ONCE):
-            code = self.sae.encode_sparse(x[start : start + SCENES_AT_ONCE])
+            some = x[start : start + SCENES_AT_ONCE]
+            flat = self._encode(some.flatten(0, 1))
+            code = SparseLatents(*(part.unflatten(0, some.shape[:2]) for part in flat))
             where = (code.values != 0).nonzero(as_tuple=True)
             entries = (where[0] + start, where[1], code.values[where], code.indices[where])
             parts.append([part.numpy() for part in entries])
         scene, token, value, latent = (np.concatenate(part) for part in zip(*parts, strict=True))
-        shape = (len(x), self.sae.cfg.d_sae)
+        shape = (len(x), self._n_units)
         on_patch = token >= skip
         n_patches = n_tokens - skip
         row = scene[on_patch] * n_patches + token[on_patch] - skip
@@ -92,6 +100,15 @@ class Latents:
         )
         total = sparse.csc_array((value / n_tokens, (scene, latent)), shape=shape)
         return Values(patch, total, _maximum(scene, latent, value, shape))
+
+
+class Latents(SparseUnits):
+    """The latents of an SAE."""
+
+    def __init__(self, sae: SparseAutoencoder) -> None:
+        if sae.cfg.backbone.tokens == "cls":
+            raise ValueError("an SAE of the CLS token has no patches to be scored on.")
+        super().__init__(sae.encode_sparse, sae.cfg.d_sae, sae.cfg.backbone.tokens)
 
 
 def _maximum(
@@ -122,8 +139,11 @@ class Linear:
         return Values(patch.numpy(), values.mean(1).numpy(), both.numpy())
 
 
-def score_units(units: Units, halves: tuple[Half, Half]) -> dict[str, float]:
-    """All figures by name: "patch f1 kind", "image completeness", "iou", …"""
+def score_units(
+    units: Units, halves: tuple[Half, Half], *, probes: bool = True
+) -> dict[str, float]:
+    """All figures by name: "patch f1 kind", "image completeness", "iou", … `probes`: fit those of kinds
+    too, which takes longest."""
     values = [units.values(half) for half in halves]
     figures: dict[str, float] = {"units": float(values[0].patch.shape[1])}
     patch = _at_patches(values, halves, units.signed)
@@ -135,7 +155,7 @@ def score_units(units: Units, halves: tuple[Half, Half]) -> dict[str, float]:
     for level, scores in levels.items():
         figures |= _summary(level, scores, halves[1].factors)
     figures |= _localisation(patch, values[1], halves[1])
-    return figures | _probing([v.maximum for v in values], halves)
+    return figures | (_probing([v.maximum for v in values], halves) if probes else {})
 
 
 def depth_of(sae: SparseAutoencoder, half: Half) -> dict[str, float]:

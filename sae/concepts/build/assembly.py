@@ -3,7 +3,7 @@
 Knows how the parts fit together; the work is in the parts. Names come afterwards (`naming`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from jaxtyping import Int64
 from PIL import Image
 
 from sae.backbones import Backbone
-from sae.concepts.build.gathering import Gathered
-from sae.concepts.build.image_pass import Data, Embed, gather, settings_for
+from sae.concepts.build.gathering import NEURONS, Gathered
+from sae.concepts.build.image_pass import Data, Embed, gather, settings_for, untrained_beside
 from sae.concepts.build.second_look import LitFeatures, look_again, regions_of, with_decoder
 from sae.concepts.build.summary import (
     classes_of,
@@ -24,6 +24,7 @@ from sae.concepts.build.summary import (
 from sae.concepts.content import FORMAT, IndexContent
 from sae.concepts.index import ConceptIndex
 from sae.concepts.nearest import nearest_rows
+from sae.metrics.untrained import CHANCE, NAMES, Untrained
 from sae.model import SparseAutoencoder
 
 N_NEIGHBOURS = 12
@@ -50,16 +51,18 @@ def build_index(
     """The index of `sae` over `data`, without names, in this process.
 
     `embed` turns images into vectors by any encoder, `embedder` says which: the index then carries
-    the statistic "monosemanticity", and that of raw neurons beside it. `settings` are those of
+    the statistic "monosemanticity", and beside it that of raw neurons, of dictionaries that nobody
+    trained and of chance. `settings` are those of
     `Settings` (tau, n_top, …). `progress` wraps the walks over batches and over exemplar images.
     Images that cannot be opened are left out and counted; ValueError if none can, or if there are
     none.
     """
     chosen = settings_for(data, sae, **settings)
     width = None if embed is None else embedding_width(embed)
-    gathered = Gathered(chosen, d_embedding=width, d_in=sae.cfg.d_in)
+    beside = () if embed is None else untrained_beside(data, backbone, sae)
+    gathered = Gathered(chosen, d_embedding=width, beside=sizes_beside(sae, beside))
     walk = progress(batches_of(len(data), batch))
-    gather(data, backbone, sae, gathered, walk, embed=embed)
+    gather(data, backbone, sae, gathered, walk, embed=embed, beside=beside)
     return assemble(
         gathered,
         data,
@@ -76,6 +79,11 @@ def build_index(
 def batches_of(n: int, batch: int) -> list[Int64[np.ndarray, " _"]]:
     """All image numbers, in batches whose limits do not depend on who computes which."""
     return [np.arange(start, min(start + batch, n)) for start in range(0, n, batch)]
+
+
+def sizes_beside(sae: SparseAutoencoder, beside: Sequence[Untrained]) -> dict[str, int]:
+    """Units by name of all that is measured beside the latents of `sae`."""
+    return {NEURONS: sae.cfg.d_in} | {one.name: one.n_units for one in beside}
 
 
 def embedding_width(embed: Embed) -> int:
@@ -158,15 +166,26 @@ def _header(
         "n_top": gathered.settings.n_top,
         "text_tower": tower if text and backbone.has_text else None,
         "embedder": embedder if gathered.meters else None,
-        "neuron_monosemanticity": _of_neurons(gathered),
+        "neuron_monosemanticity": _of_units(gathered, NEURONS),
+        "monosemanticity_beside": _beside(gathered),
     }
 
 
-def _of_neurons(gathered: Gathered) -> dict[str, float] | None:
-    """The score that latents have to beat: that of the backbone's own neurons over the same images."""
-    if "neurons" not in gathered.meters:
+def _beside(gathered: Gathered) -> dict[str, dict[str, float]] | None:
+    """Scores over the same images that those of latents are to be held against."""
+    if "latents" not in gathered.meters or gathered.n_images < 2:
         return None
-    summary = gathered.meters["neurons"].summary().unfiltered
+    chance = gathered.meters["latents"].chance()
+    rows = {name: _of_units(gathered, name) for name in gathered.meters if name in NAMES}
+    return {CHANCE: {"mean": chance, "best": chance}} | {
+        name: row for name, row in rows.items() if row
+    }
+
+
+def _of_units(gathered: Gathered, name: str) -> dict[str, float] | None:
+    if name not in gathered.meters:
+        return None
+    summary = gathered.meters[name].summary().unfiltered
     return {"mean": summary.mean, "best": summary.best} if summary.n else None
 
 

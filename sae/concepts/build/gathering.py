@@ -6,6 +6,7 @@ nothing depends on the order of images, and `merge` of two parts gives the very 
 images gives (the MonoSemanticity sums alone are float64 sums: equal to about 1e-12).
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,8 @@ from sae.concepts.build.accumulators import ExactSum, SparseCounts, Table, by_ch
 from sae.concepts.statistics import N_BINS, histogram_edges
 from sae.metrics.monosemanticity import MonosemanticityMeter
 
+NEURONS = "neurons"
+"""The name of raw neurons among what is measured beside latents."""
 N_PATCHES = 16
 """Firing patches kept for an exemplar."""
 
@@ -168,8 +171,14 @@ class Gathered:
     """What is known after some of the images; memory is O(d_sae × kept rows + d_sae × classes seen)."""
 
     def __init__(
-        self, settings: Settings, *, d_embedding: int | None = None, d_in: int | None = None
+        self,
+        settings: Settings,
+        *,
+        d_embedding: int | None = None,
+        beside: Mapping[str, int] | None = None,
     ) -> None:
+        """`d_embedding`: MonoSemanticity is measured, by vectors so long, of the latents and of the units
+        `beside`: how many, by name (neither "latents" nor with a dot)."""
         self.settings = settings
         n = settings.d_sae
         shown = {"patches": ((N_PATCHES,), np.uint16), "values": ((N_PATCHES,), np.float16)}
@@ -196,9 +205,8 @@ class Gathered:
         self.peaks = np.zeros(n, np.float32)
         self.meters = {}
         if d_embedding is not None:
-            self.meters["latents"] = MonosemanticityMeter(n, d_embedding)
-            if d_in is not None:
-                self.meters["neurons"] = MonosemanticityMeter(d_in, d_embedding)
+            for name, n_units in {"latents": n, **(beside or {})}.items():
+                self.meters[name] = MonosemanticityMeter(n_units, d_embedding)
 
     @property
     def n_images(self) -> int:
@@ -219,10 +227,10 @@ class Gathered:
         self,
         fired: Firings,
         embeddings: Any = None,
-        neurons: Any = None,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for, and
-        `neurons` (images, d_in), mean activations over tokens, where that of raw neurons is too."""
+        """Add a batch; `embeddings` (images, d_embedding) where MonoSemanticity is asked for, and the
+        units `beside`, means over tokens (images, n_units) by name, where theirs is too."""
         self._see(fired.numbers)
         n = len(fired.numbers)
         self.counts["totals"][:3] += (n, n * fired.n_tokens, n * fired.n_patches)
@@ -235,8 +243,8 @@ class Gathered:
             shape = (n, self.settings.d_sae)
             means = sparse.csr_array((fired.mean, (fired.image, fired.latent)), shape=shape)
             self.meters["latents"].update(means, embeddings)
-        if "neurons" in self.meters:
-            self.meters["neurons"].update(neurons, embeddings)
+        for name, units in (beside or {}).items():
+            self.meters[name].update(units, embeddings)
 
     def _see(self, numbers: np.ndarray) -> None:
         if self.counts["seen"][numbers].any():
@@ -327,10 +335,11 @@ class Gathered:
         for name, array in _under("counts", state).items():
             made.counts[name] = array.copy()
         made.peaks = state["peaks"].copy()
-        for name in ("latents", "neurons"):
-            if meter := _under(f"meter.{name}", state):
-                tensors = {key: torch.from_numpy(np.array(array)) for key, array in meter.items()}
-                made.meters[name] = MonosemanticityMeter.from_state(tensors)
+        meters = _under("meter", state)
+        for name in dict.fromkeys(key.partition(".")[0] for key in meters):
+            sums = _under(name, meters)
+            tensors = {key: torch.from_numpy(np.array(array)) for key, array in sums.items()}
+            made.meters[name] = MonosemanticityMeter.from_state(tensors)
         return made
 
     def fingerprint(self) -> dict[str, object]:

@@ -9,18 +9,22 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView
-from sae.concepts.build.gathering import Firings, Gathered, Settings, firings_of
+from sae.concepts.build.gathering import NEURONS, Firings, Gathered, Settings, firings_of
 from sae.concepts.regions import read_code
 from sae.errors import ImageError
+from sae.metrics.untrained import Untrained, untrained
 from sae.model import SparseAutoencoder
 from sae.prefetch import prefetch
 
+CALIBRATION_IMAGES = 64
+"""Images that the dictionaries beside an SAE are made from."""
 MAX_UNREADABLE = 0.05
 """Share of images that may be unreadable (ten always may) before the pass stops."""
 
@@ -77,9 +81,12 @@ def gather(
     batches: Iterable[Int[np.ndarray, " _"]],
     *,
     embed: Embed | None = None,
+    beside: Sequence[Untrained] = (),
     done: Callable[[int], None] = lambda _n: None,
 ) -> None:
     """Add batches of image numbers to `gathered`; after each, `done(number of images)`.
+
+    Where there is `embed`, raw neurons and the dictionaries `beside` are measured by it as latents are.
 
     Images that cannot be opened are counted (`gathered.n_unreadable`); ImageError if they are more
     than MAX_UNREADABLE of all so far.
@@ -89,10 +96,37 @@ def gather(
             gathered.skip(np.array(read.bad))
             _check_unreadable(data, gathered, read.reason)
         if read.items:
-            fired, neurons = _firings(read, data, backbone, sae, gathered.settings)
-            vectors = embed([item.image for item in read.items]) if embed else None
-            gathered.add(fired, vectors, neurons)
+            fired, x = _firings(read, data, backbone, sae, gathered.settings)
+            if embed is None:
+                gathered.add(fired)
+            else:
+                units = {NEURONS: x.mean(1, dtype=torch.float64)}
+                units |= {one.name: one.means(x) for one in beside}
+                gathered.add(fired, embed([item.image for item in read.items]), units)
         done(len(read.numbers) + len(read.bad))
+
+
+def untrained_beside(
+    data: Data, backbone: Backbone, sae: SparseAutoencoder
+) -> tuple[Untrained, ...]:
+    """Dictionaries that nobody trained, as sparse as `sae` on a few images from all over `data`.
+
+    () if none of these can be read or no latent fires on them. The same for every process, and again.
+    """
+    some = np.unique(np.linspace(0, len(data) - 1, CALIBRATION_IMAGES).astype(np.int64))
+    tokens, fires = [], torch.zeros(sae.cfg.d_sae)
+    for part in np.array_split(some, -(-len(some) // 8)):
+        read = _read(data, backbone, part)
+        if read.items:
+            values, indices, x = read_code(read.inputs, backbone, sae)
+            tokens.append(x.flatten(0, 1).float().cpu())
+            fires += torch.bincount(
+                torch.from_numpy(indices[values > 0]).flatten(), minlength=sae.cfg.d_sae
+            )
+    if not tokens or not bool(fires.any()):
+        return ()
+    sample = torch.cat(tokens)
+    return untrained(sample, fires / len(sample))
 
 
 def _read(data: Data, backbone: Backbone, numbers: np.ndarray) -> _Read:
@@ -121,7 +155,7 @@ def _firings(
     read: _Read, data: Data, backbone: Backbone, sae: SparseAutoencoder, settings: Settings
 ) -> tuple[Firings, Tensor]:
     names = [_name(data, number) for number in read.numbers]
-    values, indices, neurons = read_code(read.inputs, backbone, sae, names)
+    values, indices, x = read_code(read.inputs, backbone, sae, names)
     fired = firings_of(
         values,
         indices,
@@ -131,7 +165,7 @@ def _firings(
         d_sae=sae.cfg.d_sae,
         tau=settings.tau,
     )
-    return fired, neurons
+    return fired, x
 
 
 def _name(data: Data, number: int) -> str:
