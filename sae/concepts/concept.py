@@ -64,7 +64,7 @@ class Concept:
     latent: int
     name: str
     name_source: str
-    """"text tower", "labels", "decoder" or "" for none."""
+    """"text tower", "labels", "decoder", "notes" for a person's own, or "" for none."""
     name_score: float
     name_confidence: float
     """0 … 1; 0 where there is no name."""
@@ -99,6 +99,11 @@ class Concept:
     """Latents of nearest decoder direction."""
     cofiring: list[Neighbour]
     """Latents that are most often strong in the same images."""
+    model_name: str = ""
+    """The name that the index was built with; `name` is a person's own where there is one."""
+    note: str = ""
+    """What people noted of it."""
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ ArtifactErrors that name the file. In the folder `concepts/` of an artifact, for
     classes.safetensors       tokens by latent and class, with classes.json, the classes' names
     neighbours.safetensors    nearest latents by decoder and by co-activation
     embeddings.safetensors    where a latent's exemplars lie among the words of the text tower
-    names.json                names, where they come from, scores and confidences
+    names.json                names, where they come from, scores and confidences; people's own, if any
     layout.safetensors        where the concepts lie on maps, and their groups there; left out by
                               older versions
     images.safetensors        WebP thumbnails of the exemplar images, with captions.json
@@ -27,6 +27,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from sae.concepts.notes import checked as checked_notes
 from sae.concepts.statistics import HISTOGRAM, required
 from sae.errors import ArtifactError
 from sae.storage import (
@@ -45,6 +46,8 @@ FORMAT = 2
 ARRAYS = ("statistics", "exemplars", "classes", "neighbours", "embeddings", "images")
 TEXTS = ("names", "captions", "class_names")
 LAYOUT = "layout.safetensors"
+NOTES = "notes"
+"""What of names.json holds people's own names, notes and pins; see `sae.concepts.notes`."""
 FILES = ("index.json", *(f"{n}.safetensors" for n in ARRAYS), *(f"{n}.json" for n in TEXTS))
 """What every index has; LAYOUT may be there too."""
 _HEADER = {
@@ -96,7 +99,8 @@ class IndexContent(NamedTuple):
     """"image_ids" int32 (n) rising, "labels" int32 (n), -1 for none, "offsets" int64 (n + 1), "webp"
     uint8: thumbnails end to end, empty for none."""
     names: dict[str, list]
-    """"names", "sources": strings; "scores", "confidences": numbers; one each a latent."""
+    """"names", "sources": strings; "scores", "confidences": numbers; one each a latent. NOTES, if
+    there: people's own, one a concept that they speak of."""
     captions: list[str]
     """One a thumbnail."""
     class_names: list[str]
@@ -322,6 +326,10 @@ def _check_texts(folder: Path, content: IndexContent) -> None:
             raise ArtifactError(
                 folder / "names.json", f"bad {key!r}", f"{d_sae} entries, one a latent"
             )
+    own = content.names.get(NOTES, [])
+    if not isinstance(own, list):
+        raise ArtifactError(folder / "names.json", f"bad {NOTES!r}", "a list of entries", AGAIN)
+    checked_notes(folder / "names.json", own, d_sae)
     n_images = len(content.images["image_ids"])
     for name, n in (("captions", n_images), ("class_names", len(content.classes["images"]))):
         texts = getattr(content, name)

@@ -5,11 +5,9 @@ nothing of models but the text tower that a search by meaning asks; `sae.concept
 `sae.concepts.content` says how it lies on disk.
 """
 
-import base64
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +32,23 @@ from sae.concepts.content import (
     FILES,
     FOLDER,
     LAYOUT,
+    NOTES,
     IndexContent,
     check,
     read,
     recover,
     write,
+)
+from sae.concepts.notebook import html_table
+from sae.concepts.notes import (
+    Note,
+    Owner,
+    checked,
+    joined,
+    read_notes,
+    rows_of,
+    save_notes,
+    with_own_names,
 )
 from sae.concepts.search import Searcher
 from sae.concepts.statistics import HISTOGRAM, histogram_edges, required, table
@@ -61,9 +71,6 @@ DENSE_TOKEN_FREQUENCY = 0.1
 RARE_IMAGES = 10
 """A latent that fires on fewer images than this, but not on none, is called rare."""
 _OF_CONCEPT = {field.name for field in fields(Concept)}
-_N_SHOWN = 12
-_N_PICTURES = 5
-_STYLE = "style='height:56px;margin:1px;border-radius:3px'"
 
 
 class ConceptIndex:
@@ -87,10 +94,18 @@ class ConceptIndex:
         self.dead: Bool[np.ndarray, " d_sae"] = n_active == 0
         self.rare: Bool[np.ndarray, " d_sae"] = (n_active > 0) & (n_active < RARE_IMAGES)
         self.dense: Bool[np.ndarray, " d_sae"] = self.token_frequency > DENSE_TOKEN_FREQUENCY
-        self.names: list[str] = content.names["names"]
-        self.name_sources: list[str] = content.names["sources"]
-        self.name_scores: np.ndarray = np.asarray(content.names["scores"], dtype=np.float32)
-        self.name_confidences = np.asarray(content.names["confidences"], dtype=np.float32)
+        self.notes: dict[int, Note] = checked(
+            Path("names.json"), content.names.get(NOTES, []), len(self)
+        )
+        """What people say of concepts: their own names, notes and pins, by latent."""
+        self.model_names: list[str] = content.names["names"]
+        """The names that the index was built with, whatever people call its concepts."""
+        shown = with_own_names(content.names, self.notes)
+        self.names: list[str] = shown["names"]
+        """People's own names, and the model's where there is none."""
+        self.name_sources: list[str] = shown["sources"]
+        self.name_scores: np.ndarray = np.asarray(shown["scores"], dtype=np.float32)
+        self.name_confidences = np.asarray(shown["confidences"], dtype=np.float32)
 
     @classmethod
     def from_pretrained(
@@ -239,6 +254,7 @@ class ConceptIndex:
         """All that is known of one latent; IndexError if there is no such latent."""
         latent = self._latent(latent)
         statistics = {name: float(array[latent]) for name, array in self.statistics.items()}
+        note = self.notes.get(latent, Note())
         return Concept(
             latent=latent,
             name=self.names[latent],
@@ -256,6 +272,9 @@ class ConceptIndex:
             classes=self.classes(latent),
             neighbours=self.neighbours(latent),
             cofiring=self.neighbours(latent, by="cofiring"),
+            model_name=self.model_names[latent],
+            note=note.note,
+            pinned=note.pinned,
         )
 
     def exemplars(self, latent: int, level: str = "top") -> list[Exemplar]:
@@ -337,13 +356,38 @@ class ConceptIndex:
         scores: Sequence[float],
         confidences: Sequence[float] | None = None,
     ) -> "ConceptIndex":
-        """A copy with other names; one entry per latent each, "" and 0 for nameless ones."""
+        """A copy with other names of the model's; one entry per latent each, "" and 0 for nameless
+        ones. People's own stay (`with_notes`)."""
         sure = [0.0] * len(names) if confidences is None else confidences
         if not len(names) == len(sources) == len(scores) == len(sure) == len(self):
             raise ValueError(f"Names: got {len(names)}, expected {len(self)}, one per latent.")
         rows = {"names": names, "sources": sources, "scores": scores, "confidences": sure}
-        fresh = {key: list(row) for key, row in rows.items()}
+        fresh: dict[str, list[Any]] = {key: list(row) for key, row in rows.items()}
+        if self.notes:
+            fresh[NOTES] = rows_of(self.notes)
         return ConceptIndex(self._content._replace(names=fresh))
+
+    def with_notes(
+        self, notes: str | Path | Mapping[str, Any], *, by_number: bool = False
+    ) -> "ConceptIndex":
+        """A copy with people's own names, notes and pins, as the page saves them: a file, or its content.
+
+        Own names stand in `names`, in searches and tables; the model's stay in `model_names`. They are
+        added to those that are there; where both say something of a concept, the new ones say it.
+        ArtifactError for a file that is damaged, or of another SAE: `by_number` takes its numbers all the
+        same.
+        """
+        added = joined(self.notes, read_notes(notes, self._owner, by_number=by_number))
+        names = {**self._content.names, NOTES: rows_of(added)}
+        return ConceptIndex(self._content._replace(names=names))
+
+    def save_notes(self, file: str | Path) -> None:
+        """Write people's own names, notes and pins as a file that `with_notes` and the page read."""
+        save_notes(file, self.notes, self._owner)
+
+    @property
+    def _owner(self) -> Owner:
+        return Owner("", self.sae_sha256, len(self))
 
     def with_statistics(self, extra: Mapping[str, np.ndarray]) -> "ConceptIndex":
         """A copy that carries further statistics, one number a latent each; NaN for unknown."""
@@ -374,6 +418,9 @@ class ConceptIndex:
                 if one.name in self.statistics
             },
             **self.statistics,
+            "model_name": self.model_names,
+            "note": [self.notes.get(latent, Note()).note for latent in range(len(self))],
+            "pinned": [self.notes.get(latent, Note()).pinned for latent in range(len(self))],
         }
         return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="latent"))
 
@@ -383,34 +430,7 @@ class ConceptIndex:
 
     def _repr_html_(self) -> str:
         """A short table of the surest names with their strongest images."""
-        flags = ", ".join(
-            f"{int(flag.sum()):,} {word}"
-            for word, flag in (("dead", self.dead), ("rare", self.rare), ("dense", self.dense))
-        )
-        head = (
-            f"<p><b>ConceptIndex</b>: {len(self):,} latents ({flags}), {sum(map(bool, self.names)):,} "
-            f"named, over {escape(self.data)}: {self.n_images:,} images, {self.n_tokens:,} tokens.</p>"
-        )
-        by_surety = np.lexsort((-self.frequency, -self.name_confidences))
-        shown = [int(latent) for latent in by_surety[:_N_SHOWN] if not self.dead[latent]]
-        rows = "".join(_row(self, latent) for latent in shown)
-        cells = (
-            "<th>latent</th><th>name</th><th>confidence</th><th>frequency</th><th>exemplars</th>"
-        )
-        return f"{head}<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>"
+        return html_table(self)
 
     def _latent(self, latent: int) -> int:
         return latent_number(latent, len(self))
-
-
-def _row(index: ConceptIndex, latent: int) -> str:
-    pictures = "".join(
-        f"<img {_STYLE} title='{escape(exemplar.label)}' src='data:image/webp;base64,"
-        f"{base64.b64encode(index.thumbnail(exemplar.image_id)).decode()}'>"
-        for exemplar in index.exemplars(latent)[:_N_PICTURES]
-    )
-    return (
-        f"<tr><td>{latent}</td><td>{escape(index.names[latent])}</td>"
-        f"<td>{index.name_confidences[latent]:.2f}</td><td>{index.frequency[latent]:.4f}</td>"
-        f"<td>{pictures}</td></tr>"
-    )
