@@ -14,6 +14,7 @@ no tensor is allocated before its shape and the file's length have been checked.
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from sae.architectures import architecture
@@ -74,6 +75,13 @@ def write(folder: str | Path, cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> 
     else:
         write_json(folder / SAELENS_CONFIG, words)
     write_json(folder / CONFIG, sealed({**_config_to_json(cfg), "sha256": {WEIGHTS: digest}}))
+
+
+def weights_sha256(cfg: SAEConfig, tensors: Mapping[str, Tensor]) -> str:
+    """The hash of the weights' file that `write` would write; takes as much memory as the file."""
+    _, stored = _storable(cfg, {name: tensors[name] for name in parameter_shapes(cfg)})
+    content = {name: tensor.cpu() for name, tensor in stored.items()}
+    return hashlib.sha256(save(content, metadata={"format": "pt"})).hexdigest()
 
 
 def read(folder: str | Path) -> tuple[SAEConfig, dict[str, Tensor]]:

@@ -204,17 +204,25 @@ def python_for(
     model: str = "bundled",
     sae: str | None = None,
     image: str = "picture.png",
+    *,
+    opened: str | None = None,
+    imports: Sequence[str] = ("from sae.images import open_image",),
 ) -> str:
-    """A script of a few lines that asks the same; every value is written as a literal."""
+    """A script of a few lines that asks the same; every value is written as a literal.
+
+    The picture is the file `image`, or the expression `opened`, which needs `imports`.
+    """
     loaded = repr(model) if sae is None else f"{model!r}, {sae!r}"
     edits = "".join(f"    {_as_python(edit)},\n" for edit in request.edits)
+    own = ("from sae import Steerer", "from sae.steering import Edit, Scope")
+    lines = "\n".join(sorted({*own, *imports}))
+    picture = f"open_image({image!r})" if opened is None else opened
     start = f", answer_start={request.answer_start!r}" if request.answer_start else ""
     return (
-        "from sae import Steerer\n"
-        "from sae.images import open_image\n"
-        "from sae.steering import Edit, Scope\n\n"
+        f"{lines}\n\n"
         f"steerer = Steerer.from_pretrained({loaded})\n"
-        f"prepared = steerer.prepare(open_image({image!r}), {request.prompt!r}{start})\n"
+        f"image = {picture}\n"
+        f"prepared = steerer.prepare(image, {request.prompt!r}{start})\n"
         f"edits = [\n{edits}]\n"
         "captions = steerer.generate(\n"
         f"    prepared, edits=edits, error_term={request.error_term}, "

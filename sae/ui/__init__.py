@@ -76,7 +76,7 @@ def build_demo(
     `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
     Steer tab asks; without one there is no such tab. `experiments` is a file of recorded ones.
     `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
-    names what `steerer` and `sae` were loaded from, for the Python that the Steer tab shows.
+    names what `steerer` and `sae` were loaded from, for the Python that is taken away.
     Raises ValueError where the SAE or the index does not fit. Start the page with
     `demo.launch(**launch_settings())`.
     """
@@ -87,6 +87,7 @@ def build_demo(
     from sae.ui.catalogue import Catalogue
     from sae.ui.concepts_desk import ConceptsDesk
     from sae.ui.guard import MAX_QUEUED
+    from sae.ui.identity import identity
     from sae.ui.page import Page
 
     analyst = Analyst(backbone, sae)
@@ -106,6 +107,7 @@ def build_demo(
             experiments=experiments,
             comparison=comparison,
             sources=sources,
+            about=identity(backbone, sae, index, sources[1]),
             tabs=tuple(tab.name for tab in tabs),
         )
         frame.header(page)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae.concepts.concept import GUESS
+from sae.concepts.notes import OWN
 from sae.concepts.statistics import Statistic, table
 from sae.errors import ImageError
 from sae.views.code import Code, to_base64
@@ -146,7 +147,9 @@ class Catalogue:
             "latent": number,
             "name": self.label(number),
             "name_source": concept.name_source,
-            "name_score": _finite(concept.name_score),
+            "name_score": None if concept.name_source == OWN else _finite(concept.name_score),
+            "model_name": concept.model_name if concept.name_source == OWN else "",
+            "note": concept.note,
             "doubts": self._doubts(concept),
             "dead": bool(concept.dead),
             "rare": bool(concept.rare),

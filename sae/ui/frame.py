@@ -13,6 +13,7 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.ui.page import Page
 from sae.ui.static_files import template
+from sae.ui.take_desk import TakeDesk
 
 _OF_A_TAB = re.compile(r'<div data-tab="(\w+)">(.*?)</div>', re.DOTALL)
 
@@ -36,6 +37,7 @@ def header(page: Page) -> None:
 
 def card(page: Page) -> None:
     """The concept card, a dialog over every tab, and the tabs' place in the address bar."""
+    TakeDesk(page).offer(page.dispatch)
     page.component("card", "card.js", tabs=list(page.tabs), statistics=page.catalogue.statistics())
 
 

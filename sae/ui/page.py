@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from sae.concepts.notes import MAX_CONCEPTS, MAX_NAME, MAX_NOTE
 from sae.steering.edits import MAX_EDITS, MAX_PROMPT
 from sae.ui.catalogue import MAX_ICONS, Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
@@ -59,6 +60,8 @@ class Page:
     experiments: Path | None = None
     comparison: "Comparison | None" = None
     sources: tuple[str, str] = ("bundled", "bundled")
+    about: Json = field(default_factory=dict)
+    """Which models these are, for files that are taken away; see `sae.ui.identity`."""
     tabs: tuple[str, ...] = ()
     """Names of the tabs that are there, in order."""
 
@@ -67,8 +70,8 @@ class Page:
     ) -> gr.HTML:
         """A component of the page: static/NAME.html, its script `module`, and what it needs once.
 
-        The script finds the page's limits in `props.setup.limits`, asks with `server.ask({way, …})`,
-        see `Dispatch`, and raises `events`.
+        The script finds the page's limits in `props.setup.limits`, its models in `props.setup.about`,
+        asks with `server.ask({way, …})`, see `Dispatch`, and raises `events`.
         """
 
         def ask(asked: dict[str, object]) -> dict[str, object]:
@@ -81,7 +84,7 @@ class Page:
             apply_default_css=False,
             elem_id=name,
             server_functions=[ask],
-            setup={"limits": page_limits(self), **setup},
+            setup={"limits": page_limits(self), "about": self.about, **setup},
         )
 
     def endpoint(
@@ -140,6 +143,9 @@ def page_limits(page: Page) -> Json:
         "tried": compare_desk.MAX_TRIED,
         "off": compare_desk.MAX_OFF,
         "words_letters": MAX_WORDS,
+        "own_name": MAX_NAME,
+        "own_note": MAX_NOTE,
+        "own_concepts": MAX_CONCEPTS,
     }
 
 

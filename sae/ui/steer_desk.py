@@ -16,7 +16,7 @@ from sae.lazy import lazy
 from sae.steering.answers import unknown_words
 from sae.steering.candidates import MAX_VERIFIED, Candidate, candidates
 from sae.steering.doses import dose_response
-from sae.steering.edits import SteerRequest, python_for
+from sae.steering.edits import SteerRequest
 from sae.storage import plain_key
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
@@ -49,10 +49,7 @@ class SteerDesk:
         load: Callable[[], "Steerer"],
         concepts: ConceptsDesk,
         catalogue: Catalogue,
-        sources: tuple[str, str] = ("bundled", "bundled"),
     ) -> None:
-        """`sources` names the model and the SAE that `load` loads, for the Python on the page."""
-        self.sources = sources
         self._load, self.concepts, self.catalogue = load, concepts, catalogue
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._running: OrderedDict[str, CaptionStream] = OrderedDict()
@@ -123,11 +120,9 @@ class SteerDesk:
             n=6,
         )
         change = prepared.activations.change(request.edits, error_term=request.error_term)
-        model, sae = self.sources
         return {
             **tokens.to_json(),
             "relative_change": prepared.activations.norms(change),
-            "python": python_for(request, model, None if model == sae == "bundled" else sae),
             "unknown": unknown_words(self.steerer.vlm.tokenizer, request.prompt),
         }
 

@@ -27,7 +27,7 @@ TAUGHT = (
 def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
     assert page.steerer is not None, "a tab of its own only then"
-    desk = SteerDesk(page.steerer, page.concepts, page.catalogue, page.sources)
+    desk = SteerDesk(page.steerer, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
     recorded = page.experiments
     panel = page.component(

@@ -41,7 +41,10 @@ def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visi
     page.locator(".pl-would-go").click()
     page.locator(".pl-would-list .pl-rack-name").first.click()
     page.wait_for_selector(".pl-next li")
+    page.locator("#steer .pl-take-button").click()
+    page.locator("#steer .pl-take-entry", has_text="Python").click()
     page.wait_for_function("document.querySelector('.pl-python').textContent.includes('Edit(')")
+    page.keyboard.press("Escape")
     page.wait_for_function(
         "document.querySelector('[data-row=original]').textContent"
         " && document.querySelector('[data-row=control]').textContent"

@@ -5,6 +5,8 @@ import { amountText, figureText, make, makeButton, Panel, setChildren, setText, 
 import { copyLink, followTabs, writeCard } from "./links.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
+import { notes, showName } from "./notes.js";
+import { OwnNotes } from "./notes_card.js";
 
 const ACTIONS = [
   ["concepts", "Show in the picture", true],
@@ -17,7 +19,8 @@ function originSentence(facts) {
   if (!facts.figures) return number; // still on its way, or there is no index
   if (!facts.name) return `${number} · not named: no word fits it well enough`;
   const score = typeof facts.name_score === "number" ? ` · score ${facts.name_score.toFixed(2)}` : "";
-  return `${number} · named from ${facts.name_source || "an unknown source"}${score}`;
+  const model = facts.model_name ? ` (the model's name: ${facts.model_name})` : "";
+  return `${number} · named from ${facts.name_source || "an unknown source"}${score}${model}`;
 }
 
 const NUMERALS = ["strongest", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "weakest"];
@@ -167,11 +170,15 @@ export class Card {
     this.cardTurn = 0;
     this.builtCards = new Map();
     this.head = this.makeHead();
+    notes.open(props.setup);
+    this.own = new OwnNotes();
+    this.shown = null;
   }
 
   listen() {
     this.card.addEventListener("close", () => {
       if (this.card.open) return;
+      this.own.leave();
       this.cardTurn++;
       writeCard(null);
       if (this.cardOpener && this.cardOpener.isConnected) this.cardOpener.focus({ preventScroll: true });
@@ -184,6 +191,7 @@ export class Card {
       isOpen: () => this.card.open,
       prefetch: (latent) => this.prefetchCard(latent),
     };
+    bus.on("notes", () => this.shown && this.showTitle(this.shown));
     followTabs(this.props.setup.tabs);
     bus.on("look", () => this.builtCards.clear());
   }
@@ -248,9 +256,15 @@ export class Card {
   }
 
   show(facts, parts) {
-    setText(this.head.title, facts.name || `Concept ${facts.latent}`);
+    this.shown = facts;
+    this.showTitle(facts);
+    this.own.show(facts.latent);
+    setChildren(this.card, [this.head.node, this.own.node, ...parts]);
+  }
+
+  showTitle(facts) {
+    showName(this.head.title, facts.latent, facts.name);
     setText(this.head.origin, originSentence(facts));
-    setChildren(this.card, [this.head.node, ...parts]);
   }
 
   drawCard(facts) {
@@ -272,6 +286,7 @@ export class Card {
         make("p", "pl-card-flag", "Always on: it fires nearly everywhere, so it says little about any one picture."),
       );
     }
+    if (facts.note) body.append(make("p", "pl-card-weak", `Noted in the index: ${facts.note}`));
     const doubts = facts.doubts || [];
     if (doubts.length) body.append(make("p", "pl-card-weak", `Weak points: ${doubts.join("; ")}.`));
     if ((facts.exemplars.top || []).length) {

@@ -7,6 +7,7 @@ import { WholeTask } from "./compare_task.js";
 import { busyWhile, make, Panel, setText, switchGroup } from "./dom.js";
 import { readCompare, writeCompare } from "./links.js";
 import { wireOpacity } from "./look.js";
+import { offerCompare } from "./take_compare.js";
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -49,6 +50,7 @@ export class CompareTab {
     this.view = newView(props.setup.heads);
     this.explanation = new Explanation(this);
     this.whole = new WholeTask(this);
+    offerCompare(this);
     this.taskBox = this.panel.find(".pl-task");
     this.boxes = [this.panel.find(".pl-head-a"), this.panel.find(".pl-head-b")];
     this.classBoxes = [this.panel.find(".pl-class-a"), this.panel.find(".pl-class-b")];

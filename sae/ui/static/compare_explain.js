@@ -4,6 +4,7 @@ import { bus } from "./bus.js";
 import { amountText, make, makeButton, plural, setChildren, setText, shareText } from "./dom.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
+import { notes } from "./notes.js";
 
 export const LINES = 12;
 const GUESSES = 5;
@@ -18,7 +19,7 @@ const signed = (value) => {
   return (text === "0.00" ? "" : value > 0 ? "+" : "−") + text;
 };
 
-const rowName = (concept) => concept.name || `Concept ${concept.latent}`;
+const rowName = (concept) => notes.word(concept.latent, concept.name);
 
 // What the first bar is, and what "not explained" is made of, in words.
 function unexplainedParts(heads) {
@@ -88,7 +89,7 @@ function sumLine(text, shares, most, kind) {
   return line;
 }
 
-const isPlain = (concept) => Boolean(concept.name) && !concept.always;
+const isPlain = (concept) => Boolean(concept.name || notes.name(concept.latent)) && !concept.always;
 const listOf = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
 
 // What speaks most for a head's answer, among concepts that have a name and are not always on.
@@ -97,7 +98,7 @@ function reasonsFor(explained, side, sign) {
     .filter((concept) => isPlain(concept) && sign * concept.shares[side] > 0)
     .sort((a, b) => sign * (b.shares[side] - a.shares[side]))
     .slice(0, REASONS)
-    .map((concept) => concept.name);
+    .map(rowName);
 }
 
 // "MaPLe says monkey, because of a, b and c." For a class outside of the question no reason is known.
@@ -242,6 +243,13 @@ export class Explanation {
     );
     const method = heads.every((head) => head.exact) ? EXACT : INTEGRATED;
     setText(this.panel.find(".pl-method"), `${method} ${unexplainedParts(heads)}`);
+  }
+
+  // Concepts are called otherwise now.
+  drawAnew() {
+    this.lines.clear();
+    this.drawFall();
+    this.drawMaps();
   }
 
   drawBecause() {

@@ -10,6 +10,7 @@ import { amountText, isTyping, make, Panel, plural, setDisabled, setText, shareT
 import { copyLink, namesView, writeConcepts } from "./links.js";
 import { wireOpacity } from "./look.js";
 import { drawTintRamp } from "./overlay.js";
+import { offerConcepts } from "./take_concepts.js";
 
 const LINK_WAIT_MS = 5000;
 const NOT_IN_LINK =
@@ -47,6 +48,7 @@ export class ConceptsTab {
     this.stage = new Stage(this);
     this.sources = new Sources(this);
     this.composer = new Composer(this);
+    offerConcepts(this);
     this.keepConcept = false;
     this.pointing = !window.matchMedia("(hover: none)").matches;
     this.tipLines = [0, 1, 2].map(() => {

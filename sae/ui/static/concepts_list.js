@@ -4,6 +4,7 @@ import { bus } from "./bus.js";
 import { mapOf, rankPatches, rankPicture } from "./code.js";
 import { amountText, make, makeButton, plural, setText } from "./dom.js";
 import { tinyMap } from "./overlay.js";
+import { notes, showName } from "./notes.js";
 
 const SHOWN = 14;
 
@@ -28,12 +29,12 @@ export class ConceptList {
   }
 
   nameOf(slot) {
-    return this.conceptName(slot) || `Concept ${this.state.code.ids[slot]}`;
+    return notes.word(this.state.code.ids[slot], this.conceptName(slot));
   }
 
   nameOfLatent(latent) {
     const slot = this.state.code.slotOf.get(latent);
-    return slot === undefined ? `Concept ${latent}` : this.nameOf(slot);
+    return slot === undefined ? notes.word(latent, "") : this.nameOf(slot);
   }
 
   makeRow() {
@@ -102,11 +103,10 @@ export class ConceptList {
     const { code } = this.state;
     const id = code.ids[slot];
     row.item.hidden = false;
-    if (row.slot !== slot || row.code !== code) {
-      row.slot = slot;
-      row.code = code;
-      const name = this.conceptName(slot);
-      setText(row.name, name || `Concept ${id}`);
+    if (row.slot !== slot || row.code !== code || row.turn !== notes.turn) {
+      Object.assign(row, { slot, code, turn: notes.turn });
+      const name = this.conceptName(slot) || notes.name(id);
+      showName(row.name, id, this.conceptName(slot));
       row.item.classList.toggle("pl-unnamed", !name);
       setText(row.number, name ? `#${id}` : "");
       row.open.setAttribute("aria-label", `Open the card of ${this.nameOf(slot)}`);
@@ -147,9 +147,10 @@ export class ConceptList {
     const ranked = places ? rankPatches(code, places, this.state.rank) : rankPicture(code, this.state.rank);
     const plain = ranked.slots.filter((slot) => !code.dense.has(slot));
     const always = ranked.slots.length - plain.length;
-    const slots = this.state.showDense ? ranked.slots : plain;
+    const strongest = this.state.showDense ? ranked.slots : plain;
+    const most = strongest.length ? ranked.amounts[strongest[0]] : 0;
+    const slots = notes.pinnedFirst(strongest, (slot) => code.ids[slot]);
     const shown = Math.min(slots.length, this.state.showAll ? slots.length : SHOWN);
-    const most = slots.length ? ranked.amounts[slots[0]] : 0;
     for (let i = 0; i < shown; i++) {
       this.fillRow(this.rows[i] || this.makeRow(), slots[i], ranked.amounts[slots[i]], most);
     }

@@ -7,6 +7,7 @@ import { AllConcepts } from "./latents_data.js";
 import { LatentsMap } from "./latents_map.js";
 import { LatentsTable, STEP } from "./latents_table.js";
 import { readLatents, writeLatents } from "./links.js";
+import { offerLatents } from "./take_latents.js";
 
 const HELP =
   "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. " +
@@ -26,6 +27,7 @@ export class LatentsTab {
     this.map = new LatentsMap(this);
     this.table = new LatentsTable(this);
     this.field = this.panel.find(".pl-search input");
+    offerLatents(this);
     this.searchTurn = 0;
     this.searchWait = 0;
   }
@@ -88,7 +90,7 @@ export class LatentsTab {
       this.showFound(null, null, "");
       return;
     }
-    const local = this.all.matches(text);
+    const local = [...new Set([...this.all.yours(text), ...this.all.matches(text)])];
     this.showFound(local, null, "by name");
     if (!this.props.setup.by_meaning || /^#?\d+$/.test(text.trim())) return;
     this.searchWait = setTimeout(async () => {
@@ -112,9 +114,11 @@ export class LatentsTab {
     this.panel.notice([]);
     this.field.value = "";
     this.panel.root.dataset.state = "busy";
-    const answer = await this.panel.ask({ way: "search", picture: bus.picture.request, patches });
+    const asked = { picture: bus.picture.request, patches };
+    const answer = await this.panel.ask({ way: "search", ...asked });
     this.panel.root.dataset.state = "ready";
     if (turn !== this.searchTurn || !answer) return;
+    this.table.list.asked = asked;
     this.showFound(
       answer.found.map(([latent]) => latent),
       new Map(answer.found),

@@ -2,6 +2,7 @@
 
 import { fromBase64 } from "./code.js";
 import { figureText } from "./dom.js";
+import { notes } from "./notes.js";
 
 export const UNKNOWN = 65535;
 const FITS = [0.9, 0.8, 0.75, 0.7];
@@ -104,6 +105,12 @@ export class AllConcepts {
       if (fit) fits.get(fit).push(latent);
     }
     return [...fits.values()].flat();
+  }
+
+  // Concepts that the text finds by names of one's own.
+  yours(text) {
+    const wanted = folded(text);
+    return wanted ? notes.named().filter((latent) => fitOf(wanted, folded(notes.name(latent)))) : [];
   }
 
   // Words that this search finds, for the field: two names and a number.

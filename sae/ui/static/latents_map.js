@@ -4,6 +4,8 @@
 import { bus } from "./bus.js";
 import { colour, setText, switchGroup } from "./dom.js";
 import { UNKNOWN } from "./latents_data.js";
+import { notes } from "./notes.js";
+import { drawPins } from "./take_latents.js";
 
 const MARGIN = 26;
 const CELL = 12;
@@ -253,6 +255,7 @@ export class LatentsMap {
     if (list.found) for (const latent of list.order) this.disc(context, latent, latent === list.order[0] ? 8 : 5);
     else if (this.litOn()) this.drawPicture(context);
     if (this.tab.table.list.fenced) for (const latent of this.tab.table.list.fenced) this.ring(context, latent, 4, 1);
+    drawPins(context, this);
     if (this.atlas.fence) this.drawFence(context);
     if (this.atlas.hover >= 0) this.ring(context, this.atlas.hover, 8, 2.5);
   }
@@ -353,7 +356,7 @@ export class LatentsMap {
     this.plane.style.cursor = latent >= 0 ? "pointer" : "";
     bus.card.prefetch(latent >= 0 ? latent : null);
     if (latent < 0) return;
-    setText(this.panel.find(".pl-dot-name"), this.all.word(latent));
+    setText(this.panel.find(".pl-dot-name"), notes.word(latent, this.all.names[latent]));
     const number = this.all.names[latent] ? `#${latent} · ` : "";
     const { name, label } = this.all.statistics.find((one) => one.name === this.tab.props.setup.axes.x.name);
     const often = `${label.toLowerCase()} ${this.all.text(name, this.all.figure(name, latent))}`;

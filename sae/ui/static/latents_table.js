@@ -2,6 +2,7 @@
 
 import { bus } from "./bus.js";
 import { make, makeButton, plural, setChildren, setText } from "./dom.js";
+import { notes, showName } from "./notes.js";
 
 export const STEP = 40;
 const NONE = new Map();
@@ -75,7 +76,8 @@ export class LatentsTable {
     const here = this.filters.here.checked && bus.picture ? new Set(bus.picture.code.ids) : null;
     for (let i = 0; i < this.all.n; i++) {
       this.list.kept[i] = !(
-        (this.filters.named.checked && !this.all.names[i]) ||
+        (this.filters.named.checked && !this.all.names[i] && !notes.name(i)) ||
+        (this.filters.pinned.checked && !notes.isPinned(i)) ||
         (this.filters.alive.checked && this.all.dead[i]) ||
         (this.filters.selective.checked && this.all.dense[i]) ||
         (here && !here.has(i))
@@ -93,6 +95,7 @@ export class LatentsTable {
     else for (let i = 0; i < this.all.n; i++) if (kept[i]) chosen.push(i);
     if (this.list.by !== "score" || !this.list.found) this.sortLatents(chosen);
     else if (!this.list.down) chosen.reverse();
+    if (!this.list.found) chosen = notes.pinnedFirst(chosen);
     this.list.order = chosen;
     this.layHead();
     const n = Math.min(chosen.length, this.list.shown);
@@ -186,12 +189,13 @@ export class LatentsTable {
     const { row } = one;
     const name = make("th", "pl-cell-name");
     const icon = make("img", "pl-mini");
-    const words = make("span", this.all.names[latent] ? "" : "pl-soft", this.all.word(latent));
+    const words = make("span", this.all.names[latent] || notes.name(latent) ? "" : "pl-soft");
+    showName(words, latent, this.all.names[latent]);
     icon.alt = "";
     name.scope = "row";
     one.icon = icon;
     name.append(icon, words);
-    if (this.all.names[latent]) name.append(make("small", "pl-number", `#${latent}`));
+    if (this.all.names[latent] || notes.name(latent)) name.append(make("small", "pl-number", `#${latent}`));
     row.replaceChildren(name);
     row.hidden = false;
     for (const { name: key } of this.all.columns.slice(1)) {

@@ -7,6 +7,8 @@ import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, savedIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
 import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
+import { download } from "./take_files.js";
+import { offerSteer } from "./take_steer.js";
 
 const DOSE_FROM_CARD = 1.5;
 const MOST_PNG_BYTES = 30e6;
@@ -34,6 +36,7 @@ export class SteerTab {
     this.rack = new Rack(this);
     this.answers = new Answers(this);
     this.promptField = this.panel.find(".pl-prompt");
+    offerSteer(this);
     this.ticket = 0;
     this.writing = false;
     this.nextTurn = 0;
@@ -114,8 +117,6 @@ export class SteerTab {
       this.answers.sayState("Stopped; the text so far is kept.");
     });
     this.panel.find(".pl-copy").addEventListener("click", (event) => copyLink(this.panel, event.currentTarget));
-    this.panel.find(".pl-copy-python").addEventListener("click", (event) => this.copyPython(event.target));
-    this.panel.find(".pl-png").addEventListener("click", () => this.savePicture());
   }
 
   // The first look: what the link says, or an empty rack.
@@ -135,16 +136,6 @@ export class SteerTab {
     this.panel.find(".pl-start").maxLength = begin;
     for (const field of this.panel.findAll(".pl-word, .pl-target, .pl-add")) field.maxLength = word;
     Object.assign(this.panel.find(".pl-limit"), { max: this.limits.new_tokens, value: this.limits.usual_tokens });
-  }
-
-  async copyPython(button) {
-    try {
-      await navigator.clipboard.writeText(this.panel.find(".pl-python").textContent);
-      setText(button, "Copied");
-      setTimeout(() => setText(button, "Copy Python"), 1500);
-    } catch {
-      this.panel.notice("Select the code above and copy it.");
-    }
   }
 
   async askLadder() {
@@ -173,7 +164,7 @@ export class SteerTab {
     this.answers.drawCandidates({ ...answer, less }, of);
   }
 
-  async savePicture() {
+  async savePicture(name) {
     const { rows, prompt, errorTerm } = this.experiment.state;
     const { original, steered, control } = this.answers.shown;
     const saved = { v: 1, ...pictureInLink(), steer: rackText(rows), ask: prompt, keep: errorTerm ? "1" : "0" };
@@ -185,11 +176,7 @@ export class SteerTab {
     ];
     const photo = this.panel.find(".pl-subject-photo");
     const png = await experimentPng(saved, { photo, prompt, edits, texts });
-    const link = make("a");
-    link.href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
-    link.download = "patchlens-steering.png";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 5000);
+    return download(name, new Blob([png], { type: "image/png" }));
   }
 
   async openPicture(file) {
@@ -244,7 +231,6 @@ export class SteerTab {
     if (!answer) return;
     this.panel.notice([]);
     this.answers.drawNext(answer);
-    setText(this.panel.find(".pl-python"), answer.python);
     this.sayUntaught(answer.unknown || []);
     performance.mark("patchlens-next");
   }

@@ -2,6 +2,7 @@
 
 import { bus } from "./bus.js";
 import { isTyping, make, makeButton, setChildren, setText } from "./dom.js";
+import { notes } from "./notes.js";
 import { newRow } from "./steer_state.js";
 
 const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
@@ -87,7 +88,7 @@ export class Rack {
   }
 
   nameOfConcept(latent) {
-    return (this.experiment.known.get(latent) || {}).name || `Concept ${latent}`;
+    return notes.word(latent, (this.experiment.known.get(latent) || {}).name);
   }
 
   async learn(latents) {
