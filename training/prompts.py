@@ -42,8 +42,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--depth", type=int, help="blocks that are prompted (default: 9, at most layers - 1)")
     add("--class-specific", action="store_true", help=f"{CoOpHead.kind}: a context for each class")
     add("--position", default=POSITIONS[0], choices=POSITIONS, help=f"{CoOpHead.kind}: the name")
-    add("--epochs", type=int)
-    add("--lr", type=float)
+    add("--epochs", type=int, nargs="+", help="several are tried on validation pictures")
+    add("--lr", type=float, nargs="+", help="likewise")
+    add(
+        "--validation",
+        type=int,
+        default=4,
+        help="of them, for each base class, where something is tried",
+    )
     add("--batch", type=int, default=32)
     add("--weight-decay", type=float, default=0.01)
     add("--n-test", type=int, default=1000, help="test pictures a split, at most")
@@ -62,12 +68,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--resume and --overwrite contradict each other; give one of them")
     args.task = args.task or Path(args.data).resolve().name
     args.backbone = local_path(args.backbone)
-    for name in ("shots", "batch", "n_test", "n_ctx", "depth", "epochs", "threads"):
+    for name in ("shots", "batch", "n_test", "n_ctx", "depth", "validation", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if args.lr is not None and not args.lr > 0:
-        parser.error(f"--lr must be positive, got {args.lr}")
+    args.rates, args.lengths = args.lr or [], args.epochs or []
+    for name, several, low in (("--lr", args.rates, 0), ("--epochs", args.lengths, 0)):
+        if any(not value > low for value in several) or len(set(several)) != len(several):
+            parser.error(f"{name} must be above 0, each value once, got {several}")
     if min(args.seeds) < 0 or len(set(args.seeds)) != len(args.seeds):
         parser.error(f"--seeds must be different and not negative, got {args.seeds}")
     return args

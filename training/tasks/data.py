@@ -23,6 +23,8 @@ from sae.world.tasks import Task, task
 from training.data.sources.folder import ImageFiles, is_hidden, list_pictures, printable
 
 MAX_PER_CLASS = 100_000
+VALIDATION = 7_000
+"""The held-out stream of a bundled task's validation pictures; reported figures are of stream 0."""
 
 
 class Labelled:
@@ -64,8 +66,14 @@ class TaskData(ABC):
         """`shots` pictures of each class; ValueError if a class has not as many."""
 
     @abstractmethod
-    def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:
-        """At most `n` pictures that few_shot(split, shots, seed) does not give."""
+    def validation(self, split: str, each: int, seed: int, shots: int) -> Labelled:
+        """`each` pictures of every class to choose by, which few_shot(split, shots, seed) does not give."""
+
+    @abstractmethod
+    def test(
+        self, split: str, n: int, seed: int, shots: int, spent: Labelled | None = None
+    ) -> Labelled:
+        """At most `n` pictures that few_shot(split, shots, seed) does not give, none of `spent`."""
 
     def content(self, pictures: Sequence[Labelled]) -> str:  # noqa: ARG002
         """A hash of the files behind these pictures; "" where there are none."""
@@ -84,7 +92,19 @@ class WorldTask(TaskData):
         pictures = self.source.few_shot(split, shots, seed)
         return Labelled(list(pictures.images), pictures.labels)
 
-    def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:  # noqa: ARG002
+    def validation(self, split: str, each: int, seed: int, shots: int) -> Labelled:  # noqa: ARG002
+        n = each * len(self.classes(split))
+        pictures = self.source.test(split, n, seed=VALIDATION)
+        return Labelled(list(pictures.images), pictures.labels)
+
+    def test(
+        self,
+        split: str,
+        n: int,
+        seed: int,  # noqa: ARG002
+        shots: int,  # noqa: ARG002
+        spent: Labelled | None = None,  # noqa: ARG002
+    ) -> Labelled:
         pictures = self.source.test(split, n)
         return Labelled(list(pictures.images), pictures.labels)
 
@@ -118,9 +138,18 @@ class FolderTask(TaskData):
     def few_shot(self, split: str, shots: int, seed: int) -> Labelled:
         return _joined([self._shots(name, shots, seed)[0] for name in self.classes(split)])
 
-    def test(self, split: str, n: int, seed: int, shots: int) -> Labelled:
+    def validation(self, split: str, each: int, seed: int, shots: int) -> Labelled:
+        names = self.classes(split)
+        return _joined([self._shots(name, shots + each, seed)[0][shots:] for name in names])
+
+    def test(
+        self, split: str, n: int, seed: int, shots: int, spent: Labelled | None = None
+    ) -> Labelled:
         names = self.classes(split)
         each = max(1, n // max(1, len(names)))
+        gone = (
+            set() if spent is None else {file for file in spent.sources if isinstance(file, Path)}
+        )
         chosen = []
         for name in names:
             rest = (
@@ -128,7 +157,8 @@ class FolderTask(TaskData):
                 if self._test is None
                 else iter(self._test[self._folder[name]])
             )
-            pictures = list(islice(filter(self._opens, rest), each))
+            left = (file for file in rest if file not in gone)
+            pictures = list(islice(filter(self._opens, left), each))
             if not pictures:
                 raise ValueError(f"class {name!r} has no picture left to test on; give it more.")
             chosen.append(pictures)

@@ -24,7 +24,10 @@ from sae.storage import plain_key, read_sealed, sealed, write_json
 from training.launch import StopRequest, command_line, locked, stop_on_signal
 from training.tasks.data import Labelled, TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
+from training.tasks.tuning import tries_of, tune
 
+STOPPED: dict[str, Any] = {"stopped": True}
+"""What tuning gives that was stopped."""
 HIDDEN = ("options", "pictures")
 """What of a finished seed is not told."""
 
@@ -54,19 +57,70 @@ def _train_seeds(
         accelerator.print(f"--resume: nothing in {target} yet; beginning with the first epoch")
     rows: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
+        tuned = _tuned(args, accelerator, parts, data, target, stop)
+        if tuned is STOPPED:
+            accelerator.print("stopped; the same command goes on from here")
+            return False
         for number, seed in enumerate(args.seeds):
             folder = target if number == 0 else target / f"seed-{seed}"
-            done = one_seed(args, accelerator, parts, data, seed, folder, stop)
+            done = one_seed(args, accelerator, parts, data, seed, folder, stop, tuned)
             if done is None:
                 accelerator.print("stopped; the same command goes on from here")
                 return False
             rows.append(done)
     if accelerator.is_main_process:
-        write_json(target / METRICS, metrics(args, parts, data, rows, words))
+        write_json(target / METRICS, metrics(args, parts, data, rows, words, tuned))
         for row in rows:
             accelerator.print({name: row[name] for name in row if name not in HIDDEN})
         accelerator.print(f"the head is in {target}")
     return True
+
+
+def _tuned(
+    args: argparse.Namespace,
+    accelerator: Accelerator,
+    parts: ClipParts,
+    data: TaskData,
+    target: Path,
+    stop: StopRequest,
+) -> dict[str, Any] | None:
+    """Choose --lr and --epochs on validation pictures, and put them into `args`; what was tried.
+
+    None where one of each was asked for, STOPPED if stopped.
+    """
+    tries = tries_of(args)
+    args.lr, args.epochs = tries[0]
+    if len(tries) == 1:
+        return None
+    seed, folder = args.seeds[0], target / "tries"
+    few = data.few_shot("base", args.shots, seed)
+    chosen_by = data.validation("base", args.validation, seed, args.shots)
+    fixed = {
+        name: value for name, value in options_of(args).items() if name not in ("lr", "epochs")
+    }
+    pictures = data.content([few, chosen_by])
+
+    def trial(rate: float, length: int) -> float | None:
+        options = FitOptions(length, rate, args.batch, args.weight_decay, seed)
+        torch.manual_seed(seed)
+        head = HEADS[args.method].fresh(parts, data, args)
+        place = checkpoint_of(
+            folder / f"{rate:g}-{length}", {**fixed, "lr": rate, "epochs": length}, pictures
+        )
+        fit(head, parts, few, options, accelerator, stop, place)
+        if stop.requested and read_epoch(place) < length:
+            return None
+        return measure(parts, head.classifier(parts, data.base), chosen_by)
+
+    asked = {**fixed, "seed": seed, "pictures": pictures}
+    found = tune(tries, trial, target, asked, keep=accelerator.is_main_process)
+    if found is None:
+        return STOPPED
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    args.lr, args.epochs = found["lr"], found["epochs"]
+    return found | {"validation": len(chosen_by), "each": args.validation, "seed": seed}
 
 
 def one_seed(
@@ -77,12 +131,16 @@ def one_seed(
     seed: int,
     folder: Path,
     stop: StopRequest,
+    tuned: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Train and measure one seed; None if stopped. What is finished is left as it is."""
     kept = options_of(args)
-    few = data.few_shot("base", args.shots, seed)
+    few, spent = data.few_shot("base", args.shots, seed), None
+    if tuned is not None:
+        kept["tuned"] = tuned
+        spent = data.validation("base", tuned["each"], tuned["seed"], args.shots)
     tests = {
-        split: data.test(split, args.n_test, seed, args.shots)
+        split: data.test(split, args.n_test, seed, args.shots, spent)
         for split in ("base", "novel")
         if len(data.classes(split)) > 1
     }
@@ -130,6 +188,7 @@ def metrics(
     data: TaskData,
     rows: list[dict[str, Any]],
     words: list[str],
+    tuned: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of metrics.json."""
     return {
@@ -137,6 +196,7 @@ def metrics(
         "method": args.method,
         "backbone": parts.backbone.id,
         "options": options_of(args),
+        "tuned": tuned,
         "n_classes": {"base": len(data.base), "novel": len(data.novel)},
         "accuracy": summary(rows),
         "seeds": [{name: row[name] for name in row if name not in HIDDEN} for row in rows],
