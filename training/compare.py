@@ -43,6 +43,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--n-test", type=int, default=400, help="test pictures a split")
     add("--n-masks", type=int, default=200, help="of these, for masking curves")
     add("--n-curves", type=int, default=60, help="of these, for deletion and insertion curves")
+    add(
+        "--n-chance",
+        type=int,
+        default=1200,
+        help="test pictures for the control of existing concepts",
+    )
+    add(
+        "--seeds-root",
+        type=Path,
+        help="folder with TASK/HEAD/seed-N of further seeds, for that control (default: --heads-root)",
+    )
     add("--shots", type=int, default=16, help="training pictures a class that rank the concepts")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -53,8 +64,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--heads needs two or more heads")
     if len(set(args.heads)) != len(args.heads):
         parser.error(f"--heads names one head twice: {' '.join(args.heads)}")
-    if min(args.n_test, args.n_masks, args.n_curves, args.shots) < 1:
-        parser.error("--n-test, --n-masks, --n-curves and --shots must be at least 1")
+    if min(args.n_test, args.n_masks, args.n_curves, args.n_chance, args.shots) < 1:
+        parser.error("--n-test, --n-masks, --n-curves, --n-chance and --shots must be at least 1")
     return args
 
 

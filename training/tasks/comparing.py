@@ -6,7 +6,7 @@ are PatchSAE's, equations 4 and 5: with tau = 0.2, the tokens of each image on w
 added over the images of a class.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,8 +28,8 @@ from training.tasks.masking import (
     sweep,
     usual_ks,
 )
+from training.tasks.reading import CHUNK, chunks
 
-CHUNK = 40
 TAU = 0.2
 UPPER_RANK, LOWER_RANK = 50, 100
 
@@ -136,17 +136,6 @@ class Model(NamedTuple):
 
     name: str
     head: Head
-
-
-def chunks(
-    lens: ConceptLens, classifier: Classifier, data: Labelled, limit: int | None = None
-) -> Iterator[tuple[HookedActivations, Int64[Tensor, " images"]]]:
-    """Readings and labels, CHUNK pictures at a time."""
-    n = len(data) if limit is None else min(limit, len(data))
-    for start in range(0, n, CHUNK):
-        numbers = range(start, min(start + CHUNK, n))
-        labels = torch.from_numpy(data.labels[list(numbers)]).to(lens.parts.backbone.device)
-        yield lens.read(data.pictures(numbers), classifier.prompts), labels
 
 
 def class_counts(

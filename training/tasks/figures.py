@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.tasks.chance import says
 from training.tasks.masking import METHODS
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#999999")
@@ -131,6 +132,8 @@ def report(result: dict[str, Any], panels: Sequence[str], command: str) -> str:
         f"| {second} with only the concepts that {first} has in the picture | "
         f"{base['gain']['existing']:.1%} | {_percent(base['gain']['existing_share'])} |",
         "",
+        _chance_sentence(result),
+        "",
         f"{base['gain']['mass']:.1%} of {second}'s activation lies on concepts that {first} has in "
         f"the same picture; Pearson's r of the data set's counts is {base['correlation']:.3f}.",
         "",
@@ -198,6 +201,32 @@ def gains_table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def chance_table(results: Sequence[dict[str, Any]]) -> str:
+    """What existing concepts leave of the gain beside random ones of the same mass; see `chance`."""
+    lines = [
+        "| task | heads | seeds | error term | gain, points | activation off, new / random | only "
+        "concepts that the first has | random ones off | difference, points | so |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        chance = result["base"]["chance"]
+        off = [sum(part) / len(part) for part in _masses(chance)]
+        for error, name in (("per_token", "kept"), ("none", "dropped")):
+            found = chance[error]
+            cells = [
+                result["task"],
+                " → ".join(result["heads"]),
+                str(found["seeds"]),
+                name,
+                f"{100 * found['gain']:+.1f}",
+                " / ".join(f"{share:.1%}" for share in off),
+                *(_with_interval(found[part]) for part in ("existing", "random", "difference")),
+                says(found) if off[0] > 0 else "nothing is new",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def areas_table(results: Sequence[dict[str, Any]]) -> str:
     """Areas under deletion and insertion curves without the error term, a row a head and question."""
     lines = [
@@ -245,6 +274,31 @@ def _sentence(result: dict[str, Any]) -> str:
         f"activations anew gives {_percent(gain['remapped_share'])}, and {second}'s activations on "
         f"concepts that {first} already has in the picture give {_percent(gain['existing_share'])}."
     )
+
+
+def _chance_sentence(result: dict[str, Any]) -> str:
+    """The control of the last row, in words."""
+    chance = result["base"]["chance"]
+    found = chance["per_token"]
+    if found["difference"] is None or not max(chance["removed"]["new mass"]):
+        return "No concept is new, or nothing is gained: the control has nothing to say."
+    return (
+        f"Control, over {found['seeds']} seeds and {found['images']} pictures: the concepts that were "
+        f"there leave {_with_interval(found['existing'])} % of the gain, random ones of the same mass off "
+        f"leave {_with_interval(found['random'])} %: {says(found)}."
+    )
+
+
+def _masses(chance: dict[str, Any]) -> tuple[list[float], list[float]]:
+    return chance["removed"]["new mass"], chance["removed"]["random mass"]
+
+
+def _with_interval(found: Sequence[float] | None) -> str:
+    """ "72 (65 to 80)" of a share with its interval."""
+    if found is None:
+        return "–"
+    value, low, high = (f"{100 * number:.0f}" for number in found)
+    return f"{value} ({low} to {high})"
 
 
 def _percent(share: float | None) -> str:

@@ -15,22 +15,35 @@ from tqdm import tqdm
 
 from sae.adaptation import files
 from sae.adaptation.files import CONFIG, load_head
-from sae.adaptation.heads import ZeroShotHead
+from sae.adaptation.heads import Head, ZeroShotHead
 from sae.adaptation.lens import ConceptLens
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
 from sae.storage import read_json, replacing, write_json
 from sae.world.tasks import TASKS
+from training.tasks.chance import chance
 from training.tasks.comparing import Model, Sizes, compare
 from training.tasks.data import TaskData, open_task, read_templates
-from training.tasks.figures import areas_table, draw, gains_table, report, seeds_table, table
+from training.tasks.figures import (
+    areas_table,
+    chance_table,
+    draw,
+    gains_table,
+    report,
+    seeds_table,
+    table,
+)
 
 BOUNDS = (
     "A class's bounds, the 50th and 100th largest count of both models together, are PatchLens' own: the "
     "paper's code does not have its bounds, so these groups are not to be held against its levels."
 )
 GAIN = "Where the gain on base classes comes from (shares of the gain):"
+CHANCE = (
+    "The same with its control: random concepts of the picture that carry as much activation switched off "
+    "instead (95 % intervals over pictures, draws and seeds):"
+)
 AREAS = (
     "Areas under the curves, error term dropped: deletion (low is good) / insertion (high is good):"
 )
@@ -68,6 +81,7 @@ def compare_all(args: argparse.Namespace, command: str) -> str:
         gains_table(results),
         "",
     ]
+    summary += [CHANCE, "", chance_table(results), ""]
     summary += [AREAS, "", areas_table(results), ""]
     if args.data is None and args.task == "all":
         rows = [
@@ -95,17 +109,57 @@ def pair(
     sizes = Sizes(args.n_test, args.n_masks, args.n_curves, args.shots)
     folder = args.out / data.name / f"{first.name}-{second.name}"
     file, inputs = folder / "compare.json", inputs_of(args, lens, data, first, second)
-    if file.is_file() and not args.overwrite and (old := read_json(file)).get("inputs") == inputs:
-        for part in ("masking", "faithfulness"):
-            known |= {f"{name}/{part}": figures for name, figures in old[part].items()}
-        return old
-    result = compare(lens, data, first, second, sizes, known=known, seed=args.seed)
-    result |= {"inputs": inputs, "command": command}
-    folder.mkdir(parents=True, exist_ok=True)
-    text = report(result, draw(result, folder), command)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    write_json(file, result)
+    shipped = args.heads_root / data.name / files.RESULTS
+    result = None if args.overwrite else earlier(file, shipped, second.name, inputs)
+    if result is None:
+        result = compare(lens, data, first, second, sizes, known=known, seed=args.seed)
+        result |= {"inputs": inputs, "command": command}
+    for part in ("masking", "faithfulness"):
+        known |= {f"{name}/{part}": figures for name, figures in result[part].items()}
+    if add_chance(args, lens, data, first, second, result) or not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        text = report(result, draw(result, folder), command)
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        write_json(file, result)
     return result
+
+
+def earlier(file: Path, shipped: Path, head: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """What the same comparison found before: in its own file, or among what the heads came with."""
+    if file.is_file() and (old := read_json(file)).get("inputs") == inputs:
+        return old
+    old = read_json(shipped).get(head, {}) if shipped.is_file() else {}
+    return old if old.get("inputs") == inputs else None
+
+
+def add_chance(
+    args: argparse.Namespace,
+    lens: ConceptLens,
+    data: TaskData,
+    first: Model,
+    second: Model,
+    result: dict[str, Any],
+) -> bool:
+    """Measure what chance would leave of the gain, over all seeds of the head that there are, into
+    `result["base"]["chance"]`; False if it is there already."""
+    heads = [second.head, *other_seeds(args, second, data.name)]
+    inputs = {"n": args.n_chance, "heads": [digest(head, head.settings) for head in heads]}
+    if result["base"].get("chance", {}).get("inputs") == inputs:
+        return False
+    before, *tuned = (
+        head.classifier(lens.parts, data.base, name=name)
+        for name, head in ((first.name, first.head), *((second.name, head) for head in heads))
+    )
+    test = data.test("base", args.n_chance, args.seed, args.shots)
+    result["base"]["chance"] = chance(lens, before, tuned, test) | {"inputs": inputs}
+    return True
+
+
+def other_seeds(args: argparse.Namespace, model: Model, task: str) -> list[Head]:
+    """The heads of further seeds of training, which lie in SEEDS_ROOT/TASK/HEAD/seed-N."""
+    root = args.seeds_root or args.heads_root
+    folders = sorted(path.parent for path in (root / task / model.name).glob(f"seed-*/{CONFIG}"))
+    return [load_head(folder).head for folder in folders]
 
 
 def inputs_of(

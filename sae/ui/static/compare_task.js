@@ -20,6 +20,22 @@ function accuracyText({ mean, std }) {
   return std ? `${(100 * mean).toFixed(1)} ± ${percent(std)}` : percent(mean);
 }
 
+// Does keeping only concepts that fired before say more than switching off as much of any others?
+function chanceText({ per_token: found, removed }) {
+  const [existing, random, difference] = ["existing", "random", "difference"].map((name) => found[name]);
+  let verdict = "the two cannot be told apart, so it does not matter which concepts are new";
+  if (difference[2] < 0) verdict = "the new concepts matter more than chance";
+  if (difference[1] > 0) verdict = "the new concepts matter less than chance";
+  const [seeds, off] = [found.seeds, removed["new mass"].reduce((sum, part) => sum + part, 0) / found.seeds];
+  return (
+    `Its control: over ${seeds} ${seeds > 1 ? "trainings" : "training"} and ${found.images} pictures that leaves ` +
+    `${withInterval(existing)} of the gain, and switching off random concepts that weigh as much (${percent(off)} of the ` +
+    `activation) leaves ${withInterval(random)}: ${verdict}. In brackets: 95 % intervals.`
+  );
+}
+
+const rounded = (value) => Math.round(100 * value);
+const withInterval = ([value, low, high]) => `${rounded(value)} % (${rounded(low)} to ${rounded(high)})`;
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 function curveOf(masked) {
@@ -183,6 +199,8 @@ export class WholeTask {
     };
     part("Reading the untouched activations with the tuned head", gain.remapped, gain.remapped_share);
     part("Keeping only concepts that fired before as well", gain.existing, gain.existing_share);
+    const { chance } = results.base;
+    if (chance && chance.per_token.difference && chance.removed["new mass"][0] > 0) line(chanceText(chance));
     const { high, high_to_low: before, low_to_high: after } = overlap;
     const only = `${before.toFixed(2)} only before, ${after.toFixed(2)} only after`;
     line(`Per class, ${high.toFixed(1)} concepts are frequent in both models, ${only}.`);
