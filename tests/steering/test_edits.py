@@ -236,7 +236,11 @@ def test_recipes():
     assert insert(5) == (Edit(5, "set", 4.0),)
     here = Scope("region", patches=(1, 2))
     assert insert(5, [1, 2], 2.0) == (Edit(5, "set", 2.0, scope=here), Edit(5, "only", scope=here))
-    assert suppress(5) == (Edit(5, "set", -1.0, scope=Scope(above=0.0)),)
+    fires = Scope(above=0.0)
+    assert suppress(5) == suppress([5]) == (Edit(5, "set", -1.0, scope=fires),)
+    assert suppress([5, 7]) == tuple(Edit(latent, "set", -1.0, scope=fires) for latent in (5, 7))
+    assert suppress(range(8)) == tuple(Edit(n, "set", -0.25, scope=fires) for n in range(8))
+    assert suppress([5, 7], 0.0)[1] == Edit(7, "set", 0.0, scope=fires)
 
 
 @pytest.mark.parametrize("norm", ["layer_norm", "constant_norm"])

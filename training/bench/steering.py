@@ -1,13 +1,12 @@
 """Steering measured: against the world's truth, as in the paper, and by the clock.
 
-    python training/bench/steering.py            # two to three minutes on two cores
-    python training/bench/steering.py --per-kind 10 --n-scenes 400 --remedies  # all that was tried
-    python training/bench/steering.py --only suppression                      # one part of it
+    python training/bench/steering.py --keep runs/steering     # goes on where it was stopped
+    python training/bench/steering.py --only suppression       # one part of it
+    python training/bench/steering.py --remedies               # all that was tried
 
-One latent and one fixed dose for all kinds. The best latent for insertion is, of the four with the
-highest image-level AUROC on selection scenes, the one that inserts best on selection pictures; for
-suppression the one with the highest AUROC. DiffMean gets the same labels, and of eight variants the
-one that serves it best on pictures of its own. Counting is by words, greedily decoded.
+Designs of latents against DiffMean, each tuned by the same budget on pairs of its own and measured on 1,200
+others (`training.steering.contest`); one setting for all 120 kinds. All get the same labels of the same
+selection scenes: which kinds a picture shows, and nothing of where. Counting is by words, greedily decoded.
 """
 
 import argparse
@@ -29,19 +28,21 @@ from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
 from sae.steering import Edit, Steerer, SteerRequest
 from sae.steering.doses import dose_response
-from sae.steering.edits import INSERT_DOSE, SUPPRESS_DOSE
+from sae.steering.edits import INSERT_DOSE
 from sae.terminal import command
 from sae.world.scenes import kind_names
-from training.bench.gauges import peak_gib, seconds, verdict
+from training.bench.gauges import peak_gib, seconds
+from training.bench.gauges import verdict as within
 from training.steering import protocol
+from training.steering.contest import Bench, Entry, Settings, interval, verdict
+from training.steering.evidence import Evidence, gather
+from training.steering.line_up import DIFF_MEAN, putting_in, taking_out
 from training.steering.paper_score import paper_scores
 from training.steering.protocol import (
     DOSE,
     KindLatents,
-    add_direction,
     best_by_steering,
     candidate_lines,
-    choose_latents,
     dose_lines,
     lower_latents,
     measure,
@@ -53,97 +54,70 @@ PAPER_DOSE = 8.0
 PARTS = ("insertion", "suppression", "score", "guesses", "speed", "full-size")
 TARGETS = {"insertion": (0.8, 0.7, 0.8), "suppression": (0.8, 0.0, 0.8)}
 """Least share done, of kinds (insertion only), and of words kept."""
-DIFF_MEAN_DOSES = {"all": (4, 8), "region": (32, 64, 128), "replace": (16, 32, 64)}
-LOWER_DOSES = (2, 2.5, 3, 4)
 LIMITS = {"next tokens, new picture": 0.150, "captions with control, new picture": 1.5}
 D_SAE, SIZE = 65_536, 336
 
 
-def targets(outcome: protocol.Outcome, task: str) -> str:
-    """Whether the targets hold."""
+def enter_all(bench: Bench, designs: dict[str, Settings], verb: str) -> dict[str, Entry]:
+    """Tune and measure every design, a line each."""
+    entries = {}
+    for name, settings in designs.items():
+        entry = entries[name] = bench.enter(name, settings)
+        low, high = interval(entry.both.astype(float), bench.kinds)
+        print(f"{name} ({entry.setting}; {entry.tuned:.1%} on validation):", flush=True)
+        print(f"    {bench.outcome(entry).line(verb)}  95 % of both: {low:.1%} to {high:.1%}")
+    return entries
+
+
+def judge_all(bench: Bench, entries: dict[str, Entry], task: str) -> None:
+    """Print who wins. Against DiffMean: the design of latents that the validation pairs like best."""
+    theirs = [entry for name, entry in entries.items() if name.startswith(DIFF_MEAN)]
+    fair = [entry for entry in theirs if "told" not in entry.name]
+    ours = [entry for entry in entries.values() if entry not in theirs]
+    best = max(ours, key=lambda entry: entry.tuned)
+    rival = max(fair, key=lambda entry: entry.tuned)
+    print(f"-> chosen on validation: {best.name} | {rival.name}")
+    for one, other in [(best, each) for each in theirs] + [(each, rival) for each in ours]:
+        if (one, other) != (best, rival):
+            print(f"   {verdict(one, other, bench.kinds)}")
+    print(f"-> {verdict(best, rival, bench.kinds)}")
     done, kinds, kept = TARGETS[task]
-    good = outcome.done >= done and outcome.kinds >= kinds and outcome.kept >= kept
-    return "targets hold" if good else "TARGETS MISSED"
+    reached = bench.outcome(best)
+    good = reached.done >= done and reached.kinds >= kinds and reached.kept >= kept
+    print(f"-> {'targets hold' if good else 'TARGETS MISSED'} for {best.name}")
 
 
-def best_diff_mean(
-    steerer: Steerer, pairs: list, selection: KindLatents, *, insert: bool
-) -> tuple[str, protocol.Change]:
-    """The DiffMean variant that does both best on `pairs`: its name and change."""
-    directions, mean = selection.diff_mean, selection.mean
-    if insert:
-        options = [(where, dose) for where, doses in DIFF_MEAN_DOSES.items() for dose in doses]
-    else:
-        options = [("all", -dose) for dose in LOWER_DOSES]
-    scored = [
-        (
-            measure(
-                steerer, pairs, add_direction(directions, mean, dose, where), insert=insert
-            ).both,
-            i,
-        )
-        for i, (where, dose) in enumerate(options)
-    ]
-    where, dose = options[max(scored)[1]]
-    return f"{where}, {dose:+g} × the difference", add_direction(directions, mean, dose, where)
-
-
-def insertion(steerer: Steerer, selection: KindLatents, per_kind: int, *, remedies: bool) -> None:
+def insertion(steerer: Steerer, evidence: Evidence, args: argparse.Namespace) -> None:
     """Print the table."""
-    print(f"\nInsertion, one-object scenes, {per_kind} for each of {len(kind_names())} kinds")
+    print(f"\nInsertion, one-object scenes, {args.per_kind} for each of {len(kind_names())} kinds")
     seed = protocol.INSERTION_SEED
-    pairs = protocol.insertion_pairs(steerer, per_kind, seed=seed)
-    own = protocol.insertion_pairs(steerer, 1, seed=seed + 100)
-    best = best_by_steering(steerer, selection, INSERT_DOSE, "replace", seed=seed + 200)
-    rows = {
-        f"best latent in a 5 × 5 region, {INSERT_DOSE:g} × max": (best, "replace"),
-        f"highest AUROC in a 5 × 5 region, {INSERT_DOSE:g} × max": (selection, "replace"),
-        f"best latent on all tokens, {INSERT_DOSE:g} × max": (best, "all"),
-    }
-    outcomes = {}
-    for row, (chosen, where) in rows.items():
-        change = set_latents(chosen, INSERT_DOSE, where)
-        outcomes[row] = measure(steerer, pairs, change, insert=True)
-        print(f"{row}: {outcomes[row].line('inserted')}")
-    latent = next(iter(outcomes.values()))
-    name, change = best_diff_mean(steerer, own, selection, insert=True)
-    diff = measure(steerer, pairs, change, insert=True)
-    print(f"DiffMean ({name}): {diff.line('inserted')}")
-    masks = add_direction(selection.diff_mean_masks, selection.mean, 2.0, "region")
-    told = measure(steerer, pairs, masks, insert=True)
-    print(f"DiffMean told the objects' masks (region, +2): {told.line('inserted')}")
-    print(
-        f"-> {targets(latent, 'insertion')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
-    )
-    if remedies:
+    pairs = protocol.insertion_pairs(steerer, args.per_kind, seed=seed)
+    own = protocol.insertion_pairs(steerer, 2, seed=seed + 100)
+    best = best_by_steering(steerer, evidence.kinds, INSERT_DOSE, "replace", seed=seed + 200)
+    bench = Bench(steerer, own, pairs, insert=True, folder=args.keep)
+    designs = putting_in(evidence, best, steerer.sae.W_dec.detach())
+    judge_all(bench, enter_all(bench, designs, "inserted"), "insertion")
+    if args.remedies:
         for where, dose, n in [
-            ("all", 1, 1), ("all", 2, 1), ("region", 4, 1), ("region", 8, 1), ("region", 16, 1),
-            ("region", 4, 3), ("replace", 1, 1), ("replace", 2, 1), ("replace", 3, 1),
-            ("replace", 6, 1), ("replace", 2, 2), ("replace", 2, 3),
+            ("all", 1, 1), ("all", 2, 1), ("all", 4, 1), ("region", 4, 1), ("region", 8, 1),
+            ("region", 16, 1), ("region", 4, 3), ("replace", 1, 1), ("replace", 2, 1),
         ]:  # fmt: skip
             tried = measure(steerer, pairs, set_latents(best, dose, where, n=n), insert=True)
             print(f"  {n} latent(s), {where}, {dose:g} × max: {tried.line('inserted')}")
 
 
-def suppression(steerer: Steerer, selection: KindLatents, n_scenes: int, *, remedies: bool) -> None:
+def suppression(steerer: Steerer, evidence: Evidence, args: argparse.Namespace) -> None:
     """Print the table."""
-    print("\nSuppression, two-object scenes whose caption names both")
+    print(f"\nSuppression, {args.n_out} objects of two-object scenes whose caption names both")
     seed = protocol.SUPPRESSION_SEED
-    pairs = protocol.suppression_pairs(steerer, n_scenes, seed=seed)
-    own = protocol.suppression_pairs(steerer, 60, seed=seed + 100)
-    latent = measure(steerer, pairs, lower_latents(selection, SUPPRESS_DOSE), insert=False)
-    print(f"best latent where it fires, {SUPPRESS_DOSE:g} × max: {latent.line('removed')}")
-    off = measure(steerer, pairs, lower_latents(selection, 0.0), insert=False)
-    print(f"best latent switched off: {off.line('removed')}")
-    name, change = best_diff_mean(steerer, own, selection, insert=False)
-    diff = measure(steerer, pairs, change, insert=False)
-    print(f"DiffMean ({name}): {diff.line('removed')}")
-    print(
-        f"-> {targets(latent, 'suppression')}; both, against DiffMean: {latent.both - diff.both:+.1%}"
-    )
-    if remedies:
-        for dose, n in [(-0.5, 1), (-2, 1), (0, 3), (-0.25, 3), (-0.5, 3), (0, 8), (-0.25, 8)]:
-            tried = measure(steerer, pairs, lower_latents(selection, dose, n=n), insert=False)
+    pairs = protocol.suppression_pairs(steerer, round(0.6 * args.n_out), seed=seed)[: args.n_out]
+    own = protocol.suppression_pairs(steerer, 200, seed=seed + 100)[:300]
+    bench = Bench(steerer, own, pairs, insert=False, folder=args.keep)
+    designs = taking_out(evidence, steerer.sae.W_dec.detach())
+    judge_all(bench, enter_all(bench, designs, "removed"), "suppression")
+    if args.remedies:
+        for dose, n in [(0, 1), (-0.5, 1), (0, 3), (-0.25, 3), (0, 8), (-0.25, 8)]:
+            tried = measure(steerer, pairs, lower_latents(evidence.kinds, dose, n=n), insert=False)
             print(f"  {n} latent(s) where they fire, {dose:g} × max: {tried.line('removed')}")
 
 
@@ -209,7 +183,7 @@ def bundled_speed(steerer: Steerer, latent: int, n: int = 20) -> Iterator[str]:
     for name, call in calls.items():
         median, worst = timed(call, n)
         limit = LIMITS.get(name)
-        kept = "" if limit is None else f", limit {limit * 1e3:.0f} ms {verdict(worst, limit)}"
+        kept = "" if limit is None else f", limit {limit * 1e3:.0f} ms {within(worst, limit)}"
         yield f"{name:<38} {median * 1e3:6.1f} ms, worst {worst * 1e3:6.1f} ms{kept}"
 
 
@@ -295,8 +269,9 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--per-kind", type=int, default=4, help="insertion pictures for each kind")
-    parser.add_argument("--n-scenes", type=int, default=200, help="suppression scenes")
+    parser.add_argument("--per-kind", type=int, default=10, help="insertion pictures for each kind")
+    parser.add_argument("--n-out", type=int, default=1200, help="suppression pairs")
+    parser.add_argument("--keep", type=Path, help="folder for what is measured, so that it goes on")
     parser.add_argument("--n-selection", type=int, default=1500, help="selection scenes")
     parser.add_argument("--n-latents", type=int, default=200, help="latents on the white picture")
     parser.add_argument("--n-pairs", type=int, default=40, help="pairs for candidates and doses")
@@ -304,19 +279,17 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
     args = parser.parse_args(argv)
     steerer = Steerer.from_pretrained("bundled")
-    selection = None
+    evidence = None
     if {"insertion", "suppression", "guesses"} & set(args.only):
-        selection = choose_latents(steerer, args.n_selection)
-        median = np.median(selection.auroc)
+        evidence = gather(steerer, args.n_selection)
+        median = np.median(evidence.kinds.auroc)
         print(f"best latent per kind on selection scenes: median AUROC {median:.4f}")
     latent = int(steerer.max_activation.argmax())
     parts: dict[str, Callable[[], None]] = {
-        "insertion": lambda: insertion(steerer, selection, args.per_kind, remedies=args.remedies),
-        "suppression": lambda: suppression(
-            steerer, selection, args.n_scenes, remedies=args.remedies
-        ),
+        "insertion": lambda: insertion(steerer, evidence, args),
+        "suppression": lambda: suppression(steerer, evidence, args),
         "score": lambda: score(steerer, args.n_latents),
-        "guesses": lambda: guesses(steerer, selection, args.n_pairs),
+        "guesses": lambda: guesses(steerer, evidence.kinds, args.n_pairs),
         "speed": lambda: speed(steerer, latent),
         "full-size": lambda: full_size(steerer),
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -65,6 +65,13 @@ def index_of(steerer: Steerer) -> ConceptIndex:
             "steering is measured with the index of an SAE; build one: patchlens index"
         )
     return steerer.index
+
+
+def maxima_of(steerer: Steerer) -> Float[Tensor, " d_sae"]:
+    """Each latent's maximum over the index; ValueError for a steerer without one."""
+    if steerer.max_activation is None:
+        raise ValueError("doses are measured in each latent's maximum; load the SAE with its index")
+    return steerer.max_activation
 
 
 def backbone_of(steerer: Steerer) -> Backbone:
@@ -194,16 +201,33 @@ def suppression_pairs(steerer: Steerer, n_scenes: int, *, seed: int) -> list[Pai
 
 def measure(steerer: Steerer, pairs: Sequence[Pair], change: Change, *, insert: bool) -> Outcome:
     """Steer every pair, all in batches, and count."""
-    texts = captions(steerer, [change(pair) for pair in pairs], pairs[0].prepared)
-    names = kind_names()
-    named = np.array([names[p.kind] in t.split() for p, t in zip(pairs, texts, strict=True)])
-    done = named if insert else ~named
-    kept = np.array([p.other in t.split() for p, t in zip(pairs, texts, strict=True)])
-    kinds = np.array([p.kind for p in pairs])
+    done, kept = judge(steerer, pairs, change, insert=insert)
+    return outcome(np.array([pair.kind for pair in pairs]), done, kept)
+
+
+def judge(
+    steerer: Steerer, pairs: Sequence[Pair], change: Change, *, insert: bool, batch: int = 150
+) -> tuple[Bool[np.ndarray, " pairs"], Bool[np.ndarray, " pairs"]]:
+    """Of every pair: whether it is done, and whether the other object's word is kept."""
+    names, told = kind_names(), []
+    for start in range(0, len(pairs), batch):
+        rows = [change(pair) for pair in pairs[start : start + batch]]
+        told += [text.split() for text in captions(steerer, rows, pairs[0].prepared)]
+    named = np.array([names[p.kind] in words for p, words in zip(pairs, told, strict=True)])
+    kept = np.array([p.other in words for p, words in zip(pairs, told, strict=True)])
+    return (named if insert else ~named), kept
+
+
+def outcome(
+    kinds: Int[np.ndarray, " pairs"],
+    done: Bool[np.ndarray, " pairs"],
+    kept: Bool[np.ndarray, " pairs"],
+) -> Outcome:
+    """The shares of what was judged."""
     shares = [done[kinds == kind].mean() for kind in np.unique(kinds)]
     enough = float(np.mean(np.array(shares) >= ENOUGH - 1e-9))
     return Outcome(
-        float(done.mean()), enough, float(kept.mean()), float((done & kept).mean()), len(pairs)
+        float(done.mean()), enough, float(kept.mean()), float((done & kept).mean()), len(kinds)
     )
 
 
@@ -213,7 +237,7 @@ def captions(
     like: Prepared,
     *,
     max_new_tokens: int = MAX_NEW_TOKENS,
-    batch: int = 150,
+    batch: int = 32,
 ) -> list[str]:
     """Greedy answers to `like`'s prompt for activations of any pictures of the same size."""
     told: list[str] = []
