@@ -1,10 +1,12 @@
 """Losses and their gradients against a dense reference, and the choice of latents."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from training.loop.objectives import BANDWIDTH, SPARSITY_WEIGHT, objective_for
+from training.loop.objectives import BANDWIDTH, THRESHOLD_GAIN, ghost_errors, objective_for
 from training.loop.selection import largest_of_batch
 from training.loop.weights import TrainableSAE
 
@@ -106,14 +108,25 @@ def test_jumprelu_thresholds_learn_through_the_window() -> None:
     with torch.no_grad():
         h = (x - w.b_dec) @ w.W_enc + w.b_enc
         miss = (h * (h > theta)) @ w.W_dec + w.b_dec - x
-    l0 = (h > theta).sum(1).double().mean()
-    penalty = SPARSITY_WEIGHT * (l0 / K - 1) ** 2
-    torch.testing.assert_close(out.loss.detach(), miss.square().sum(1).mean() + penalty)
+    torch.testing.assert_close(out.loss.detach(), miss.square().sum(1).mean())
     near = (h - theta).abs() < BANDWIDTH / 2
     by_error = (2 / N * miss @ w.W_dec.T * -(theta / BANDWIDTH) * near).sum(0)
-    by_l0 = 2 * SPARSITY_WEIGHT * (l0 / K - 1) / K / N * -(near / BANDWIDTH).sum(0)
     assert near.any()
-    torch.testing.assert_close(w.log_threshold.grad, ((by_error + by_l0) * theta).detach())
+    torch.testing.assert_close(w.log_threshold.grad, (by_error * theta).detach())
+
+
+def test_jumprelu_thresholds_move_together_towards_k() -> None:
+    w, x = weights("jumprelu"), activations()
+    objective = objective_for(w, "jumprelu", k=K)
+    out, before = objective(x, dead_latents(0)), w.log_threshold.detach().clone()
+    objective.after_update(out, N)
+    l0 = float(out.n_active) / N
+    moved = torch.full_like(before, THRESHOLD_GAIN * math.log(l0 / K))
+    torch.testing.assert_close(w.log_threshold.detach() - before, moved)
+    with torch.no_grad():
+        w.log_threshold.fill_(9.0)
+    objective.after_update(objective(x, dead_latents(0)), N)
+    assert bool((w.log_threshold < 9.0).all()), "thresholds that nothing reaches must come down"
 
 
 @pytest.mark.parametrize("n", [1, 17, 300])
@@ -165,3 +178,17 @@ def test_jumprelu_revives_dead_latents_as_auxk_does() -> None:
     expected = 0.3 * missed / (rest - rest.mean(0)).square().sum(1).mean()
     torch.testing.assert_close((out.loss - plain.loss).detach(), expected.detach())
     assert bool((w.W_enc.grad[:, dead].abs().sum(0) > 0).all())
+
+
+def test_ghosts_do_not_inherit_the_weight_of_cls_tokens() -> None:
+    w, x, dead = weights("relu"), activations(), dead_latents(9)
+    cls = torch.arange(N) % 3 == 0
+    terms = {"k": K, "by_norm": True, "mse_cls": 5.0}
+    plain = objective_for(w, "relu", **terms)(x, dead, cls)
+    haunted = objective_for(w, "relu", **terms, ghost=True)(x, dead, cls)
+    with torch.no_grad():
+        h = (x - w.b_dec) @ w.W_enc + w.b_enc
+        left = x - h.relu() @ w.W_dec - w.b_dec
+        unweighted = left.square() / x.norm(dim=1, keepdim=True)
+        ghosts = ghost_errors(left, h[:, dead], w.W_dec[dead], unweighted)
+    torch.testing.assert_close((haunted.loss - plain.loss).detach(), ghosts.mean())

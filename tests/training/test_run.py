@@ -110,6 +110,16 @@ def test_ctrl_c_saves_and_the_run_goes_on(
     assert torch.equal(one.W_enc, other.W_enc)
 
 
+@pytest.mark.parametrize(("d_sae", "k"), [(64, 4), (128, 8), (256, 12)])
+def test_a_short_jumprelu_run_ends_at_the_l0_it_was_asked_for(
+    tmp_path: Path, d_sae: int, k: int
+) -> None:
+    assert go(config(tmp_path, arch="jumprelu", steps=200, d_sae=d_sae, k=k, eval_images=64))
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    last = [line["l0"] for line in lines[-5:]]
+    assert sum(last) / len(last) == pytest.approx(k, rel=0.05)
+
+
 def test_only_the_newest_checkpoints_stay_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
     assert go(config(tmp_path, checkpoint_every=5))
     folders = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())

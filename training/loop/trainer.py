@@ -99,6 +99,7 @@ class Trainer:
             out = self._objective(x / self.scale, self.dead, **where)
         self.accelerator.backward(out.loss)
         self.update.step(self.config.learning_rate(number))
+        self._own.after_update(out, len(x))
         fired = self.ranks.total(out.fired.to(torch.int32)) > 0
         self.since_fired += len(x) * self.ranks.n
         self.since_fired.masked_fill_(fired, 0)
