@@ -113,7 +113,7 @@ function python(tab) {
   const { state, limits } = tab;
   const question = {
     tab: "concepts",
-    picture: tab.sharedPicture().request,
+    picture: bus.picture.request, // the same picture as here
     patches: [...state.patches],
     rank: state.rank,
     always: state.showDense,
