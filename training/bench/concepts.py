@@ -4,6 +4,8 @@
     python training/bench/concepts.py --saes runs/a runs/b   # your own SAEs of the same backbone and layer
     python training/bench/concepts.py --train --sizes 512 2048 --seeds 0 1 --out runs/leaderboard --minutes 4
 
+For the bundled CLIP this is partly circular: its layer -2 was trained on the very masks that score its
+units, and held-out scenes draw the same sprites. `training/bench/untrained.py` scores without either.
 Factors are object kind, wider group, realm, background, size and drawing style, per patch and per image.
 For each factor the best unit, its sign and its threshold are chosen on one half of held-out scenes; all
 figures are of the other half. Beside every SAE stand raw neurons, PCA, ICA (all with both signs) and an SAE
@@ -32,6 +34,7 @@ from sae.world.tasks import HELD_OUT_SEED
 from training.leaderboard.board import Board, markdown, measured
 from training.leaderboard.kept import Kept, OutOfTime
 
+CIRCULAR = "The bundled CLIP was trained on the masks and sprites that score it here."
 OUT_OF_TIME = 3
 """The exit status of a run that is to be gone on with."""
 
@@ -86,7 +89,7 @@ def report(args: argparse.Namespace, merged: dict, seconds: float) -> None:
     said = (
         f"{args.n_scenes} held-out scenes (seed {args.seed}), one half to choose, one to score; "
         f"small SAEs: k = {args.k if args.train else 'as the first'}, {args.steps} steps of "
-        f"{args.batch} tokens of {args.train_scenes} scenes, seeds {args.seeds}. {seconds:.0f} s."
+        f"{args.batch} tokens of {args.train_scenes} scenes, seeds {args.seeds}. {seconds:.0f} s. {CIRCULAR}"
     )
     text = f"{markdown(merged)}\n{said}\n"
     print(text)

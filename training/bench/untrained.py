@@ -1,7 +1,8 @@
 """Does a score tell a trained SAE from dictionaries that nobody trained? Printed as one table.
 
-    python training/bench/untrained.py --out runs/untrained                       # the bundled SAE
-    python training/bench/untrained.py --sae runs/layer1 --style fluent --out runs/untrained-layer1
+    python training/bench/untrained.py --out runs/untrained                   # the bundled SAE
+    python training/bench/untrained.py --style fluent --out runs/fluent    # in a drawing style never seen
+    python training/bench/untrained.py --layer 1 --out runs/layer1         # a small SAE is trained for it
     python training/bench/untrained.py --embedder bundled runs/efficientnet-lite0 --out runs/untrained
 
 Beside the SAE stand raw neurons (signed means, as papers take them), neurons above thresholds at which they
@@ -42,6 +43,7 @@ from sae.terminal import command
 from sae.world.scenes import TRAINING_STYLES, compose
 from sae.world.tasks import HELD_OUT_SEED
 from training.evaluation.likeness import chance, held_out_likeness, lift, likeness
+from training.leaderboard.board import reference, train_small
 from training.leaderboard.kept import Kept, Row
 from training.leaderboard.scenes import Half, activations_of, two_halves
 from training.leaderboard.score import Encode, Linear, SparseUnits, score_units
@@ -74,6 +76,11 @@ def main(argv: list[str]) -> None:
     add = parser.add_argument
     add("--sae", default="bundled", help="folder, Hub id or 'bundled'")
     add("--backbone", help="the SAE's own unless given")
+    add(
+        "--layer",
+        type=int,
+        help="instead of --sae: a small SAE of this layer, trained on the fit scenes",
+    )
     add(
         "--style",
         help="a drawing style, such as fluent, which no training saw; default: both it saw",
@@ -111,13 +118,21 @@ def rows_of(args: argparse.Namespace) -> dict[str, Row]:
         if k not in ("embedder", "seeds", "out", "no_truth", "only")
     }
     kept = Kept(Path(args.out), json.loads(json.dumps(about)))
-    sae = SparseAutoencoder.from_pretrained(args.sae)
-    backbone = Backbone.of(sae.cfg.backbone, args.backbone)
-    layer, n = backbone.resolve_layer(sae.cfg.backbone.layer), args.n_scenes
+    given = None if args.layer is not None else SparseAutoencoder.from_pretrained(args.sae)
+    if given is None:
+        backbone = Backbone.from_pretrained(args.backbone or "bundled")
+    else:
+        backbone = Backbone.of(given.cfg.backbone, args.backbone)
+    layer, n = (
+        backbone.resolve_layer(given.cfg.backbone.layer if given else args.layer),
+        args.n_scenes,
+    )
     styles = (args.style,) if args.style else TRAINING_STYLES
     fit = kept.tensor(
         "scenes to fit on", lambda: activations_of(backbone, layer, 0, args.fit_scenes, "to fit on")
-    ).flatten(0, 1)
+    )
+    sae = given or kept.sae("small SAE", lambda: small(backbone, layer, fit))
+    fit = fit.flatten(0, 1)
     halves = two_halves(backbone, layer, args.seed, n, kept, styles=styles)
     vectors = {
         name: kept.tensor(
@@ -134,6 +149,15 @@ def rows_of(args: argparse.Namespace) -> dict[str, Row]:
         for label, one in dictionaries(sae, fit, args.seeds).items()
         if not args.only or label in args.only
     } | {CHANCE: {f"MS {name}": chance(e) for name, e in vectors.items()}}
+
+
+def small(
+    backbone: Backbone, layer: int, fit: Float[Tensor, "scenes tokens d_in"]
+) -> SparseAutoencoder:
+    """An SAE of 1,024 latents after 200 steps."""
+    shape = {"d_sae": 1024, "k": 8, "steps": 200, "batch": 2048, "seed": 0}
+    where, flat = reference(backbone, layer), fit.flatten(0, 1)
+    return train_small("batch_topk", flat, where, tokens_per_image=fit.shape[1], **shape)
 
 
 def dictionaries(
