@@ -119,12 +119,13 @@ def small_world() -> tuple[Backbone, SparseAutoencoder, ConceptIndex]:
     return backbone, sae, small_index(backbone, sae)
 
 
-def save(folder: Path, d_sae: int = D_SAE) -> Path:
+def save(folder: Path, d_sae: int = D_SAE, *, maps: bool = True) -> Path:
     """The page's artifact in `folder`, for `app.py --sae FOLDER`; its CLIP lies in it too."""
     clip = model().save(folder / "clip")
     backbone = small_backbone(str(clip))
     sae = small_sae(backbone, d_sae)
     sae.save_pretrained(folder)
-    small_index(backbone, sae).save_pretrained(folder)
+    index = small_index(backbone, sae)
+    (index.with_layout() if maps else index).save_pretrained(folder)
     write_json(folder / "metrics.json", METRICS)
     return folder

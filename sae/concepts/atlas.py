@@ -80,6 +80,20 @@ class Atlas:
         """The number of each concept's group, -1 for none."""
         return self.raw(by).groups
 
+    def near(self, latent: int, by: str, k: int) -> list[int]:
+        """The k nearest latents by what a map is made of, nearest first; dead ones are left out."""
+        if by != "meaning":
+            ids = self._content.neighbours[f"{by}_ids"][latent]
+            return [int(one) for one in ids if one >= 0 and not self._dead[one]][:k]
+        features = self._content.embeddings["latents"]
+        if not features[latent].any():
+            return []
+        cosines = features.astype(np.float32) @ features[latent].astype(np.float32)
+        cosines[self._dead | ~features.any(axis=1)] = -np.inf
+        cosines[latent] = -np.inf
+        nearest = np.argsort(-cosines, kind="stable")[:k]
+        return [int(one) for one in nearest if np.isfinite(cosines[one])]
+
     def table(self) -> dict[str, np.ndarray]:
         """All possible maps as an index stores them, by "NAME_xy" and "NAME_groups"."""
         made = {by: self.raw(by) for by in self.possible}
@@ -124,4 +138,9 @@ class Atlas:
             if carriers >= AGREE * counts.total():
                 break
         enough = carriers >= max(MIN_NAMED, MIN_SHARE * len(group), AGREE * counts.total())
-        return ", ".join(words) if enough else ""
+        return ", ".join(word for word in words if not _narrows(word, words)) if enough else ""
+
+
+def _narrows(word: str, words: list[str]) -> bool:
+    """Whether a word is another one with something before it, as "road vehicle" is a "vehicle"."""
+    return any(word.endswith(f" {other}") for other in words)

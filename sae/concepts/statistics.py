@@ -138,7 +138,7 @@ MAP_AXES = {
 def axes() -> dict[str, dict[str, str]]:
     """`MAP_AXES` as the page reads it."""
     return {
-        axis: {"name": _table[name].short, "grows": words}
+        axis: {"name": _table[name].short, "grows": words, "unit": _table[name].unit}
         for axis, (name, words) in MAP_AXES.items()
     }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Num
 
+from sae.concepts.atlas import MAPS
 from sae.concepts.statistics import table
 from sae.lazy import lazy
 from sae.ui.catalogue import Catalogue
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 MAX_FOUND = 60
 MAX_TEXT = 200
 """Letters of a search that are read."""
+N_NEAR = 6
+"""Nearest concepts that the map joins with the one that is looked at."""
+ADD_MAPS = "patchlens index --sae DIR --layout-only"
+LACKING = {
+    "meaning": "This index has no text tower, so nothing says what its concepts mean. Build it with one: "
+    "patchlens index --sae DIR --data DIR --backbone ID",
+    "cofiring": "This index saw no two concepts fire in the same pictures. Build it over more of them: "
+    "patchlens index --sae DIR --data DIR",
+    "decoder": "This index does not know which directions are alike. Build it again: "
+    "patchlens index --sae DIR --data DIR",
+}
+"""Why an index cannot have a map, and what to do."""
 UNKNOWN = 65535
 """Code of a figure that a concept does not have."""
 
@@ -40,13 +53,13 @@ class LatentsDesk:
         self.index.searcher.prepare()
 
     def offer(self, dispatch: Dispatch) -> None:
-        """Answer `latents` and `search`."""
-        dispatch.offer(model=False, latents=lambda _fields: self.packed)
+        """Answer `latents`, `near` and `search`."""
+        dispatch.offer(model=False, latents=lambda _fields: self.packed, near=self.near)
         dispatch.offer(search=self.search)
 
     @lazy
     def packed(self) -> Json:
-        """`{n, figures: {name: {codes, low, high, log}}, flags, names, order}`, as JSON values.
+        """`{n, figures: {name: {codes, low, high, log}}, flags, names, order, maps, lacking}`, as JSON.
 
         Flags: 1 dead, 2 always on, 4 a name that is a guess. `order`: that of `NameSearch`.
         """
@@ -64,7 +77,31 @@ class LatentsDesk:
             "flags": to_base64(dead | dense << 1 | np.asarray(guess, np.uint8) << 2),
             "names": index.names,
             "order": to_base64(index.searcher.names.order),
+            "maps": {by: self._map(by) for by in index.atlas.stored},
+            "lacking": {by: self._why_not(by) for by in MAPS if by not in index.atlas.stored},
         }
+
+    def _map(self, by: str) -> Json:
+        """Places as pairs of 16 bits, and the groups that have a label: `[label, concepts, x, y]`."""
+        groups = [group for group in self.index.atlas.groups(by) if group.label]
+        return {
+            "xy": to_base64(self.index.atlas.raw(by).xy.ravel()),
+            "groups": [[g.label, g.n, round(g.x, 4), round(g.y, 4)] for g in groups],
+        }
+
+    def _why_not(self, by: str) -> str:
+        if by not in self.index.atlas.possible:
+            return LACKING[by]
+        return f"This index holds no such map yet. Add it: {ADD_MAPS}"
+
+    def near(self, fields: Json) -> Json:
+        """`{near: [latent, …]}`: the nearest concepts of `{latent, by}` by what a map is made of."""
+        latent, by = fields.get("latent"), fields.get("by")
+        if not self.catalogue.known(latent):
+            raise ValueError("There is no such concept.")
+        if by not in MAPS:
+            by = next(iter(self.index.atlas.possible), "decoder")
+        return {"near": self.index.atlas.near(int(latent), str(by), N_NEAR)}
 
     def search(self, fields: Json) -> Json:
         """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`; for a text also

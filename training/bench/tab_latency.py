@@ -17,6 +17,9 @@ if not __package__:
 import numpy as np
 from playwright.sync_api import Page
 
+from sae.concepts.atlas import MAPS
+from sae.concepts.content import NOWHERE
+from sae.concepts.index import ConceptIndex
 from sae.terminal import command
 from tests.browser.serving import Visit, browser, chromium, served
 from tests.small_page import save
@@ -48,6 +51,16 @@ MOVES = """
 """
 
 
+def scatter(folder: Path) -> None:
+    """Give an index maps of places drawn by chance: to find real ones takes minutes."""
+    index, chance = ConceptIndex.from_pretrained(folder), np.random.default_rng(0)
+    layout = {}
+    for by in MAPS:
+        layout[f"{by}_xy"] = chance.integers(0, NOWHERE, (len(index), 2)).astype(np.uint16)
+        layout[f"{by}_groups"] = np.arange(len(index), dtype=np.int16) % 200
+    ConceptIndex(index._content._replace(layout=layout)).save_pretrained(folder)
+
+
 def elapsed(page: Page, act: str, condition: str) -> float:
     """Milliseconds from `act` until `condition` holds and a frame was drawn."""
     return float(page.evaluate(f"({UNTIL})({act}, {condition})"))
@@ -57,13 +70,21 @@ def latents(page: Page, words: str, queries: tuple[str, ...]) -> None:
     """The map and its search."""
     report(f"map ready, {words}", elapsed(page, OPEN_LATENTS, MAP_READY), 1000)
     page.wait_for_timeout(500)
-    drawn = []
-    for step in range(8):
-        page.mouse.move(400, 500)
-        page.mouse.wheel(0, -60 if step < 4 else 60)
-        page.wait_for_timeout(60)
-        drawn.append(page.evaluate("performance.getEntriesByName('patchlens-dots')[0].duration"))
-    report(f"map redraw, {words}, worst of 8", max(drawn), 16)
+    for place in (*MAPS, "frequency"):
+        page.locator(f".pl-place [data-value={place}]").click()
+        page.wait_for_timeout(900)
+        drawn, shown = [], 0
+        for step in range(16):
+            page.mouse.move(400, 600)
+            page.mouse.wheel(0, -200 if step < 8 else 200)
+            page.wait_for_timeout(60)
+            drawn.append(
+                page.evaluate("performance.getEntriesByName('patchlens-dots')[0].duration")
+            )
+            shown = max(shown, page.locator(".pl-map-word:not([hidden])").count())
+        report(
+            f"map by {place} redraw, {words}, {shown} words at most, worst of 16", max(drawn), 16
+        )
     moves = page.evaluate(MOVES)
     report(f"map hover, {words}, 95th percentile", float(np.percentile(moves, 95)), 4)
     times = [page.evaluate(TYPE, text) for text in queries]
@@ -135,7 +156,8 @@ def main(_argv: list[str]) -> None:
             steer(visit)
             compare(visit)
         with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder), 49_152)
+            save(Path(folder), 49_152, maps=False)
+            scatter(Path(folder))
             with served("app.py", "--port", "{port}", "--sae", folder) as url:
                 visit = Visit(running, url, **VIEW)
                 latents(visit.open(), "49,152 latents", ("t", "ti", "tig", "#12", "e"))

@@ -10,8 +10,10 @@ import { readLatents, writeLatents } from "./links.js";
 import { offerLatents } from "./take_latents.js";
 
 const HELP =
-  "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel zooms. " +
-  "/ jumps to the search.";
+  "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel or two " +
+  "fingers zoom, and names appear. / jumps to the search.";
+const KEYS =
+  "Arrow keys go from dot to dot, Enter opens the card, plus and minus zoom, 0 shows all; the table beside it lists them.";
 const NO_INDEX =
   "This SAE has no concept index yet, so there is no map. Build one: patchlens index --sae DIR --data DIR";
 const IDLE_ROUNDS = 4;
@@ -66,7 +68,9 @@ export class LatentsTab {
 
   writeLink() {
     const { by, down } = this.table.list;
-    writeLatents({ text: this.field.value.trim(), by, down }, this.all.usualOrder);
+    const { placement } = this.map.atlas;
+    const map = placement === this.map.places.usual ? null : placement;
+    writeLatents({ text: this.field.value.trim(), by, down, map }, this.all.usualOrder);
   }
 
   // A search begins sorted by fit; whoever sorts it otherwise keeps that order until it ends.
@@ -172,7 +176,8 @@ export class LatentsTab {
 
   // What the link does not know of these figures is left out.
   followLink() {
-    const { text, by, down } = readLatents(this.limits.search_letters);
+    const { text, by, down, placement } = readLatents(this.limits.search_letters);
+    if (placement) this.map.places.take(placement);
     const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
     this.field.value = text;
     if (text) this.searchText();
@@ -212,12 +217,11 @@ export class LatentsTab {
     const ways = this.props.setup.by_meaning ? "name, number or meaning" : "name or number";
     this.field.placeholder = `Search by ${ways}: ${this.all.examples().join(", ")} …`;
     this.panel.root.dataset.state = "ready";
-    this.map.placeDots();
+    this.map.placeDots(packed);
     this.table.filterAll();
     this.layColours();
     const alive = this.all.n - this.all.dead.reduce((sum, flag) => sum + flag, 0);
-    const what = "living concepts by how often and how strongly they fire; the table beside it lists them";
-    this.map.plane.setAttribute("aria-label", `${alive.toLocaleString("en")} ${what}`);
+    this.map.plane.setAttribute("aria-label", `Map of ${alive.toLocaleString("en")} living concepts. ${KEYS}`);
     this.map.fitPlane();
     this.offerPicture();
     this.followLink();

@@ -20,7 +20,7 @@ function readFigure(packed) {
     const at = low + ((high - low) * codes[i]) / (UNKNOWN - 1);
     values[i] = codes[i] === UNKNOWN ? NaN : packed.log ? Math.exp(at) : at;
   }
-  return { codes, values, low: packed.low, high: packed.high };
+  return { codes, values, low: packed.low, high: packed.high, log: packed.log };
 }
 
 // A text as names are compared: the same as `folded` of sae/concepts/search.py.

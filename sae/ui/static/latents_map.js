@@ -1,14 +1,15 @@
-// The map: every concept a dot, how often it fires against how strongly. Two canvases: all dots,
-// redrawn when the view changes; and what is lit, pointed at or fenced in, redrawn with the pointer.
+// The map: every concept a dot. Two canvases: all dots, redrawn when the view changes; and what is lit,
+// pointed at or fenced in, redrawn with the pointer. Where the dots lie: latents_places.js.
 
 import { bus } from "./bus.js";
 import { colour, setText, switchGroup } from "./dom.js";
-import { UNKNOWN } from "./latents_data.js";
+import { Dots, MARGIN, shadeOf } from "./latents_dots.js";
+import { MapKeys } from "./latents_keys.js";
+import { LatentsPlaces } from "./latents_places.js";
+import { MapWords } from "./latents_words.js";
 import { notes } from "./notes.js";
 import { drawPins } from "./take_latents.js";
 
-const MARGIN = 26;
-const CELL = 12;
 const DRAG_FROM = 5;
 const MOST_CORNERS = 2000;
 const MOST_ZOOM = 60;
@@ -23,18 +24,21 @@ export class LatentsMap {
     this.litDots = this.panel.find(".pl-lit-dots");
     this.dotTip = this.panel.find(".pl-dot-tip");
     this.atlas = { x: null, y: null, view: null, width: 0, height: 0, hover: -1, fence: null, colour: "" };
-    this.pixels = null;
-    this.cellStart = new Int32Array(1);
-    this.cellItems = new Int32Array(0);
-    this.cellOf = this.cellItems;
-    // The dots' colours, kept until another figure is shown or the picture's concepts are lit.
-    this.shading = { key: "", shades: new Uint32Array(0) };
+    Object.assign(this.atlas, { placement: "", chosen: -1 });
+    this.dotsOf = new Dots(this.dots, this.atlas);
+    this.places = new LatentsPlaces(this.panel, this.atlas, {
+      redraw: () => this.drawDots(),
+      choose: () => this.placed(),
+    });
+    this.words = new MapWords(this);
+    this.near = new Map();
     this.iconWait = 0;
     this.hand = "lasso";
     this.grip = null;
     this.showHand = switchGroup(this.panel.find(".pl-hand"), (hand) => this.takeHand(hand));
     this.frameAsked = 0;
     this.ink = "";
+    this.keys = new MapKeys(this);
     this.takeHand(this.hand);
     this.listen();
   }
@@ -45,26 +49,35 @@ export class LatentsMap {
     this.plane.addEventListener("pointerdown", (event) => {
       if (event.button || !this.all.n) return;
       const [sx, sy] = this.spot(event);
-      this.grip = { sx, sy, moved: false, view: { ...this.atlas.view } };
       this.plane.setPointerCapture(event.pointerId);
+      if (this.keys.down(event, [sx, sy])) this.dropGrip();
+      else this.grip = { sx, sy, moved: false, view: { ...this.atlas.view } };
     });
     this.plane.addEventListener("pointermove", (event) => {
       if (!this.all.n) return;
       const [sx, sy] = this.spot(event);
+      if (this.keys.move(event, [sx, sy])) return;
       if (this.grip) this.drag(sx, sy);
       else this.pointAt(this.pickDot(sx, sy), sx);
     });
     this.plane.addEventListener("pointerup", (event) => {
-      if (this.grip) this.letGo(...this.spot(event));
+      if (!this.keys.up(event) && this.grip) this.letGo(...this.spot(event));
     });
-    this.plane.addEventListener("pointercancel", () => {
-      this.grip = null;
+    this.plane.addEventListener("pointercancel", (event) => {
+      this.keys.up(event);
+      this.dropGrip();
     });
     this.plane.addEventListener("pointerleave", () => {
       if (!this.grip) this.pointAt(-1);
     });
     this.plane.addEventListener("wheel", (event) => this.zoom(event), { passive: false });
     this.panel.find(".pl-home").addEventListener("click", () => this.moveTo(0, 0, 1));
+  }
+
+  // What was begun with one finger ends where a second one comes, or where the browser takes it.
+  dropGrip() {
+    if (this.grip && this.grip.moved && this.hand === "lasso") this.tab.table.dropFence();
+    this.grip = null;
   }
 
   takeHand(hand) {
@@ -85,12 +98,7 @@ export class LatentsMap {
       this.drawLit();
       return;
     }
-    const step = 1 / atlas.view.scale;
-    this.moveTo(
-      grip.view.left - ((sx - grip.sx) * step) / (atlas.width - 2 * MARGIN),
-      grip.view.top - ((sy - grip.sy) * step) / (atlas.height - 2 * MARGIN),
-      atlas.view.scale,
-    );
+    this.shift(grip.sx - sx, grip.sy - sy, { ...grip.view, scale: atlas.view.scale });
   }
 
   letGo(sx, sy) {
@@ -101,36 +109,50 @@ export class LatentsMap {
       return;
     }
     const latent = this.pickDot(sx, sy);
-    if (latent >= 0) bus.card.open(latent, this.plane);
-    else this.tab.table.dropFence();
+    if (latent >= 0) this.openCard(latent);
+    else {
+      this.atlas.chosen = -1;
+      this.tab.table.dropFence();
+    }
+  }
+
+  openCard(latent) {
+    this.atlas.chosen = latent;
+    this.askNear(latent);
+    bus.card.open(latent, this.plane);
   }
 
   zoom(event) {
     if (!this.all.n) return;
     event.preventDefault();
+    this.zoomAt(...this.spot(event), Math.exp(-event.deltaY * 0.0018));
+  }
+
+  // Closer or wider by a factor; what lies at a spot stays there.
+  zoomAt(sx, sy, factor) {
     const { view } = this.atlas;
-    const [sx, sy] = this.spot(event);
     const x = this.planeX(sx);
     const y = this.planeY(sy);
-    const scale = Math.min(MOST_ZOOM, Math.max(1, view.scale * Math.exp(-event.deltaY * 0.0018)));
+    const scale = Math.min(MOST_ZOOM, Math.max(1, view.scale * factor));
     const keep = view.scale / scale;
     this.moveTo(x - (x - view.left) * keep, y - (y - view.top) * keep, scale);
   }
 
-  placeDots() {
-    const { x, y } = this.tab.props.setup.axes;
-    const across = this.all.figures[x.name].codes;
-    const up = this.all.figures[y.name].codes;
-    this.atlas.x = new Float32Array(this.all.n);
-    this.atlas.y = new Float32Array(this.all.n);
-    for (let i = 0; i < this.all.n; i++) {
-      const dead = across[i] === UNKNOWN || up[i] === UNKNOWN;
-      this.atlas.x[i] = dead ? NaN : across[i] / (UNKNOWN - 1);
-      this.atlas.y[i] = dead ? NaN : 1 - up[i] / (UNKNOWN - 1);
-    }
-    this.atlas.view = { left: 0, top: 0, scale: 1 };
-    setText(this.panel.find(".pl-axis-x"), `${x.grows} →`);
-    setText(this.panel.find(".pl-axis-y"), `${y.grows} →`);
+  // Move a view by some pixels.
+  shift(right, down, { left, top, scale }) {
+    const { width, height } = this.atlas;
+    this.moveTo(left + right / scale / (width - 2 * MARGIN), top + down / scale / (height - 2 * MARGIN), scale);
+  }
+
+  placeDots(packed) {
+    this.places.open(this.all, packed, this.tab.props.setup.axes);
+  }
+
+  // Another placement was chosen: a lasso and a view of the last one mean nothing on it.
+  placed() {
+    this.pointAt(-1);
+    this.tab.table.dropFence();
+    this.tab.writeLink();
   }
 
   screenX(x) {
@@ -161,84 +183,25 @@ export class LatentsMap {
     this.drawDots();
   }
 
-  shadeOf(latent) {
-    const figure = this.all.figures[this.atlas.colour];
-    if (!figure || figure.codes[latent] === UNKNOWN) return 3 * 100;
-    return 3 * Math.round((figure.codes[latent] / (UNKNOWN - 1)) * 255);
-  }
-
-  // Every dot straight into the pixels, and sorted into cells for the pointer: 49,152 of them take a
-  // few milliseconds, because nothing is made anew for a dot.
   drawDots() {
+    if (!this.atlas.x || !this.atlas.width) return;
     const started = performance.now();
-    const { width, height } = this.dots;
-    const context = this.dots.getContext("2d");
-    if (!this.pixels || this.pixels.width !== width || this.pixels.height !== height) {
-      this.pixels = context.createImageData(width, height);
-    }
-    if (this.cellOf.length !== this.all.n) {
-      this.cellOf = new Int32Array(this.all.n);
-      this.cellItems = new Int32Array(this.all.n);
-    }
-    this.fillPixels(new Uint32Array(this.pixels.data.buffer), width, height);
-    this.sortIntoCells();
-    context.putImageData(this.pixels, 0, 0);
+    const { kept, found } = this.tab.table.list;
+    const dim = found ? 50 : this.litOn() ? 90 : 215;
+    this.dotsOf.draw(kept, this.tab.heat.colours, this.figure(), dim);
+    this.words.lay();
     performance.clearMeasures("patchlens-dots");
     performance.measure("patchlens-dots", { start: started });
     this.drawLit();
   }
 
-  // Draw every dot that is kept and in view, and note its cell.
-  fillPixels(out, width, height) {
-    const { cellOf } = this;
-    const { kept } = this.tab.table.list;
-    const { x, y, view, width: across, height: down } = this.atlas;
-    const ratio = devicePixelRatio;
-    const shades = this.shadesOfDots();
-    const zoom = Math.min(2.2, Math.sqrt(view.scale));
-    const size = Math.max(2, Math.round((this.all.n > 8000 ? 2 : 3.4) * ratio * zoom));
-    const columns = Math.ceil(across / CELL);
-    const kx = view.scale * (across - 2 * MARGIN);
-    const ky = view.scale * (down - 2 * MARGIN);
-    out.fill(0);
-    for (let i = 0; i < this.all.n; i++) {
-      const sx = MARGIN + (x[i] - view.left) * kx;
-      const sy = MARGIN + (y[i] - view.top) * ky;
-      cellOf[i] = -1;
-      if (!kept[i] || !(sx >= 0 && sy >= 0 && sx < across && sy < down)) continue;
-      cellOf[i] = Math.floor(sy / CELL) * columns + Math.floor(sx / CELL);
-      const left = Math.max(0, Math.round(sx * ratio - size / 2));
-      const upper = Math.max(0, Math.round(sy * ratio - size / 2));
-      const right = Math.min(width, left + size);
-      const lower = Math.min(height, upper + size);
-      for (let row = upper; row < lower; row++) out.fill(shades[i], row * width + left, row * width + right);
-    }
+  // What the dots are coloured by.
+  figure() {
+    return this.all.figures[this.atlas.colour];
   }
 
-  // The dots of cell c are cellItems[cellStart[c]] to cellItems[cellStart[c + 1] - 1].
-  sortIntoCells() {
-    const { cellOf, cellItems } = this;
-    const nCells = Math.ceil(this.atlas.width / CELL) * Math.ceil(this.atlas.height / CELL);
-    const start = new Int32Array(nCells + 1);
-    for (const cell of cellOf) if (cell >= 0) start[cell + 1]++;
-    for (let cell = 0; cell < nCells; cell++) start[cell + 1] += start[cell];
-    const next = start.slice();
-    for (let i = 0; i < cellOf.length; i++) if (cellOf[i] >= 0) cellItems[next[cellOf[i]]++] = i;
-    this.cellStart = start;
-  }
-
-  shadesOfDots() {
-    const { colours } = this.tab.heat;
-    const dim = this.tab.table.list.found ? 50 : this.litOn() ? 90 : 215;
-    const key = this.atlas.colour + dim;
-    if (this.shading.key === key && this.shading.shades.length === this.all.n) return this.shading.shades;
-    const shades = new Uint32Array(this.all.n);
-    for (let i = 0; i < this.all.n; i++) {
-      const at = this.shadeOf(i);
-      shades[i] = ((dim << 24) | (colours[at + 2] << 16) | (colours[at + 1] << 8) | colours[at]) >>> 0;
-    }
-    Object.assign(this.shading, { key, shades });
-    return shades;
+  pickDot(sx, sy) {
+    return this.dotsOf.pick(sx, sy);
   }
 
   litOn() {
@@ -257,7 +220,45 @@ export class LatentsMap {
     if (this.tab.table.list.fenced) for (const latent of this.tab.table.list.fenced) this.ring(context, latent, 4, 1);
     drawPins(context, this);
     if (this.atlas.fence) this.drawFence(context);
+    this.drawNear(context);
     if (this.atlas.hover >= 0) this.ring(context, this.atlas.hover, 8, 2.5);
+  }
+
+  // Lines from the concept that is looked at, or was last opened, to those that are most like it.
+  drawNear(context) {
+    const { hover, chosen, x, y } = this.atlas;
+    const latent = hover >= 0 ? hover : chosen;
+    if (latent < 0 || Number.isNaN(x[latent])) return;
+    context.strokeStyle = this.ink;
+    context.lineWidth = 1.2;
+    context.globalAlpha = 0.6;
+    for (const other of this.near.get(this.nearKey(latent)) || []) {
+      if (Number.isNaN(x[other])) continue;
+      context.beginPath();
+      context.moveTo(this.screenX(x[latent]), this.screenY(y[latent]));
+      context.lineTo(this.screenX(x[other]), this.screenY(y[other]));
+      context.stroke();
+      this.ring(context, other, 4, 1.2);
+    }
+    context.globalAlpha = 1;
+    if (hover < 0) this.ring(context, chosen, 8, 2.5);
+  }
+
+  nearKey(latent) {
+    return `${this.atlas.placement} ${latent}`;
+  }
+
+  async askNear(latent) {
+    const key = this.nearKey(latent);
+    if (this.near.has(key)) return;
+    this.near.set(key, []);
+    try {
+      const { near } = await this.panel.server.ask({ way: "near", latent, by: this.atlas.placement });
+      this.near.set(key, near || []);
+    } catch {
+      this.near.delete(key);
+    }
+    this.drawLit();
   }
 
   // The concepts of the picture in view, bigger where they fire more.
@@ -277,7 +278,7 @@ export class LatentsMap {
   disc(context, latent, radius) {
     if (Number.isNaN(this.atlas.x[latent])) return;
     const { colours } = this.tab.heat;
-    const at = this.shadeOf(latent);
+    const at = shadeOf(this.figure(), latent);
     context.beginPath();
     context.arc(this.screenX(this.atlas.x[latent]), this.screenY(this.atlas.y[latent]), radius, 0, 7);
     context.fillStyle = `rgb(${colours[at]},${colours[at + 1]},${colours[at + 2]})`;
@@ -314,29 +315,6 @@ export class LatentsMap {
     context.setLineDash([]);
   }
 
-  // The dot under the pointer: the nearest one within a cell.
-  pickDot(sx, sy) {
-    const columns = Math.ceil(this.atlas.width / CELL);
-    const row = Math.floor(sy / CELL);
-    const column = Math.floor(sx / CELL);
-    let best = -1;
-    let nearest = CELL * CELL;
-    for (let r = Math.max(0, row - 1); r <= row + 1; r++) {
-      for (let c = Math.max(0, column - 1); c <= Math.min(columns - 1, column + 1); c++) {
-        const cell = r * columns + c;
-        for (let k = this.cellStart[cell]; k < this.cellStart[cell + 1]; k++) {
-          const latent = this.cellItems[k];
-          const far = (this.screenX(this.atlas.x[latent]) - sx) ** 2 + (this.screenY(this.atlas.y[latent]) - sy) ** 2;
-          if (far < nearest) {
-            nearest = far;
-            best = latent;
-          }
-        }
-      }
-    }
-    return best;
-  }
-
   insideFence(latent) {
     const x = this.atlas.x[latent];
     const y = this.atlas.y[latent];
@@ -366,7 +344,10 @@ export class LatentsMap {
     this.dotTip.classList.toggle("pl-below", this.screenY(this.atlas.y[latent]) < 90);
     this.showDotIcon();
     clearTimeout(this.iconWait);
-    this.iconWait = setTimeout(() => bus.askIcons(this.tab, [latent]), 60);
+    this.iconWait = setTimeout(() => {
+      bus.askIcons(this.tab, [latent]);
+      this.askNear(latent);
+    }, 60);
   }
 
   showDotIcon() {

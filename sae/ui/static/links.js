@@ -9,7 +9,7 @@ const KEYS = {
   tab: ["tab"],
   card: ["card"],
   concepts: ["img", "p", "z", "rank", "scale"],
-  latents: ["q", "sort"],
+  latents: ["q", "map", "sort"],
   steer: ["steer", "ask", "keep"],
   compare: ["task", "heads", "split", "pic", "off"],
   look: ["op", "bars"],
@@ -68,12 +68,13 @@ export function exampleOf(img) {
 
 export function readLatents(letters) {
   const [by, way] = (opened.get("sort") || "").split("~");
-  return { text: (opened.get("q") || "").slice(0, letters), by, down: way !== "up" };
+  const text = (opened.get("q") || "").slice(0, letters);
+  return { text, by, down: way !== "up", placement: opened.get("map") };
 }
 
-export function writeLatents({ text, by, down }, usual) {
+export function writeLatents({ text, by, down, map }, usual) {
   const unsaid = (by === usual.by && down === usual.down) || by === "score";
-  write("latents", { q: encodeURIComponent(text), sort: unsaid ? null : by + (down ? "" : "~up") });
+  write("latents", { q: encodeURIComponent(text), map, sort: unsaid ? null : by + (down ? "" : "~up") });
 }
 
 export function readSteer() {
