@@ -97,11 +97,11 @@ class LatentsDesk:
     def near(self, fields: Json) -> Json:
         """`{near: [latent, …]}`: the nearest concepts of `{latent, by}` by what a map is made of."""
         latent, by = fields.get("latent"), fields.get("by")
-        if not self.catalogue.known(latent):
+        if not isinstance(latent, int) or not self.catalogue.known(latent):
             raise ValueError("There is no such concept.")
         if by not in MAPS:
             by = next(iter(self.index.atlas.possible), "decoder")
-        return {"near": self.index.atlas.near(int(latent), str(by), N_NEAR)}
+        return {"near": self.index.atlas.near(latent, str(by), N_NEAR)}
 
     def search(self, fields: Json) -> Json:
         """`{found: [[latent, score], …]}` for `{text}` or `{picture, patches}`; for a text also
