@@ -221,7 +221,9 @@ export class LatentsTab {
     this.table.filterAll();
     this.layColours();
     const alive = this.all.n - this.all.dead.reduce((sum, flag) => sum + flag, 0);
-    this.map.plane.setAttribute("aria-label", `Map of ${alive.toLocaleString("en")} living concepts. ${KEYS}`);
+    this.map.plane.setAttribute("aria-description", KEYS);
+    this.map.places.count = alive;
+    this.map.places.tell();
     this.map.fitPlane();
     this.offerPicture();
     this.followLink();

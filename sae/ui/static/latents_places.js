@@ -24,6 +24,7 @@ export class LatentsPlaces {
     this.axes = null;
     this.moving = 0;
     this.usual = FREQUENCY;
+    this.count = 0;
     const node = panel.find(".pl-place");
     this.options = [...node.querySelectorAll("[role=radio]")];
     this.showChoice = switchGroup(node, (name) => {
@@ -84,6 +85,14 @@ export class LatentsPlaces {
     const isFrequency = name === FREQUENCY;
     setText(this.panel.find(".pl-axis-x"), isFrequency ? `${across.grows} (${across.unit}) →` : CLOSE[name]);
     setText(this.panel.find(".pl-axis-y"), isFrequency ? `${up.grows} (${up.unit}) →` : "");
+    this.tell();
+  }
+
+  // What the map shows, for who does not see it and under a picture of it.
+  tell() {
+    const how = CLOSE[this.atlas.placement] || "by how often and how strongly they fire";
+    const words = `${this.count.toLocaleString("en")} living concepts, ${how}; the table beside lists them`;
+    this.panel.find(".pl-plane").setAttribute("aria-label", words);
   }
 
   // Let the dots move; one that has a place on one of the two only is where that is.

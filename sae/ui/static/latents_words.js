@@ -3,6 +3,7 @@
 // out. Knows rectangles and texts; a few dozen nodes are made once and moved.
 
 import { make, setText } from "./dom.js";
+import { notes } from "./notes.js";
 
 const GROUPS_UNTIL = 7;
 const NAMES_FROM = 1.35;
@@ -43,7 +44,9 @@ export class MapWords {
       if (!found && atlas.view.scale < GROUPS_UNTIL) this.layGroups(places.current.groups);
       const most = Math.min(MOST_NAMES, Math.round(NAMES_A_ZOOM * (atlas.view.scale - 1)));
       if (found) this.layNames(order, kept, Math.max(MOST_FOUND, most));
-      else if (atlas.view.scale >= NAMES_FROM) this.layNames(this.strongestFirst(all), kept, most);
+      else if (atlas.view.scale >= NAMES_FROM) {
+        this.layNames([...notes.named(), ...this.strongestFirst(all)], kept, most);
+      }
     }
     for (let i = this.used; i < this.spans.length; i++) this.spans[i].hidden = true;
   }
@@ -65,11 +68,11 @@ export class MapWords {
       if (!left || !tries) return;
       const x = atlas.x[latent] - view.left;
       const y = atlas.y[latent] - view.top;
-      if (!kept[latent] || !all.names[latent] || !(x >= 0 && y >= 0 && x <= wide && y <= wide)) continue;
+      const name = notes.name(latent) || all.names[latent];
+      if (!kept[latent] || !name || !(x >= 0 && y >= 0 && x <= wide && y <= wide)) continue;
       tries--;
       const sx = this.map.screenX(atlas.x[latent]);
       const sy = this.map.screenY(atlas.y[latent]) - 13;
-      const name = all.names[latent];
       const seen = twins.get(name) || [];
       if (seen.some(([tx, ty]) => Math.abs(tx - sx) < TWIN_PX && Math.abs(ty - sy) < TWIN_PX)) continue;
       if (!this.put("name", name, sx, sy)) continue;
