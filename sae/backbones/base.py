@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32
 from PIL import Image
 from torch import Tensor, nn
 
+from sae.backbones.classes import ClassReadout
 from sae.backbones.framing import Box, Framing
 from sae.backbones.interception import EditFn, editing, output_of
 from sae.backbones.maps import FeatureMap, edited_as_tokens, tokens_of
@@ -47,6 +48,8 @@ class Backbone(ABC):
     hub_files: ClassVar[tuple[str, ...]] = ("*.json", "*.txt", "*.model", "*.safetensors")
     """What is downloaded of a Hub repository."""
     has_text: bool = False
+    classes: tuple[str, ...] = ()
+    """What a classifier at the end of the model tells apart, in words; empty without one."""
     logit_scale: float | None = None
     """What cosine similarities of image and text features are multiplied by, if anything."""
 
@@ -276,6 +279,22 @@ class Backbone(ABC):
             raise ValueError(f"expected a list of one or more strings, got {texts!r:.80}")
         return F.normalize(self._text_features(list(texts)).float(), dim=-1)
 
+    @torch.no_grad()
+    def class_logits(self, images: Images) -> Float32[Tensor, "images classes"]:
+        """Logits (B, classes) float32 of the model's own classifier; ValueError if it has none."""
+        if not self.classes:
+            raise ValueError(
+                f"backbone {self.id} ({self.family}) ends without a classifier; use a model with "
+                "one, such as timm's of ImageNet, or compare with words where it has text"
+            )
+        return self._class_logits(self._inputs(images)).float()
+
+    def class_readout(self, layer: int) -> ClassReadout | None:
+        """The classifier as it reads the activations of `layer`, where pooling and classifier are linear
+        in them; else None."""
+        del layer
+        return None
+
     def image_box(self, size: tuple[int, int]) -> Box:
         """(left, top, right, bottom): where the patch grid lies in a picture of `size`.
 
@@ -302,6 +321,10 @@ class Backbone(ABC):
     @abstractmethod
     def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, d_proj), not normalised."""
+
+    def _class_logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, classes). Only called if there are classes."""
+        raise ValueError(f"{type(self).__name__} says classes but gives no logits of {len(inputs)}")
 
     def _text_features(self, texts: list[str]) -> Tensor:
         """(N, d_proj), not normalised. Only called if has_text."""

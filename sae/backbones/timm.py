@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sae.backbones.base import Backbone
+from sae.backbones.classes import ClassReadout, class_words
 from sae.backbones.framing import split_pipeline
 from sae.backbones.maps import FeatureMap
 
@@ -36,6 +37,9 @@ class TimmBackbone(Backbone):
         parts = trunk_parts(model)
         framing, self._tail = split_pipeline(image_processor or _evaluation_transform(model))
         super().__init__(model, framing=framing, id=id, revision=revision, **parts)
+        ends: Any = model
+        classifier = ends.get_classifier() if ends.num_classes else None
+        self.classes = class_words(model) if isinstance(classifier, nn.Linear) else ()
 
     @classmethod
     def reads(cls, folder: Path, config: Mapping[str, Any]) -> bool:  # noqa: ARG003
@@ -75,6 +79,22 @@ class TimmBackbone(Backbone):
     def _image_features(self, inputs: dict[str, Tensor]) -> Tensor:
         return self._vision.forward_head(self._forward(inputs), pre_logits=True)
 
+    def _class_logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self._vision.forward_head(self._forward(inputs))
+
+    def class_readout(self, layer: int) -> ClassReadout | None:
+        """Of the last map of a network that averages it over the picture and then is linear."""
+        model = self._vision
+        pool = getattr(model, "global_pool", None)
+        averages = getattr(pool, "pool_type", None) == "avg"
+        last = self.resolve_layer(layer) == self.n_layers - 1
+        if not (self.classes and last and averages and type(model).__name__ in AVERAGING):
+            return None
+        linear = model.get_classifier()
+        weights = linear.weight.detach()
+        bias = weights.new_zeros(len(weights)) if linear.bias is None else linear.bias.detach()
+        return ClassReadout(weights, bias)
+
 
 def trunk_parts(trunk: Any) -> dict[str, Any]:
     """Layers of a timm model, and what they give, as Backbone takes them.
@@ -100,6 +120,8 @@ def trunk_parts(trunk: Any) -> dict[str, Any]:
 
 CONVOLUTIONAL = frozenset({"EfficientNet", "MobileNetV3", "ResNet", "RegNet", "ConvNeXt", "VGG"})
 """Classes of timm whose feature maps come from the modules that `feature_info` names."""
+AVERAGING = frozenset({"EfficientNet", "ResNet"})
+"""Those that have nothing but an average and a linear classifier behind their last map."""
 
 
 def _convolutional_parts(trunk: Any) -> dict[str, Any]:
