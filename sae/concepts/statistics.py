@@ -308,8 +308,7 @@ OURS: Sequence[Statistic] = (
     Statistic(
         "monosemanticity",
         "Same look",
-        "the monosemanticity score: how alike its pictures are, at most 1; directions that nobody "
-        "trained can score as high, so it says nothing of how good the training was",
+        "how alike its pictures are, at most 1 (monosemanticity); untrained directions score as high",
         unit="cosine",
         compute=lambda facts: facts.monosemanticity,
         column="Look",
