@@ -10,45 +10,52 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.training_processes import CONTEXT, end
-from training.world import clip
+from training.world import clip, llava
 from training.world.fit import CHECKPOINT, FitConfig, fit
 
-WORDS = "--steps 6 --batch 4 --width 64 --layers 2 --workers 0 --device cpu --sparse-part 1"
+CLIP, LLAVA = "clip", "llava"
+WORDS = {
+    CLIP: "--steps 6 --batch 4 --width 64 --layers 2 --workers 0 --device cpu --sparse-part 1",
+    LLAVA: "--steps 6 --batch 2 --width 64 --layers 1 --workers 0 --device cpu",
+}
 
 
-def run(out: Path, *more: str, die: int | None = None, by: int = signal.SIGKILL) -> None:
-    """clip.py's own training, saved every second step; `die`: the step in which a signal comes."""
-    losses = clip.DenselySupervised.losses
+def run(what: str, out: Path, *more: str, die: int | None = None, by: int = signal.SIGKILL) -> None:
+    """A model's own training, saved every second step; `die`: the step in which a signal comes."""
+    module = {CLIP: clip, LLAVA: llava}[what]
+    owner, name = {CLIP: (clip.DenselySupervised, "losses"), LLAVA: (llava, "answer_loss")}[what]
+    losses = getattr(owner, name)
 
-    def dying(model, batch, n_kept):
+    def dying(*given):
         dying.step += 1
         if dying.step == die:
             os.kill(os.getpid(), by)
-        return losses(model, batch, n_kept)
+        return losses(*given)
 
     dying.step = 0
-    clip.DenselySupervised.losses = dying
-    clip.FitConfig = lambda **given: FitConfig(**given, save_every=2, log_every=1)
-    clip.evaluate_clip = lambda *_all, **_more: {}
-    clip.main([*WORDS.split(), "--out", str(out), *more])
+    setattr(owner, name, dying)
+    module.FitConfig = lambda **given: FitConfig(**given, save_every=2, log_every=1)
+    clip.evaluate_clip = llava.evaluate = lambda *_all, **_more: {}
+    module.main([*WORDS[what].split(), "--out", str(out), *more])
 
 
-def run_apart(out: Path, *more: str, **moment: int) -> int:
+def run_apart(what: str, out: Path, *more: str, **moment: int) -> int:
     """The same in a process of its own; its exit status."""
-    process = CONTEXT.Process(target=run, args=(out, *more), kwargs=moment)
+    process = CONTEXT.Process(target=run, args=(what, out, *more), kwargs=moment)
     process.start()
     return end([process])[0]
 
 
 @pytest.mark.slow
-def test_a_killed_world_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [CLIP, LLAVA])
+def test_a_killed_world_run_ends_with_the_same_bits(what: str, tmp_path: Path) -> None:
     straight, killed, stopped = (tmp_path / name for name in ("straight", "killed", "stopped"))
-    assert run_apart(straight) == 0
-    assert run_apart(killed, die=4) == -signal.SIGKILL
+    assert run_apart(what, straight) == 0
+    assert run_apart(what, killed, die=4) == -signal.SIGKILL
     assert (killed / CHECKPOINT).is_file()
-    assert run_apart(killed) == 0
-    assert run_apart(stopped, die=4, by=signal.SIGINT) == 130
-    assert run_apart(stopped) == 0
+    assert run_apart(what, killed) == 0
+    assert run_apart(what, stopped, die=4, by=signal.SIGINT) == 130
+    assert run_apart(what, stopped) == 0
     whole = load_file(straight / CHECKPOINT)
     for folder in (killed, stopped):
         after = load_file(folder / CHECKPOINT)
@@ -57,7 +64,7 @@ def test_a_killed_world_run_ends_with_the_same_bits(tmp_path: Path) -> None:
         lines = (folder / "curve.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for option, value in (("--lr", "0.5"), ("--steps", "8"), ("--batch", "8")):
-        assert run_apart(killed, option, value) == 1, "another run in the same folder"
+        assert run_apart(what, killed, option, value) == 1, "another run in the same folder"
 
 
 def trained(out: Path, **changes: object) -> torch.nn.Module:
