@@ -5,13 +5,12 @@ A figure that is not in metrics.json is left out of the card, never made up. Kno
 tensors or of the network.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from sae.storage import replacing
+from sae.storage import SEAL, check_seal, read_json, replacing
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "hub_cards"
 PICTURES = {
@@ -20,8 +19,12 @@ PICTURES = {
     "curves.svg": "Training curves",
 }
 """Pictures that a card shows if they lie in the folder."""
+SEALED = ("metrics.json", "training.json")
+"""Files whose seal is missed where there is none."""
 PERCENTAGES = ("dead_fraction",)
 """Figures that are shares of one, shown in per cent; anything outside 0 … 1 is refused."""
+ENOUGH_TOKENS = 10_000
+"""Tokens from which on a share of latents that never fired tells anything."""
 LABELS = {
     "fvu": "variance left unexplained (FVU)",
     "explained_variance": "variance explained",
@@ -157,7 +160,11 @@ def figures(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     for name, label in LABELS.items():
         value = metrics.get(name)
         evidence = metrics.get("evidence", {}).get(name, {})
-        if value is None and name in PERCENTAGES and name in metrics:
+        n_tokens = evidence.get("n_tokens")
+        too_few = (
+            isinstance(n_tokens, int) and n_tokens < ENOUGH_TOKENS
+        )  # written down by older runs
+        if name in metrics and name in PERCENTAGES and (value is None or too_few):
             rows.append({"name": name, "label": label, "value": None, "text": "not measured"})
             rows[-1] |= _sample(evidence)
             continue
@@ -264,7 +271,8 @@ def template(name: str) -> Any:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: found a JSON {type(content).__name__}; expected an object.")
-    return content
+    """A JSON object, {} if there is none; what was sealed is compared, as are figures and their origin."""
+    content = read_json(path) if path.is_file() else {}
+    if content and (SEAL in content or path.name in SEALED):
+        check_seal(path, content)
+    return {key: value for key, value in content.items() if key != SEAL}

@@ -31,6 +31,11 @@ take many seconds and gigabytes to decode, and without icons."""
 MAX_THUMBNAIL_PIXELS = 1_000_000
 """Largest width x height of an index's thumbnail."""
 
+MAX_UNREADABLE = 0.05
+"""Share of images of a data set that may be unreadable where nobody says another one."""
+ALWAYS_UNREADABLE = 10
+"""As many may be, however few there are."""
+
 _ORIENTATION = 0x0112
 _OF_PHONES = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"
@@ -88,6 +93,11 @@ def open_image(
         raise ImageError(_unidentified(name, _brand(stream), known)) from error
     except _DECODE_ERRORS as error:
         raise ImageError(f"{name} is cut off or damaged and could not be decoded.") from error
+
+
+def too_many_unreadable(n_bad: int, n_read: int, share: float = MAX_UNREADABLE) -> bool:
+    """Whether more of `n_read` images could not be opened than a data set may have."""
+    return n_bad > max(ALWAYS_UNREADABLE, share * n_read)
 
 
 def open_thumbnail(data: bytes) -> Image.Image:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SEAL = "content_sha256"
 _ABOUT = "about"
 _MAX_JSON_BYTES = 1 << 20
+ROOM = 1 << 20
+"""What any command needs to write, at least."""
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -79,7 +81,9 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 def check_seal(path: Path, content: Mapping[str, Any], next_step: str = AGAIN) -> None:
     """ArtifactError if what was read from `path` is not what was sealed; a warning if nothing was."""
     if SEAL not in content:
-        _warn_of_age(path)
+        if damaged := [name for name in content if _is_almost(name, SEAL)]:
+            raise ArtifactError(path, f"an entry {damaged[0]!r}", SEAL, next_step)
+        warn_of_age(path)
         return
     digest = _content_sha256({key: value for key, value in content.items() if key != SEAL})
     if digest != content[SEAL]:
@@ -96,6 +100,11 @@ def read_sealed(path: Path, next_step: str = AGAIN) -> dict[str, Any]:
     content = read_json(path)
     check_seal(path, content, next_step)
     return {key: value for key, value in content.items() if key != SEAL}
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with its seal, atomically, for `read_sealed`."""
+    write_json(path, sealed(content))
 
 
 def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", about: Mapping[str, Any]) -> None:
@@ -122,7 +131,7 @@ def read_arrays(path: Path, next_step: str) -> "tuple[dict[str, np.ndarray], dic
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(path, f"{error}", "a whole safetensors file", next_step) from error
     if "sha256" not in metadata:
-        _warn_of_age(path)
+        warn_of_age(path)
     elif (digest := _arrays_sha256(arrays, text)) != metadata["sha256"]:
         raise ArtifactError(
             path, f"arrays with the sha256 {digest[:12]}…", metadata["sha256"][:12] + "…", next_step
@@ -142,6 +151,31 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, room: int = ROOM, option: str = "--out") -> None:
+    """Find out before any work whether `room` bytes can be written into `folder`, which need not be there.
+
+    OSError with one sentence if not; nothing is left behind.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            left = room
+            while left > 0:
+                left -= file.write(bytes(min(left, ROOM)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(
+            f"nothing can be written into {folder}: {error.strerror or error}. Give another {option}, or "
+            f"make room ({-(-room // ROOM)} MiB) or leave to write there."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            for place in new:
+                place.rmdir()
 
 
 def typed_fields(
@@ -167,6 +201,11 @@ def typed_fields(
 def is_a(value: object, *types: type) -> bool:
     """isinstance, but JSON's true and false are not whole numbers."""
     return isinstance(value, types) and not isinstance(value, bool)
+
+
+def _is_almost(name: str, other: str) -> bool:
+    """Whether one letter differs: a bit that flipped in a seal's name takes nothing of the seal away."""
+    return len(name) == len(other) and sum(map(str.__ne__, name, other)) == 1
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -202,7 +241,8 @@ def _arrays_sha256(arrays: "Mapping[str, np.ndarray]", about: str) -> str:
     return digest.hexdigest()
 
 
-def _warn_of_age(path: Path) -> None:
+def warn_of_age(path: Path) -> None:
+    """Say that a file cannot be told from an altered one."""
     warnings.warn(
         f"{path} is of an older PatchLens and has no hash of its content, so it cannot be told "
         "whether it was altered. Save it again to give it one.",

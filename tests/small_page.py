@@ -18,7 +18,7 @@ from sae.concepts.build.naming import name_by_labels
 from sae.concepts.index import ConceptIndex
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
-from sae.storage import write_json
+from sae.storage import write_sealed
 from sae.world.scenes import BACKGROUNDS, Scene, SceneObject, compose
 from tests.tiny_models import SPECIAL, TinyModel, tiny_tokenizer
 
@@ -127,5 +127,5 @@ def save(folder: Path, d_sae: int = D_SAE, *, maps: bool = True) -> Path:
     sae.save_pretrained(folder)
     index = small_index(backbone, sae)
     (index.with_layout() if maps else index).save_pretrained(folder)
-    write_json(folder / "metrics.json", METRICS)
+    write_sealed(folder / "metrics.json", METRICS)
     return folder

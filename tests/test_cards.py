@@ -13,6 +13,7 @@ from PIL import Image
 from sae import cards
 from sae.cards import write_card
 from sae.concepts.index import ConceptIndex
+from sae.storage import SEAL, sealed, write_sealed
 from tests.tiny_saes import tiny_sae
 
 SAMPLE = {"command": "the command", "data": "some photos", "n_images": 60, "n_tokens": 12_345}
@@ -23,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def artifact(folder: Path, **figures: float) -> Path:
     tiny_sae("topk").save_pretrained(folder)
     metrics = {**figures, "evidence": dict.fromkeys(figures, SAMPLE)}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(sealed(metrics)))
     return folder
 
 
@@ -34,7 +35,8 @@ def edit(path: Path, **changes: Any) -> None:
             content[key] |= value
         else:
             content[key] = value
-    path.write_text(json.dumps(content))
+    content.pop(SEAL, None)
+    write_sealed(path, content)
 
 
 def front(folder: Path, repo_id: str = "user/name") -> tuple[dict[str, Any], str]:
@@ -83,7 +85,7 @@ def test_percentages_are_shares_and_l0_is_not(tmp_path: Path) -> None:
     ],
 )
 def test_an_impossible_figure_is_refused(name: str, value: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"metrics.json: {name} = {value}"):
+    with pytest.raises(ValueError, match=f"metrics.json: ({name} = {value}|found the number)"):
         write_card(artifact(tmp_path, **{name: value}))
 
 
@@ -223,3 +225,9 @@ def test_a_share_of_dead_latents_comes_with_its_tokens_or_not_at_all(tmp_path: P
     results = {m["type"] for m in data["model-index"][0]["results"][0]["metrics"]}
     assert "dead_fraction" not in results
     assert "| latents that never fired | not measured | photos; 100 images; 25,700 tokens |" in text
+    few = {**sample, "n_tokens": 257}  # an older run, which told every share
+    edit(folder / "metrics.json", dead_fraction=0.4, evidence={"dead_fraction": few})
+    data, text = front(folder)
+    results = {m["type"] for m in data["model-index"][0]["results"][0]["metrics"]}
+    assert "dead_fraction" not in results
+    assert "| latents that never fired | not measured | photos; 100 images; 257 tokens |" in text

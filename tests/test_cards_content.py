@@ -1,6 +1,5 @@
 """What cards say of data, backbones, licences, commands and pictures, and what they keep to themselves."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from sae import cards
 from sae.concepts.index import ConceptIndex
+from sae.storage import write_sealed
 from tests.test_cards import COMMIT, SAMPLE, artifact, edit, front, snippets
 from training.indexing.sheets import draw_for_card
 
@@ -24,7 +24,7 @@ def test_a_reconstruction_worse_than_the_mean_has_a_card(tmp_path: Path) -> None
     "metrics", [{"fvu": 0.5, "evidence": []}, {"accuracy": {"base": 1}}, {"evidence": {"l0": 1}}]
 )
 def test_metrics_of_another_shape_are_a_value_error(metrics: dict, tmp_path: Path) -> None:
-    (artifact(tmp_path) / "metrics.json").write_text(json.dumps({"l0": 3, **metrics}))
+    write_sealed(artifact(tmp_path) / "metrics.json", {"l0": 3, **metrics})
     with pytest.raises(ValueError, match="lack something that the card needs"):
         cards.write_card(tmp_path)
 
@@ -108,7 +108,7 @@ def test_licences(kind: str, licence: str | None, in_metadata: str | None, tmp_p
 
 def head_card(folder: Path, **metrics: Any) -> str:
     edit(folder / "config.json", kind="coop", class_names=["cat", "dog"])
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_sealed(folder / "metrics.json", metrics)
     return front(folder)[1].split("## Limits")[1]
 
 

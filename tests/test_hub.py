@@ -1,6 +1,5 @@
 """Ids to folders, cards, and what the Hub's failures read like. The Hub client is stood in for."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from sae import hub
 from sae.errors import HubError
 from sae.hub import local_folder, push_folder, write_card
 from sae.model import SparseAutoencoder
+from sae.storage import write_sealed
 from tests.tiny_saes import tiny_sae
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -184,7 +184,7 @@ def test_the_card_says_what_the_files_say_and_leaves_out_the_rest(tmp_path: Path
     sample = {"command": "the command", "data": "some photos", "n_tokens": 12_345}
     figures = {"fvu": 0.25, "l0": 16.0, "dead_fraction": 0.015}
     metrics = {**figures, "evidence": dict.fromkeys(figures, sample)}
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    write_sealed(tmp_path / "metrics.json", metrics)
     write_card(tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert "| latents that never fired | 1.50% | some photos; 12,345 tokens |" in card

@@ -1,5 +1,6 @@
 """What a push takes and what it leaves, of SAEs, indices, heads and runs, by the real client."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sae.concepts.index import ConceptIndex
 from sae.errors import HubError
 from sae.hub import push_folder
 from sae.model import SparseAutoencoder
+from sae.storage import sealed, write_sealed
 from tests.local_hub import TOKEN, LocalHub, using
 from tests.tiny_models import tiny
 from tests.tiny_saes import tiny_sae
@@ -107,10 +109,11 @@ def test_a_folder_that_is_no_artifact_is_refused(server: LocalHub, tmp_path: Pat
 
 def test_a_card_that_cannot_be_made_is_a_hub_error(server: LocalHub, tmp_path: Path) -> None:
     tiny_sae("topk").save_pretrained(tmp_path / "run")
-    (tmp_path / "run" / "metrics.json").write_text('{"dead_fraction": 97.8}')
+    write_sealed(tmp_path / "run" / "metrics.json", {"dead_fraction": 97.8})
     with pytest.raises(HubError, match="dead_fraction = 97.8; expected a share"):
         push_folder(tmp_path / "run", "tester/new")
-    for wrong in ('{"fvu": 1, "evidence": []}', '{"accuracy": {"base": 1}}', "{"):
+    shapes: tuple[dict, ...] = ({"fvu": 1, "evidence": []}, {"accuracy": {"base": 1}})
+    for wrong in (*(json.dumps(sealed(shape)) for shape in shapes), "{"):
         (tmp_path / "run" / "metrics.json").write_text(wrong)
         with pytest.raises(HubError, match="the card of .* cannot be made"):
             push_folder(tmp_path / "run", "tester/new")

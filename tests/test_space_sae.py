@@ -14,6 +14,7 @@ from sae.errors import HubError
 from sae.hub import BUNDLED
 from sae.interop import presets
 from sae.model import SparseAutoencoder
+from sae.storage import write_sealed
 from sae.ui.options import load, parse
 from tests.local_hub import LocalHub, using
 from tests.tiny_saes import tiny_sae
@@ -83,7 +84,7 @@ def test_an_sae_that_no_space_can_run_is_refused(id_: str, tmp_path: Path) -> No
     where = BackboneRef(id_.format(tmp=tmp_path), 1, family="clip")
     sae.cfg = dataclasses.replace(sae.cfg, backbone=where)
     sae.save_pretrained(tmp_path / "run")
-    (tmp_path / "run" / "training.json").write_text('{"steps": 5}')
+    write_sealed(tmp_path / "run" / "training.json", {"steps": 5})
     with pytest.raises(ValueError, match="needs the backbone .*clip, a folder of this machine"):
         publish.space(tmp_path / "out", str(tmp_path / "run"))
     assert not (tmp_path / "out").exists()

@@ -21,6 +21,7 @@ if not __package__:
 import torch
 
 from sae.adaptation import files
+from sae.storage import check_writable
 from sae.terminal import command, described
 from training.tasks.pairs import compare_all
 
@@ -72,7 +73,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 @command
 def main(argv: list[str]) -> None:
     """Compare what the command line says."""
-    text = compare_all(parse(argv), shlex.join(["python", "training/compare.py", *argv]))
+    options = parse(argv)
+    for folder in (options.out, *([options.heads_root] if options.ship else [])):
+        check_writable(folder)
+    text = compare_all(options, shlex.join(["python", "training/compare.py", *argv]))
     sys.stdout.write(text + "\n")
 
 

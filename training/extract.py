@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
+from sae.images import MAX_UNREADABLE
 from sae.terminal import command, described, local_path
 from training.data import record
 from training.data.feeds import ImageFeed, workers_for
@@ -73,7 +74,9 @@ def extract(options: argparse.Namespace, rank: int, world: int, device: torch.de
     training = sources[0].first(options.images)
     if rank == 0:
         now = record.record_of(training, sources[1])
-        record.keep(out, record.read_record(out), now, accept=None)
+        before, accept = record.read_record(out), options.accept_changed_data
+        if said := record.keep(out, before, now, accept=accept, by_number=True):
+            print(f"{said}; the shards that are there stay as they are")  # noqa: T201
     losses: list[float] = []
     for split, source in zip(SPLITS, (training, sources[1]), strict=True):
         feed = ImageFeed(
@@ -90,7 +93,7 @@ def extract(options: argparse.Namespace, rank: int, world: int, device: torch.de
     whole = finish(out, plan)
     if not whole:
         return print(f"process {rank} is done; others still write.")  # noqa: T201
-    print(said(out, losses))  # noqa: T201
+    print(summary(out, losses))  # noqa: T201
     return None
 
 
@@ -133,7 +136,7 @@ def plan_of(
     )
 
 
-def said(out: Path, losses: list[float]) -> str:
+def summary(out: Path, losses: list[float]) -> str:
     """One line on a finished store."""
     manifest = read_manifest(out)
     train, plan = manifest.shards["train"], manifest.plan
@@ -174,7 +177,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--shard-images", type=int, help="images of a shard (default: a 32nd, at most 256 MiB)")
     add("--seed", type=int, default=0, help="seed of random:N, of the order and of the emoji world")
     add("--workers", type=int, help="processes that open images, as for patchlens train")
-    add("--max-unreadable", type=float, default=0.05, help="share of images that may be unreadable")
+    add(
+        "--max-unreadable",
+        type=float,
+        default=MAX_UNREADABLE,
+        help="share of images that may be unreadable",
+    )
     add("--threads", type=int, help="CPU threads (default: all cores, shared by the processes)")
     add("--backbone-revision", help="branch, tag or commit of the backbone")
     add("--check", action="store_true", help="only hash the store in --out and compare")
@@ -182,6 +190,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--resume",
         action="store_true",
         help="go on; it does so anyway, and begins where nothing is",
+    )
+    add(
+        "--accept-changed-data",
+        action="store_true",
+        help="go on though pictures of the same names hold something else now",
     )
     options = made.parse_args(argv)
     for name in ("images", "eval_images", "image_batch", "shard_images"):

@@ -69,6 +69,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="add maps to the index that is there, nothing else",
     )
     add("--resume", action="store_true", help="go on with a pass that was stopped")
+    add(
+        "--accept-changed-data",
+        action="store_true",
+        help="go on though pictures of the same names hold something else now",
+    )
     add("--save-every", type=int, default=5000, help="images between partial results")
     add("--device", help="cpu, cuda, … (default: what Accelerate chooses)")
     options = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ if not __package__:
 
 from sae import artifact, cards, hub
 from sae.interop import presets
-from sae.storage import read_json, write_json
+from sae.storage import check_writable, read_json, read_sealed, write_sealed
 from sae.terminal import command, described
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,12 +41,16 @@ def space(out: Path, sae: str = "bundled", *, zero_gpu: bool = False) -> list[st
     """
     if out.exists() and any(out.iterdir()) and not (out / "sae" / "ui").is_dir():
         raise ValueError(f"{out} is not empty and no Space; give another folder.")
+    package = Path(hub.__file__).parent
+    check_writable(
+        out, sum(path.stat().st_size for path in package.rglob("*") if path.is_file()), "OUT"
+    )
     pinned = _pinned(sae)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("sae", ARTIFACT):
         shutil.rmtree(out / name, ignore_errors=True)
     junk = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    shutil.copytree(Path(hub.__file__).parent, out / "sae", ignore=junk)
+    shutil.copytree(package, out / "sae", ignore=junk)
     for name in COPIED:
         _write(out / name, _own_text(name, f"licenses/{name}"))
     app = (cards.TEMPLATES / "space_app.py").read_text(encoding="utf-8")
@@ -77,7 +81,7 @@ def _pinned(sae: str) -> str:
         return f"{repo_id}@{hub.commit_of(repo_id, revision=revision or None)}"
     cfg, _ = artifact.read(folder)
     training = folder / "training.json"
-    origin = read_json(training) if training.is_file() else {}
+    origin = read_sealed(training) if training.is_file() else {}
     if cards.is_local(read_json(folder / artifact.CONFIG), origin):
         raise ValueError(
             f"{sae} needs the backbone {cfg.backbone.id}, a folder of this machine, so the Space "
@@ -139,6 +143,8 @@ def main(argv: list[str]) -> None:
         said = f"{options.out}: {', '.join(names)}\nUpload it with:\n  hf upload user/name "
         said += f"{options.out} . --repo-type space"
     else:
+        if options.folder.is_dir():
+            check_writable(options.folder, option="folder")
         if options.license:
             _add_licence(options.folder, options.license)
         said = "pushed to " + hub.push_folder(
@@ -150,7 +156,7 @@ def main(argv: list[str]) -> None:
 def _add_licence(folder: Path, licence: str) -> None:
     cards.kind_of(folder)  # nothing is written into a folder that is no artifact
     path = folder / "training.json"
-    write_json(path, {**(read_json(path) if path.is_file() else {}), "license": licence})
+    write_sealed(path, {**(read_sealed(path) if path.is_file() else {}), "license": licence})
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
 from sae.steering import ClipSteerer
 from sae.steering.clip import steerability
+from sae.storage import check_writable
 from sae.terminal import command, described
 from training.indexing.index_pass import index_folder
 from training.steering.steerability import index_of, pictures, summary, words_for
@@ -50,6 +51,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--no-save", action="store_true", help="print only")
     args = parser.parse_args(argv)
     folder = None if args.no_save else index_folder(args.sae, args.out)
+    if folder is not None:
+        check_writable(folder)
     sae = SparseAutoencoder.from_pretrained(args.sae, device=args.device)
     index = index_of(args.sae, folder)
     backbone = Backbone.of(sae.cfg.backbone, args.backbone, device=args.device)

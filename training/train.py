@@ -23,7 +23,7 @@ import torch
 from accelerate import Accelerator
 
 from sae.backbones import Backbone
-from sae.storage import read_json
+from sae.storage import read_sealed
 from sae.terminal import INTERRUPTED, command, local_path
 from training.data import record
 from training.data.record import HELD_OUT, TRAINED_ON
@@ -81,7 +81,7 @@ def is_over(out: Path, config: TrainConfig) -> bool:
     done = [path.parent for path in (*out.glob("metrics.json"), *out.glob("*/metrics.json"))]
     if not done or checkpoints.any_in(out):
         return False
-    steps = read_json(done[0] / "training.json").get("steps")
+    steps = read_sealed(done[0] / "training.json").get("steps")
     if steps != config.steps:
         raise ValueError(
             f"--resume: the run in {done[0]} ended after {steps} steps and kept no checkpoint, so it "

@@ -34,6 +34,7 @@ from sae.hub import local_folder, push_folder
 from sae.storage import (
     check_seal,
     read_json,
+    read_sealed,
     replacing,
     sealed,
     sha256,
@@ -269,7 +270,7 @@ def accuracies(task_name: str, name: str, root: Path = ROOT) -> dict[str, dict[s
     if name not in head_names(task_name, root):
         return {}
     path = root / task_name / name / METRICS
-    return read_json(path).get("accuracy", {}) if path.is_file() else {}
+    return read_sealed(path).get("accuracy", {}) if path.is_file() else {}
 
 
 @lru_cache(maxsize=16)
@@ -280,7 +281,7 @@ def results(task_name: str, root: Path = ROOT) -> dict[str, Any]:
     """
     task(task_name)
     path = root / task_name / RESULTS
-    return read_json(path) if path.is_file() else {}
+    return read_sealed(path) if path.is_file() else {}
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

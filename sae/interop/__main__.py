@@ -24,7 +24,7 @@ from sae.interop.foreign import Reading, own
 from sae.interop.source import PICKLES, read_norm
 from sae.metrics.reconstruction import ReconstructionMeter
 from sae.model import SparseAutoencoder
-from sae.storage import read_json, write_json
+from sae.storage import check_writable, read_json, write_sealed
 from sae.terminal import command
 
 _MOST_WEIGHTS = 8
@@ -51,17 +51,19 @@ def main(argv: list[str]) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    conversion = _read(options)
-    sae = SparseAutoencoder._from_weights(conversion.cfg, conversion.tensors)
     out = Path(options.to)
     if any((out / name).exists() for name in artifact.REQUIRED_FILES):
         raise ValueError(f"{out} already holds an SAE; give another --to.")
+    check_writable(out, option="--to")
+    conversion = _read(options)
+    check_writable(out, sum(tensor.nbytes for tensor in conversion.tensors.values()), "--to")
+    sae = SparseAutoencoder._from_weights(conversion.cfg, conversion.tensors)
     evidence = _evidence(sae, options)
     if options.write == "visaebench":
         visaebench.write(out, conversion.cfg, conversion.tensors)
     else:
         sae.save_pretrained(out)
-        write_json(out / "training.json", _origin(options.source, conversion))
+        write_sealed(out / "training.json", _origin(options.source, conversion))
         sae = SparseAutoencoder.from_pretrained(out)
     _print_report(conversion, out)
     status = _self_check(conversion, sae)

@@ -11,12 +11,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from sae.cards import ENOUGH_TOKENS
 from sae.model import SparseAutoencoder
 from sae.sparse import tokens_per_chunk
-
-ENOUGH_TOKENS = 10_000
-"""Tokens from which on a share of dead or rare latents is told: a latent is rare that fires on fewer than
-one in as many, so from fewer tokens nobody can tell it from a dead one."""
 
 
 class Reconstruction(NamedTuple):

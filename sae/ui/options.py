@@ -194,11 +194,11 @@ def _metrics(sae: str) -> dict[str, object] | None:
     from sae.errors import ArtifactError
     from sae.hub import local_folder
     from sae.interop.presets import artifact_of
-    from sae.storage import read_json
+    from sae.storage import read_sealed
 
     try:
         where = artifact_of(sae)
     except ArtifactError:  # of another library: it has an SAE and nothing else
         return None
     file = local_folder(where, files=["config.json"], optional=["metrics.json"]) / "metrics.json"
-    return read_json(file) if file.is_file() else None
+    return read_sealed(file) if file.is_file() else None

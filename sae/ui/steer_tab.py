@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from sae.steering.edits import SteerRequest
-from sae.storage import read_json
+from sae.storage import read_sealed
 from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
@@ -36,7 +36,7 @@ def build(page: Page) -> None:
         "write",
         "halt",
         # the file calls them presets, as its first version did
-        experiments=read_json(recorded)["presets"] if recorded and recorded.is_file() else [],
+        experiments=read_sealed(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
         taught=TAUGHT if page.sources[0] == "bundled" else (),
     )

@@ -10,7 +10,7 @@ from sae.adaptation.classifier import accuracy, classify
 from sae.adaptation.compare import Comparison
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
-from sae.storage import read_json
+from sae.storage import read_sealed
 from sae.world.tasks import TASKS, task
 
 EXPECTED = ["zero_shot", "coop", "vpt", "maple"]
@@ -34,7 +34,7 @@ def test_heads_are_as_good_as_their_metrics_say(comparison, name):
     inputs = comparison.parts.backbone.preprocess(examples.pictures())
     labels = torch.from_numpy(examples.labels)
     for head in EXPECTED:
-        metrics = read_json(files.ROOT / name / head / "metrics.json")
+        metrics = read_sealed(files.ROOT / name / head / "metrics.json")
         assert len(metrics["seeds"]) == (1 if head == "zero_shot" else 3)
         classifier = comparison.classifier(name, head)
         with torch.no_grad():

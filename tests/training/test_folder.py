@@ -8,7 +8,7 @@ import pytest
 
 from sae.errors import ImageError
 from tests.training.training_parts import picture
-from training.data.sources import open_whole
+from training.data.sources import identity, open_whole
 from training.data.sources.folder import labels_of, list_pictures
 from training.data.sources.hugging_face import image_column, label_column, label_text
 from training.tasks.data import open_task
@@ -104,15 +104,24 @@ def test_names_that_are_not_utf_8_and_broken_files_are_told_whole(tmp_path: Path
     assert whole.content(names.index("cat/gone.png")) == ""
 
 
-def test_content_is_told_by_size_and_both_ends(tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.png" for number in range(4)]
-    for file, end in zip(files, (b"x", b"y", b"x", b""), strict=True):
+def test_content_is_told_by_every_byte(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file, end in zip(files, (b"x", b"y", b"x", b"", b"x"), strict=True):
         file.write_bytes(b"a" * 100_000 + end)
+    edited = bytearray(files[4].read_bytes())
+    edited[50_000] ^= 1
+    files[4].write_bytes(edited)
     whole, _ = open_whole(str(tmp_path))
-    told = [whole.content(number) for number in range(4)]
+    told = [whole.content(number) for number in range(5)]
     assert told[0] == told[2]
-    assert len(set(told)) == 3
+    assert len(set(told)) == 4
     assert told[0].startswith("100001:")
+    assert told == [identity.of_content(file.read_bytes()) for file in files]
+    old = told[0].rpartition(":")[0]
+    assert identity.same(old, told[4])  # an older run did not read what is between
+    assert not identity.same(old, told[1])
+    assert identity.is_in(told[0], frozenset([old]))
+    assert not identity.is_in("", frozenset([""]))
 
 
 def test_one_lister_serves_prompts_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,8 +191,26 @@ def test_columns_as_data_sets_have_them(capsys: pytest.CaptureFixture[str]) -> N
     assert "fine_label of fine_label, coarse_label" in capsys.readouterr().err
     pairs = datasets.Features({"depth": image, "image": image, "kind": names})
     assert image_column(pairs, "x") == "image"
-    assert "images are column image of depth, image" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "images are column image of depth, image; for another one give --data 'x#depth'" in told
+    assert image_column(pairs, "hf:user/pairs:test#depth") == "depth"
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="'kind' is no column of images; there are depth, image"):
+        image_column(pairs, "x#kind")
     assert label_column(pairs, "x") == "kind"
     assert label_column(datasets.Features({"image": image}), "x") is None
     plain = datasets.Features({"image": image, "label": datasets.Value("int64")})
     assert label_column(plain, "x") == "label"
+
+
+def test_a_column_of_images_is_chosen_in_data(tmp_path: Path) -> None:
+    image = datasets.Image()
+    rows = {"image": [picture(n) for n in range(4)], "depth": [picture(9 + n) for n in range(4)]}
+    made = datasets.Dataset.from_dict(rows, datasets.Features({"image": image, "depth": image}))
+    made.save_to_disk(tmp_path / "pairs")
+    for data, first in ((tmp_path / "pairs", 0), (f"{tmp_path / 'pairs'}#depth", 9)):
+        whole, n = open_whole(str(data))
+        assert n == 4
+        assert whole.load(1).tobytes() == picture(first + 1).tobytes()
+    with pytest.raises(ValueError, match="'masks' is no column of images"):
+        open_whole(f"{tmp_path / 'pairs'}#masks")

@@ -102,7 +102,7 @@ def test_a_run_is_not_resumed_on_other_images_without_a_word(
 
 
 def test_a_store_keeps_its_list_and_gives_it_to_its_runs(
-    clip: Path, photos: Path, tmp_path: Path
+    clip: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     line = f"--backbone {clip} --layer 1 --data {photos} --threads 1 --out {store}".split()
@@ -113,9 +113,27 @@ def test_a_store_keeps_its_list_and_gives_it_to_its_runs(
     found = what_is_held_out(str(tmp_path / "run"), str(photos), 512)[1]
     assert [found.image_name(n) for n in found.all] == held_out(store)
     (photos / "cat" / "00-copy.png").unlink()
-    picture(101).save(photos / next(iter(record.read(store / record.TRAINED_ON))))
-    with pytest.raises(SystemExit, match="1 of the training images replaced .* another --out"):
+    replaced = photos / next(iter(record.read(store / record.TRAINED_ON)))
+    picture(101).save(replaced)
+    with pytest.raises(
+        SystemExit, match="1 of the training images replaced .*--accept-changed-data"
+    ):
         extract.main(line)
+    shards = {path.name: path.read_bytes() for path in store.glob("*.safetensors")}
+    gone, other = sorted(shards)[-2:]
+    for name in (gone, "manifest.json"):
+        (store / name).unlink()
+    extract.main([*line, "--accept-changed-data"])
+    assert (
+        "going on with changed images: 1 of the training images replaced" in capsys.readouterr().out
+    )
+    assert (store / other).read_bytes() == shards[other]
+    extract.main(line)  # what was accepted is what it goes on from
+    replaced.rename(replaced.with_name("another.png"))
+    with pytest.raises(SystemExit) as refused:
+        extract.main([*line, "--accept-changed-data"])
+    assert "images gone" in str(refused.value)
+    assert "--accept-changed-data to go on" not in str(refused.value)
 
 
 def test_a_copy_of_the_training_images_is_known_by_content(
@@ -149,6 +167,12 @@ def test_a_list_is_read_strictly(tmp_path: Path) -> None:
     images = {"cat/1.png": "5:ab", "caf\udce9/\n2.png": ""}
     record.write(path, images)
     assert record.read(path) == images
+    path.write_bytes(path.read_bytes().replace(b"5:ab", b"5:aB"))
+    with pytest.raises(ArtifactError, match="other lines than were written"):
+        record.read(path)
+    path.write_text('["a", "b"]\n')
+    with pytest.warns(UserWarning, match="older PatchLens"):
+        assert record.read(path) == {"a": "b"}
     path.write_text('["a", "b"]\n["c"]\n')
     with pytest.raises(ArtifactError, match=r"line 2; expected .*name"):
         record.read(path)
@@ -206,8 +230,12 @@ def test_a_run_that_was_stopped_says_so_by_its_status(
     assert command.main([*line.split(), *more.split()]) == 130
 
 
-def test_an_index_of_changed_images_is_not_gone_on_with(
-    clip: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_index_of_changed_images_goes_on_only_if_that_is_accepted(
+    clip: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     train.main(words(clip, photos, tmp_path / "run"))
     line = f"--sae {tmp_path / 'run'} --data {photos} --batch 8 --save-every 8 --name-exemplars 0"
@@ -223,10 +251,15 @@ def test_an_index_of_changed_images_is_not_gone_on_with(
         index.main(line)
     monkeypatch.undo()
     picture(100).save(photos / "cat" / "00.png")
-    with pytest.raises(SystemExit, match="error: .*images '.*run without --resume"):
+    with pytest.raises(SystemExit, match="hold something else .*--accept-changed-data .*--resume"):
         index.main(line)
-    picture(0).save(photos / "cat" / "00.png")
-    assert index.main(line) == 0
+    picture(100).save(photos / "cat" / "00-more.png")
+    with pytest.raises(SystemExit, match="error: .*run without --resume"):
+        index.main([*line, "--accept-changed-data"])
+    (photos / "cat" / "00-more.png").unlink()
+    capsys.readouterr()
+    assert index.main([*line, "--accept-changed-data"]) == 0
+    assert "going on with changed images" in capsys.readouterr().err
 
 
 def test_prompts_know_their_pictures(clip: Path, photos: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from sae.backbones import Backbone
 from sae.errors import ArtifactError, ImageError
@@ -280,3 +281,37 @@ def test_another_store_or_other_files_are_not_written_over(store: Path, tmp_path
     (tmp_path / "plan.json").unlink()
     with pytest.raises(ValueError, match="is not empty and holds no store"):
         write(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_store_too_large_to_hash_is_compared_as_it_is_read(dtype: str, tmp_path: Path) -> None:
+    out = write(tmp_path / "s", dtype=dtype)
+    shards = open_store(out, hashed=0).training.manifest.shards["train"]
+    path = out / shards[1].file
+    whole = reading.read_rows(path, 0, shards[1].n_rows)
+    with safe_open(path, "pt") as file:
+        first = file.get_tensor("rows")[5].contiguous().view(torch.uint8).numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    place = content.index(first) + 3
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+    reading._opened.cache_clear()
+    training = open_store(out, hashed=0).training
+    assert torch.equal(reading.read_rows(path, 6, 40), whole[6:40])
+    with pytest.raises(ArtifactError, match="other numbers in row 5; .* patchlens extract again"):
+        reading.read_rows(path, 0, 8)
+    feed = reading.StoreFeed(training, seed=0, device=torch.device("cpu"))
+    places = list(range(-(-sum(shard.n_rows for shard in shards) // reading.CHUNK)))
+    with pytest.raises(ArtifactError, match="other numbers in row 5"):
+        list(feed.read(iter([Group(0, 0, places)])))
+    with pytest.raises(ArtifactError, match="sha256"):
+        open_store(out)
+
+
+def test_a_store_without_digests_opens_and_says_so(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(writing, "DIGESTS", "ignored")
+    monkeypatch.setattr(writing, "CHANNELS", "ignored too")
+    out = write(tmp_path / "s")
+    with pytest.warns(UserWarning, match="older PatchLens"):
+        training = open_store(out, hashed=0).training
+    assert len(reading.read_rows(out / training.manifest.shards["train"][0].file, 0, 9)) == 9

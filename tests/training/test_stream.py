@@ -186,7 +186,9 @@ def parquet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_streamed_dataset_is_split_resumed_and_held_out(parquet: str) -> None:
+def test_a_streamed_dataset_is_split_resumed_and_held_out(
+    parquet: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, held_out = open_source(parquet, seed=0, n_eval=10, streaming=True)
     assert [held_out.load(n).tobytes() for n in range(10)] == [
         picture(n).tobytes() for n in range(10)
@@ -209,6 +211,22 @@ def test_a_streamed_dataset_is_split_resumed_and_held_out(parquet: str) -> None:
     again.position = position
     assert all(map(torch.equal, take(again, 6), straight[22:]))
     made.close()
+    reader = source.reader(0, 2)
+    first, where = reader.take(7), json.loads(json.dumps(reader.state()))
+    again, rest = source.reader(0, 2, where), reader.take(40)
+    assert again.take(40) == rest
+    assert again.state() == reader.state()
+    assert len(set(first)) == 7
+    other = {**where, "hash": "0" * 32}
+    with pytest.raises(ValueError, match="its first 7 rows are not those .* another --out"):
+        source.reader(0, 2, other)
+    older = {name: where[name] for name in ("epoch", "n_rows", "rows")}
+    assert source.reader(0, 2, older).take(40) == rest
+    far = replace(source, local=False).reader(0, 2, other)  # of the Hub: when the walk is over
+    far.take(40)
+    assert capsys.readouterr().err == ""
+    far.take(40)
+    assert "its rows are other ones than when it was read before" in capsys.readouterr().err
     with pytest.raises(ValueError, match="--streaming needs a Hugging Face dataset"):
         open_source("world", seed=0, n_eval=4, streaming=True)
 

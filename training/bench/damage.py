@@ -2,9 +2,10 @@
 
     python training/bench/damage.py --n 80
 
-Of every kind of thing (SAE, index, head, training checkpoint, store, part of an index, checkpoint of a head)
-one is written, then damaged `n` times: bits flipped, numbers and words of JSON altered, files cut or emptied.
-Each time it is either refused in one sentence, or loads what was saved (a space in a JSON file says nothing).
+Of every kind of thing (SAE, index, head, training checkpoint, store, part of an index, checkpoint of a head,
+and what `saved_figures.py` knows) one is written, then damaged `n` times: bits flipped, numbers and words of
+JSON altered, files cut or emptied. Each time it is either refused in one sentence, or loads what was saved (a
+space in a JSON file says nothing).
 Knows how each kind is written and read. `report` is what the attack on the whole calls.
 """
 
@@ -40,6 +41,7 @@ from sae.errors import PatchLensError
 from sae.hub import BUNDLED
 from sae.model import SparseAutoencoder
 from sae.terminal import command
+from training.bench import saved_figures as said
 from training.data.store import open_store
 from training.data.store.manifest import FORMAT, Plan, finish
 from training.data.store.reading import read_rows
@@ -208,8 +210,8 @@ def store(folder: Path) -> None:
     (folder / "plan.json").unlink()  # read where a store is unfinished, which this one is not
 
 
-def read_store(folder: Path) -> object:
-    store = open_store(folder).training
+def read_store(folder: Path, hashed: int = 1 << 30) -> object:
+    store = open_store(folder, hashed).training
     rows = [
         read_rows(folder / s.file, 0, s.n_rows)
         for part in store.manifest.shards.values()
@@ -268,8 +270,14 @@ KINDS: dict[str, Kind] = {
     "head": Kind(head, read_head),
     "checkpoint": Kind(checkpoint, read_checkpoint),
     "store": Kind(store, read_store),
+    "store too large to hash": Kind(store, lambda folder: read_store(folder, hashed=0)),
     "part of an index": Kind(part, read_part),
     "checkpoint of a head": Kind(prompt, read_prompt),
+    "figures": Kind(said.figures, said.read_figures),
+    "results of heads": Kind(said.heads, said.read_heads),
+    "experiments": Kind(said.experiments, said.read_experiments),
+    "row of a leaderboard": Kind(said.row, said.read_row),
+    "lists of images": Kind(said.lists, said.read_lists),
 }
 
 

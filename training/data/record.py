@@ -1,7 +1,8 @@
 """Which images a run trains on and which it holds out, by name and content, kept with the run.
 
-    OUT/held_out.jsonl          ["cat/12.png", "48211:5f0c…"] a line, in their order
+    OUT/held_out.jsonl          ["cat/12.png", "48211:5f0c…:9a2e…"] a line, in their order
     OUT/training_images.jsonl   the same of the training images; never pushed
+The first line of each is its seal, {"content_sha256": …}: the hash of the lines after it.
 
 So held-out images are found again by name when others come or go, and a run whose images changed is not taken
 up without a word. Knows names, contents and files. Knows nothing of backbones or the loop.
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae.errors import ArtifactError
-from sae.storage import replacing, sha256
+from sae.storage import SEAL, replacing, sealed, sha256, warn_of_age
 from training.data.sources import ImageSource
+from training.data.sources.identity import same
 from training.data.store import StoredHeldOut, StoredRows
 from training.data.store.manifest import MANIFEST
 
 HELD_OUT, TRAINED_ON = "held_out.jsonl", "training_images.jsonl"
 READERS = 8
-"""Threads that read the ends of files."""
+"""Threads that read files."""
 Images = Mapping[str, str]
 """Content by name, in the order of the images."""
 
@@ -57,14 +59,19 @@ def images_of(source: Any) -> dict[str, str]:
 
 def write(path: Path, images: Images) -> None:
     """Write a list of images, whole or not at all."""
+    lines = [json.dumps(image) for image in images.items()]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(image) + "\n" for image in images.items())
+        file.writelines(f"{line}\n" for line in [json.dumps(_seal_of(lines)), *lines])
 
 
 def read(path: Path) -> dict[str, str]:
     """A list of images; FileNotFoundError if there is none, ArtifactError if it is damaged."""
-    images = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    images: dict[str, str] = {}
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    if not lines:
+        raise ArtifactError(path, "nothing", "a list of images", "Put it back from a copy.")
+    seal = lines.pop(0) if lines[0].startswith("{") else "{}"
+    for number, line in enumerate(lines, 1):
         try:
             name, content = json.loads(line)
             images[str(name)] = str(content)
@@ -72,7 +79,17 @@ def read(path: Path) -> dict[str, str]:
             raise ArtifactError(
                 path, f"{line[:40]!r} in line {number}", '["name", "content"]'
             ) from error
+    if seal == "{}":
+        warn_of_age(path)
+    elif seal != json.dumps(_seal_of(lines)):
+        raise ArtifactError(
+            path, "other lines than were written", "those of its seal", "Put it back from a copy."
+        )
     return images
+
+
+def _seal_of(lines: list[str]) -> dict[str, str]:
+    return {SEAL: sealed({"lines": lines})[SEAL]}
 
 
 def read_record(folder: Path) -> Record | None:
@@ -89,6 +106,10 @@ def write_record(folder: Path, record: Record) -> None:
     write(folder / HELD_OUT, record.held_out)
 
 
+def _names(images: Record) -> list[list[str]]:
+    return [list(part) for part in images]
+
+
 def changes(before: Record, now: Record) -> str:
     """What became of the images, in words; "" if they are the same in the same order."""
     told = []
@@ -97,7 +118,7 @@ def changes(before: Record, now: Record) -> str:
         ("held-out images", before.held_out, now.held_out),
     ):
         gone, new = [n for n in then if n not in here], [n for n in here if n not in then]
-        other = [name for name in then if name in here and then[name] != here[name]]
+        other = [name for name in then if name in here and not same(then[name], here[name])]
         for names, became in ((gone, "gone"), (new, "new"), (other, "replaced")):
             if names:
                 told.append(f"{len(names)} of the {what} {became} ({names[0]!r} …)")
@@ -106,17 +127,20 @@ def changes(before: Record, now: Record) -> str:
     return "; ".join(told)
 
 
-def keep(folder: Path, before: Record | None, now: Record, *, accept: bool | None) -> str:
+def keep(
+    folder: Path, before: Record | None, now: Record, *, accept: bool, by_number: bool = False
+) -> str:
     """Record the images of a run that begins, or goes on from one that recorded them `before`.
 
     Returns what there is to say. ValueError if they are other ones and that is not `accept`ed, or cannot
-    be (None).
+    be: what is done `by_number` of the images goes on only if they have the same names in the same order.
     """
     if not now.training and not now.held_out:
         return ""
     changed = changes(before, now) if before else ""
-    if changed and not accept:
-        go_on = "" if accept is None else "give --accept-changed-data to go on with what is there, "
+    possible = not by_number or before is None or _names(before) == _names(now)
+    if changed and not (accept and possible):
+        go_on = "give --accept-changed-data to go on with what is there, " if possible else ""
         raise ValueError(
             f"the images are not those that {folder} began with: {changed}. Put them back, {go_on}or "
             "start in another --out."

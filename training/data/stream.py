@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae.errors import ImageError
+from sae.images import MAX_UNREADABLE, too_many_unreadable
 
 N_SHARDS = 8
 """Default number of shards; the number of processes must divide the number of shards."""
@@ -101,7 +102,7 @@ class Stream:
         world: int = 1,
         n_shards: int | None = None,
         n_steps: int | None = None,
-        max_unreadable: float = 0.05,
+        max_unreadable: float = MAX_UNREADABLE,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.feed, self.batch, self.buffer, self.seed = feed, batch, buffer, seed
@@ -216,7 +217,7 @@ class Stream:
         bad = self._bad_before + sum(part.n_bad for part in parts)
         before = self._round * self.n_places * len(self._own)
         read = before + bad + sum(part.n_read for part in parts)
-        if bad > max(10, self.max_unreadable * read):
+        if too_many_unreadable(bad, read, self.max_unreadable):
             raise ImageError(
                 f"{bad} of {read} images could not be read (the last: {reason}) Repair them, or let "
                 "more pass with --max-unreadable, and go on with --resume."

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from sae.hub import local_folder
-from sae.storage import read_json
+from sae.storage import read_sealed
 from training.data import record
 from training.data.sources import ImageSource, open_source, open_whole
+from training.data.sources.hugging_face import without_column
+from training.data.sources.identity import is_in, same
 from training.data.sources.tar_shards import is_tar_data, shard_paths
 from training.data.store import is_store
 from training.data.store.manifest import read_plan
@@ -43,12 +45,15 @@ class TrainingData:
 
     @classmethod
     def of(cls, sae: str) -> "TrainingData":
-        """What the training.json of an artifact says, and the lists of images beside it."""
+        """What the training.json of an artifact says, and the lists of images beside it; ArtifactError if
+        that was altered."""
         try:
             folder = local_folder(sae, files=("training.json",))
-            entries = read_json(folder / "training.json")
         except (ValueError, OSError):
             return cls()
+        if not (folder / "training.json").is_file():
+            return cls()
+        entries = read_sealed(folder / "training.json")
         kept = {}
         with contextlib.suppress(OSError):
             kept = record.read(local_folder(sae, files=(record.HELD_OUT,)) / record.HELD_OUT)
@@ -115,7 +120,7 @@ def _certain(
         else record.images_of(held_out)
     )
     if trained.kept:
-        if other := [name for name in now if trained.kept.get(name) != now[name]]:
+        if other := [name for name in now if not same(trained.kept.get(name, ""), now[name])]:
             raise ValueError(
                 f"--data {data}: {len(other)} of the images that training held out are other ones now "
                 f"({other[0]!r} …), so nothing says that it never saw them; put them back, or "
@@ -156,7 +161,7 @@ def _other(data: str, n_images: int, trained: TrainingData) -> tuple[Any, Any, s
         some = np.random.default_rng(0).permutation(n)
         if trained.seen and whole.content:
             some = np.array(
-                [i for i in some if whole.content(int(i)) not in trained.seen], np.int64
+                [i for i in some if not is_in(whole.content(int(i)), trained.seen)], np.int64
             )
         some = np.sort(some[:n_images])
         if not len(some):
@@ -201,6 +206,7 @@ def _within(one: Path | str, two: Path | str) -> bool:
 
 def _parts(data: str) -> frozenset[Path | str]:
     """What a --data consists of: files or a folder, splits of a dataset, or just its name."""
+    data = without_column(data)[0]
     if data.startswith("hf:"):
         name, _, splits = data.removeprefix("hf:").partition(":")
         return frozenset(f"hf:{name}:{split}" for split in (splits or "train").split("+"))

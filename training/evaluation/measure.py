@@ -67,6 +67,13 @@ def measure(
     return [_measured(meter, n_images) for meter in meters]
 
 
+def n_unreadable(held_out: Any, measured: Measured) -> int:
+    """How many held-out images could not be read, of a source or when the store was written."""
+    if isinstance(held_out, ImageSource):
+        return len(held_out.all) - measured.n_images
+    return sum(shard.n_unreadable for shard in held_out.manifest.shards["held_out"])
+
+
 def image_batches(source: ImageSource, size: int) -> Iterator[tuple[list[Image.Image], list[int]]]:
     """The source's images that can be read, and their numbers."""
     numbers = source.all_numbers()

@@ -29,6 +29,8 @@ from training.indexing.labelled import Labelled, World, vocabulary
 from training.launch import stop_on_signal
 
 PARTIAL = ".partial"
+IMAGES = "images"
+"""What of a part's settings says what the pictures hold."""
 
 
 class Pass:
@@ -47,11 +49,13 @@ class Pass:
         self.options, self.partial, self.stopped = options, out / PARTIAL, False
         self.beside: tuple[Untrained, ...] = ()
         self.settings = settings_for(data, sae, tau=options.tau)
+        names, contents = data.content()
         self.about = {
             "sae_sha256": digest,
             "backbone": backbone.id,
             "data": data.name,
-            "images": data.content(),
+            "image_names": names,
+            IMAGES: contents,
             "classes": list(data.classes),
             "batch": options.batch,
             "embedder": options.embedder,
@@ -114,8 +118,7 @@ class Pass:
             if accelerator.is_main_process:
                 print(f"{path.name} is damaged, its images are looked at again: {error}")  # noqa: T201
 
-        parts = load_parts(self.partial, self.settings, self.about, damaged=left_out)
-        before = parts or fresh
+        before = self._parts(left_out) or fresh
         seen = before.counts["seen"].copy()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -126,6 +129,25 @@ class Pass:
         accelerator.wait_for_everyone()  # nobody writes a part while old ones are deleted
         # of several processes none goes on from `merged`: it is merged in at the end
         return (before if accelerator.num_processes == 1 else fresh), seen
+
+    def _parts(self, left_out: Callable[[Path, ArtifactError], None]) -> Gathered | None:
+        """What there is to go on from; ValueError if the pictures are other ones, unless that is accepted."""
+        try:
+            return load_parts(self.partial, self.settings, self.about, damaged=left_out)
+        except ArtifactError as error:
+            rest = {name: value for name, value in self.about.items() if name != IMAGES}
+            try:
+                parts = load_parts(self.partial, self.settings, rest, damaged=left_out)
+            except ArtifactError:
+                raise error from None
+            if not self.options.accept_changed_data:
+                raise ValueError(
+                    f"some pictures of {self.data.name} hold something else than when {self.partial} was "
+                    "written. Put them back, give --accept-changed-data to go on with what is there, or "
+                    "run without --resume to start again."
+                ) from error
+            print("going on with changed images", file=sys.stderr)  # noqa: T201
+            return parts
 
     def assemble(self, gathered: Gathered) -> ConceptIndex:
         """The index, without names; one that lay in a folder is named after it."""

@@ -30,9 +30,9 @@ class World:
             raise ValueError(f"--n-images {n}: an index needs at least one.")
         self.name, self.n, self.classes = f"emoji world, {n} scenes", n, list(kind_names())
 
-    def content(self) -> str:
+    def content(self) -> tuple[str, str]:
         """The seed: scenes have no files that could change."""
-        return f"seed {INDEX_SEED}"
+        return f"seed {INDEX_SEED}", f"seed {INDEX_SEED}"
 
     def __len__(self) -> int:
         return self.n
@@ -60,10 +60,10 @@ class Labelled:
         self.classes = sorted(set(self._labels) - {""})
         self.name = f"{_short(source.name)}, {len(numbers)} images"
 
-    def content(self) -> str:
-        """A hash of the images' names and contents, in their order."""
+    def content(self) -> tuple[str, str]:
+        """Hashes of the images' names, and of what they hold, in their order."""
         images = images_of(replace(self._source, numbers=self._numbers))
-        return hashlib.sha256(json.dumps(list(images.items())).encode()).hexdigest()
+        return _hash(list(images)), _hash(list(images.values()))
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -76,6 +76,10 @@ class Labelled:
         """The image's path in the data set, or its number."""
         of_source, number = self._source.image_name, int(self._numbers[number])
         return of_source(number) if of_source else f"image {number} of {self._source.name}"
+
+
+def _hash(texts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def open_labelled(data: str, n: int | None) -> "World | Labelled":

@@ -1,10 +1,9 @@
 """What a leaderboard run has done already, on disk, so that a long one can be stopped and taken up again.
 
-Knows files and time; knows nothing of what is measured. Rows are JSON, SAEs are artifacts, activations one
-safetensors file each; all are of one set of options, which is written beside them.
+Knows files and time; knows nothing of what is measured. Rows are sealed JSON, SAEs are artifacts,
+activations one safetensors file each; all are of one set of options, which is written beside them.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from sae.errors import ArtifactError
 from sae.model import SparseAutoencoder
-from sae.storage import read_arrays, read_json, replacing, write_arrays, write_json
+from sae.storage import read_arrays, read_sealed, write_arrays, write_sealed
 
 OPTIONS = "options.json"
 Row = dict[str, float]
@@ -43,7 +42,7 @@ class Kept:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / OPTIONS
-        if path.is_file() and (before := read_json(path)) != options:
+        if path.is_file() and (before := read_sealed(path, f"Delete {folder}.")) != options:
             differ = sorted(k for k in {*before, *options} if before.get(k) != options.get(k))
             raise ArtifactError(
                 path,
@@ -51,17 +50,16 @@ class Kept:
                 "the options of now",
                 f"Give the same options, another --out, or delete {folder}.",
             )
-        write_json(path, options)
+        write_sealed(path, options)
 
     def row(self, label: str, make: Callable[[], Row]) -> Row:
         """The figures of one row."""
         path = self._path("rows", f"{label}.json")
         if path is not None and path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_sealed(path, f"Delete {path}; it is then measured anew.")
         row = self._timed(make)
         if path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(row), encoding="utf-8")
+            write_sealed(path, row)
         return row
 
     def sae(self, label: str, make: Callable[[], SparseAutoencoder]) -> SparseAutoencoder:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from sae.hub import push_folder, pushed_files, write_card
-from sae.storage import write_json
+from sae.storage import write_sealed
 from sae.terminal import n_cores
 from training.evaluation.measure import measure, metrics_json
 from training.launch import how_launched
@@ -100,7 +100,7 @@ class Results:
                 measured, data=held_out.name, tokens=run.where.tokens, command=self._command
             )
             with writing(trainer.out):
-                write_json(trainer.out / "metrics.json", metrics)
+                write_sealed(trainer.out / "metrics.json", metrics)
                 write_card(trainer.out, trainer.config.push_to)
             share = figures.dead_share
             dead = "not measured" if share is None else f"{share:.2%}"
@@ -140,7 +140,7 @@ class Results:
             scale=trainer.scale,
             launched=how_launched(run.accelerator),
         )
-        write_json(trainer.out / "training.json", content)
+        write_sealed(trainer.out / "training.json", content)
 
     def _origin(self) -> dict[str, Any]:
         """The images behind the run, and how many of them it holds out."""

@@ -26,7 +26,7 @@ from sae.steering import Edit, Prepared, Scope, SteerRequest
 from sae.steering.candidates import candidates
 from sae.steering.doses import has_word
 from sae.steering.edits import EVERYWHERE
-from sae.storage import write_json
+from sae.storage import write_sealed
 from sae.terminal import command
 from sae.ui.examples import EXAMPLES, picture_of
 from training.steering.protocol import index_of
@@ -213,7 +213,7 @@ def main(argv: list[str]) -> None:
     recorded = [record(steerer, one, pictures[one.example]) for one in EXPERIMENTS]
     target = args.into / "steering" / "presets.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target, {"presets": [one for one in recorded if one is not None]})
+    write_sealed(target, {"presets": [one for one in recorded if one is not None]})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sae.adaptation.lens import ConceptLens
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
 from sae.model import SparseAutoencoder
-from sae.storage import read_json, replacing, write_json
+from sae.storage import read_sealed, replacing, sealed, write_sealed
 from sae.world.tasks import TASKS
 from training.tasks.chance import chance
 from training.tasks.comparing import Model, Sizes, compare
@@ -120,15 +120,16 @@ def pair(
         folder.mkdir(parents=True, exist_ok=True)
         text = report(result, draw(result, folder), command)
         (folder / "report.md").write_text(text, encoding="utf-8")
-        write_json(file, result)
+        write_sealed(file, result)
     return result
 
 
 def earlier(file: Path, shipped: Path, head: str, inputs: dict[str, Any]) -> dict[str, Any] | None:
     """What the same comparison found before: in its own file, or among what the heads came with."""
-    if file.is_file() and (old := read_json(file)).get("inputs") == inputs:
+    anew = "Give --overwrite to compare anew."
+    if file.is_file() and (old := read_sealed(file, anew)).get("inputs") == inputs:
         return old
-    old = read_json(shipped).get(head, {}) if shipped.is_file() else {}
+    old = read_sealed(shipped, anew).get(head, {}) if shipped.is_file() else {}
     return old if old.get("inputs") == inputs else None
 
 
@@ -188,7 +189,8 @@ def ship(results: dict[str, Any], folder: Path) -> None:
     """Write what the app shows of a task, without line breaks: a fifth of the size."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / files.RESULTS) as temporary:
-        temporary.write_text(json.dumps(results, separators=(",", ":")) + "\n", encoding="utf-8")
+        text = json.dumps(sealed(results), separators=(",", ":"))
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def open_model(head: str, data: TaskData, parts: ClipParts, root: Path) -> Model:

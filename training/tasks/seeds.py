@@ -20,7 +20,7 @@ from sae.adaptation.files import METRICS, load_head, save_head
 from sae.adaptation.heads import HEADS
 from sae.backbones import Backbone
 from sae.backbones.prompting import ClipParts
-from sae.storage import plain_key, read_sealed, sealed, write_json
+from sae.storage import plain_key, read_sealed, write_sealed
 from training.launch import StopRequest, command_line, locked, stop_on_signal
 from training.tasks.data import Labelled, TaskData, open_task, read_templates
 from training.tasks.fitting import FitOptions, fit, read_epoch
@@ -69,7 +69,7 @@ def _train_seeds(
                 return False
             rows.append(done)
     if accelerator.is_main_process:
-        write_json(target / METRICS, metrics(args, parts, data, rows, words, tuned))
+        write_sealed(target / METRICS, metrics(args, parts, data, rows, words, tuned))
         for row in rows:
             accelerator.print({name: row[name] for name in row if name not in HIDDEN})
         accelerator.print(f"the head is in {target}")
@@ -167,7 +167,7 @@ def one_seed(
             if split == "base" or stored.any_classes:
                 classifier = stored.classifier(parts, data.classes(split))
                 row[split] = round(measure(parts, classifier, test), 4)
-        write_json(folder / f"seed-{seed}.json", sealed(row))
+        write_sealed(folder / f"seed-{seed}.json", row)
         for left in folder.glob("checkpoint-*.safetensors"):
             left.unlink()
     accelerator.wait_for_everyone()

@@ -30,8 +30,8 @@ def open_source(
     """The training images and the held-out images of `data`, which never share one.
 
     `data` is 'world'; a folder of images; .tar shards (their folder, a file, or a pattern such as
-    a-{000..012}.tar); a Hugging Face dataset (hf:user/name[:split], or a folder of save_to_disk),
-    with `streaming` read in order without a download; or a store of training/extract.py.
+    a-{000..012}.tar); a Hugging Face dataset (hf:user/name[:split][#column], or a folder of
+    save_to_disk), with `streaming` read in order without a download; or a store of training/extract.py.
     Images by number keep 5 % (at most `n_eval`, at least two of four) as held-out, the same ones in
     every run over as many images, or those of the names `kept` that an earlier run held out; a
     streamed dataset holds out its first `n_eval` images; a store knows its own.

@@ -6,7 +6,6 @@ out names that begin with a dot, `__MACOSX`, and the pictures that a run draws o
 suffixes and labels. Knows nothing of splits, backbones or activations.
 """
 
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 
 from sae.errors import ImageError
 from sae.images import open_image
+from training.data.sources.identity import of_file
 from training.data.sources.image_source import Enough, ImageSource
 
 SUFFIXES = frozenset(
@@ -29,8 +29,6 @@ DRAWN = frozenset({"curves.png", "exemplars.webp"})
 """Pictures that a run draws into its own folder."""
 OF_A_RUN = ("training.json", "progress.jsonl", "training_images.jsonl")
 """Files that tell a run's folder."""
-END = 16 << 10
-"""Bytes at either end of a file that tell its content."""
 
 
 def is_hidden(name: str) -> bool:
@@ -100,26 +98,8 @@ class ImageFiles:
         return self.files[number].relative_to(self.root).as_posix()
 
     def content(self, number: int) -> str:
-        """Size and hash of file `number`; "" if it cannot be read."""
-        try:
-            with self.files[number].open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                ends = file.read(min(size, END))
-                file.seek(max(len(ends), size - END))
-                return content_of(size, ends + file.read())
-        except OSError:
-            return ""
-
-
-def content_of(size: int, ends: bytes) -> str:
-    """What tells a file of `size` bytes whose first and last END bytes are `ends`."""
-    return f"{size}:{hashlib.blake2b(ends, digest_size=16).hexdigest()}"
-
-
-def ends_of(content: bytes) -> bytes:
-    """The part of a file's content that `content_of` takes."""
-    return content if len(content) <= 2 * END else content[:END] + content[-END:]
+        """What tells file `number` by what it holds; "" if it cannot be read."""
+        return of_file(self.files[number])
 
 
 def printable(name: str) -> str:

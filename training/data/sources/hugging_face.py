@@ -1,9 +1,9 @@
 """Hugging Face datasets: map-style ones as images by number, streamed ones row by row.
 
-Knows `datasets`: the Hub (hf:user/name[:split]), folders of save_to_disk, image and label columns, splitting
-by node and the state of a stream. Of a streamed dataset there is no access by number: a Reader hands out
-the rows in their stored order and says where it stands. Its first `n_eval` images are held out, by content:
-training skips every row with the same bytes.
+Knows `datasets`: the Hub (hf:user/name[:split]), folders of save_to_disk, image and label columns (#COLUMN
+after either says which holds the images), splitting by node and the state of a stream. Of a streamed dataset
+there is no access by number: a Reader hands out the rows in their stored order and says where it stands. Its
+first `n_eval` images are held out, by content: training skips every row with the same bytes.
 """
 
 import hashlib
@@ -18,16 +18,24 @@ from PIL import Image
 
 from sae.errors import ImageError
 from sae.images import open_image
-from training.data.sources.folder import content_of, ends_of
+from training.data.sources.identity import of_content
 from training.data.sources.image_source import Enough, ImageSource
 
 
 def is_dataset(data: str) -> bool:
     """Whether `data` names a Hugging Face dataset."""
-    folder = Path(data)
+    folder = Path(without_column(data)[0])
     return data.startswith("hf:") or any(
         (folder / mark).is_file() for mark in ("dataset_info.json", "dataset_dict.json")
     )
+
+
+def without_column(data: str) -> tuple[str, str]:
+    """The dataset, and the column of images that `data` asks for (hf:user/name:split#COLUMN), "" for none."""
+    if Path(data).exists():
+        return data, ""
+    name, _, column = data.partition("#")
+    return name, column
 
 
 def dataset(data: str) -> tuple[ImageSource, int]:
@@ -70,7 +78,7 @@ class DatasetImages:
     def content(self, number: int) -> str:
         """Size and hash of row `number`'s image; "" if it holds none."""
         content = _content(self.rows[number][self.column])
-        return content_of(len(content), ends_of(content)) if content else ""
+        return of_content(content) if content else ""
 
     def label(self, number: int) -> str:
         """The class of row `number` as text; "" where it has none, or more than one."""
@@ -125,10 +133,11 @@ def open_rows(data: str, *, streaming: bool) -> Any:
     import datasets
 
     try:
-        if data.startswith("hf:"):
-            name, _, part = data.removeprefix("hf:").partition(":")
+        folder = without_column(data)[0]
+        if folder.startswith("hf:"):
+            name, _, part = folder.removeprefix("hf:").partition(":")
             return datasets.load_dataset(name, split=part or "train", streaming=streaming)
-        rows = datasets.load_from_disk(data)
+        rows = datasets.load_from_disk(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise OSError(
@@ -141,7 +150,10 @@ def open_rows(data: str, *, streaming: bool) -> Any:
 
 
 def image_column(features: Any, data: str) -> str:
-    """The column that holds images: the one called image, or else the first; says so of several."""
+    """The column that holds images: the one that `data` asks for, the one called image, or else the first.
+
+    Says which of several was taken, and how to take another one. ValueError if there is none of that name.
+    """
     import datasets
 
     columns = [n for n, kind in (features or {}).items() if isinstance(kind, datasets.Image)]
@@ -149,9 +161,20 @@ def image_column(features: Any, data: str) -> str:
         raise ValueError(
             f"--data {data}: no image column among {', '.join(features or ['unknown columns'])}."
         )
+    name, asked = without_column(data)
+    if asked and asked not in columns:
+        raise ValueError(
+            f"--data {data}: {asked!r} is no column of images; there are {', '.join(columns)}."
+        )
+    if asked:
+        return asked
     chosen = "image" if "image" in columns else columns[0]
     if len(columns) > 1:
-        sys.stderr.write(f"--data {data}: images are column {chosen} of {', '.join(columns)}\n")
+        other = next(column for column in columns if column != chosen)
+        sys.stderr.write(
+            f"--data {data}: images are column {chosen} of {', '.join(columns)}; for another one give "
+            f"--data '{name}#{other}'\n"
+        )
     return chosen
 
 
@@ -172,6 +195,8 @@ class StreamedSource:
     held_out: frozenset[bytes]
     """Hashes of the images that training must not see."""
     limit: int | None = None
+    local: bool = False
+    """Whether the rows lie on this machine, so that reading them again costs little."""
 
     def first(self, n: int | None) -> "StreamedSource":
         """The same source with at most `n` different images, over all processes."""
@@ -188,10 +213,10 @@ class Reader:
     def __init__(self, source: StreamedSource, rank: int, world: int, state: Any) -> None:
         self._source, self._rank, self._world = source, rank, world
         self._epoch, self._n_rows = 0, 0
+        self._hash, self._whole = "", ""
         self._open(None)
         if state:
-            self._epoch, self._n_rows = state["epoch"], state["n_rows"]
-            self._open(state["rows"])
+            self._go_on(state)
 
     def take(self, n: int) -> list[bytes]:
         """The bytes of the next `n` images ("" bytes where a row has none)."""
@@ -204,12 +229,34 @@ class Reader:
             content = _content(row[self._source.column])
             if _digest(content) not in self._source.held_out:
                 self._n_rows += 1
+                self._hash = _chained(self._hash, content)
                 contents.append(content)
         return contents
 
     def state(self) -> dict[str, Any]:
-        """JSON: where the next row is."""
-        return {"epoch": self._epoch, "n_rows": self._n_rows, "rows": self._rows.state_dict()}
+        """JSON: where the next row is, and a hash of the rows before it and of the last whole walk."""
+        rows = self._rows.state_dict()
+        where = {"epoch": self._epoch, "n_rows": self._n_rows, "rows": rows}
+        return {**where, "hash": self._hash, "whole": self._whole}
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        """From a state. Rows of this machine are read anew up to there, for their hash; ValueError if they
+        are other ones. Those of the Hub are compared when the walk is over."""
+        known, n = state.get("hash"), state["n_rows"]
+        if known and self._source.local:
+            try:
+                self.take(n)
+            except ValueError:
+                self._hash = ""
+            if (self._epoch, self._n_rows, self._hash) != (0, n, known):
+                raise ValueError(
+                    f"--data {self._source.name}: its first {n} rows are not those that the run was trained "
+                    "on; put them back, or start in another --out."
+                )
+        else:
+            self._open(state["rows"])
+        self._epoch, self._n_rows = state["epoch"], n
+        self._hash, self._whole = known or "", state.get("whole", "")
 
     def _open(self, state: Any) -> None:
         from datasets.distributed import split_dataset_by_node
@@ -229,7 +276,12 @@ class Reader:
                 f"--data {self._source.name}: process {self._rank} finds no training images in its "
                 "share; launch fewer processes, or hold out fewer with --eval-images."
             )
-        self._epoch, self._n_rows = self._epoch + 1, 0
+        if self._whole and self._hash and self._whole != self._hash:
+            sys.stderr.write(
+                f"warning: --data {self._source.name}: its rows are other ones than when it was read before\n"
+            )
+        self._whole = self._hash
+        self._epoch, self._n_rows, self._hash = self._epoch + 1, 0, ""
         self._open(None)
 
 
@@ -245,7 +297,7 @@ class HeldOutImages:
 
     def content(self, number: int) -> str:
         """Size and hash of image `number`."""
-        return content_of(len(self.contents[number]), ends_of(self.contents[number]))
+        return of_content(self.contents[number])
 
 
 def streamed(data: str, n_eval: int) -> tuple[StreamedSource, ImageSource]:
@@ -256,8 +308,13 @@ def streamed(data: str, n_eval: int) -> tuple[StreamedSource, ImageSource]:
     column = image_column(rows.features, data)
     rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     contents = tuple(_content(row[column]) for row in rows.take(n_eval))
+    place = without_column(data)[0].removeprefix("hf:")
     source = StreamedSource(
-        f"{data}, streamed", rows, column, frozenset(_digest(one) for one in contents)
+        f"{data}, streamed",
+        rows,
+        column,
+        frozenset(_digest(one) for one in contents),
+        local=any(Path(name).exists() for name in (place, place.rpartition(":")[0]) if name),
     )
     held_out = HeldOutImages(contents)
     n = np.arange(len(contents))
@@ -286,6 +343,11 @@ def _content(cell: Any) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def _chained(before: str, content: bytes) -> str:
+    """A hash of all rows so far, of the one before and the next row."""
+    return hashlib.blake2b(before.encode() + _digest(content), digest_size=16).hexdigest()
 
 
 def _digest(content: bytes) -> bytes:

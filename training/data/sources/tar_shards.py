@@ -17,7 +17,8 @@ from PIL import Image
 
 from sae.errors import ImageError
 from sae.images import open_image
-from training.data.sources.folder import SUFFIXES, content_of, ends_of, is_hidden
+from training.data.sources.folder import SUFFIXES, is_hidden
+from training.data.sources.identity import of_content
 from training.data.sources.image_source import Enough, ImageSource
 
 MAX_SHARDS = 100_000
@@ -109,12 +110,12 @@ class TarImages:
         return f"{self.paths[self.shard[number]].name}:{self.members[number]}"
 
     def content(self, number: int) -> str:
-        """Size and hash of image `number`; "" if it cannot be read."""
+        """What tells image `number` by what it holds; "" if it cannot be read."""
         try:
             content = self._read(number)
         except ImageError:
             return ""
-        return content_of(len(content), ends_of(content))
+        return of_content(content)
 
     def label(self, number: int) -> str:
         """What the sample's .cls member says."""
@@ -157,15 +158,25 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, str]]:
                 if not member.isreg():
                     continue
                 text = ""
-                small = member.name.endswith(".cls") and member.size <= MAX_LABEL_BYTES
+                small = member.name.lower().endswith(".cls") and member.size <= MAX_LABEL_BYTES
                 if small and (file := shard.extractfile(member)):
-                    text = file.read().decode("utf-8", "replace").strip()
+                    text = label_of(file.read())
                 yield member, text
     except (tarfile.TarError, OSError) as error:
         raise ValueError(
             f"{path}: found no whole, uncompressed tar file ({error}); expected a WebDataset "
             "shard. Unpack .tar.gz to .tar, or download it again."
         ) from error
+
+
+def label_of(content: bytes) -> str:
+    """What a .cls member says; "" for none: nothing, NaN, or a number below 0, which stands for no class."""
+    text = content.decode("utf-8-sig", "replace").strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if number >= 0 else ""
 
 
 def _is_hidden(member: str) -> bool:

@@ -8,7 +8,7 @@ their weights and their preprocessing. Knows nothing of shards' content or strea
     STORE/train_00000.json           its size, counts and sha256, written after it
     STORE/held_out_00000.safetensors rows of held-out images, image after image
     STORE/manifest.json              the plan and all counts, written last
-The JSON files are sealed (`sae.storage`).
+The JSON files are sealed (`sae.storage`), the rows of a shard have digests (`digests.py`).
 """
 
 import dataclasses

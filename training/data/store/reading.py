@@ -11,19 +11,26 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sae.backbones.tokens import require_finite
 from sae.errors import ArtifactError
 from sae.prefetch import prefetch
-from sae.storage import sha256
+from sae.storage import sha256, warn_of_age
 from training.data.sources.image_source import order
+from training.data.store.digests import (
+    AGAIN,
+    CHANNELS,
+    DIGESTS,
+    compare,
+    digest_of_channels,
+)
 from training.data.store.manifest import Manifest, Shard, read_manifest
 from training.data.stream import Group, Rows
 
@@ -32,7 +39,7 @@ CHUNK = 64
 GROUP = 64
 """Chunks that are read ahead together."""
 VERIFIED_BYTES = 1 << 30
-"""Stores up to this size are hashed whenever they are opened."""
+"""Stores up to this size are hashed whenever they are opened, so that damage ends a run before it begins."""
 OPEN_SHARDS = 256
 
 
@@ -111,16 +118,19 @@ class Store:
     held_out: StoredHeldOut
 
 
-def open_store(data: str | Path) -> Store:
-    """A finished store, its files checked: sizes always, hashes too up to 1 GiB.
+def open_store(data: str | Path, hashed: int = VERIFIED_BYTES) -> Store:
+    """A finished store, its files checked: sizes always, hashes too up to `hashed` bytes.
 
-    Raises ArtifactError if it is unfinished, damaged or of a newer format.
+    What is read of a larger one is compared row by row as it is read. Raises ArtifactError if it is
+    unfinished, damaged or of a newer format.
     """
     folder = Path(data)
     manifest = read_manifest(folder)
     shards = [shard for part in manifest.shards.values() for shard in part]
-    if sum(shard.n_bytes for shard in shards) <= VERIFIED_BYTES:
+    if sum(shard.n_bytes for shard in shards) <= hashed:
         verify(folder, shards)
+    elif not _opened(folder / shards[0].file).digested:
+        warn_of_age(folder)
     n = sum(shard.n_images for shard in manifest.shards["held_out"])
     return Store(StoredRows(folder, manifest), StoredHeldOut(folder, manifest, n))
 
@@ -133,7 +143,7 @@ def verify(folder: Path, shards: list[Shard]) -> None:
                 folder / shard.file,
                 f"sha256 {digest[:12]}…",
                 f"{shard.sha256[:12]}…",
-                "Delete it and its .json and manifest.json, and run patchlens extract again.",
+                AGAIN,
             )
 
 
@@ -195,12 +205,18 @@ class StoreFeed:
 
 
 def read_rows(path: Path, start: int, end: int) -> Float32[Tensor, "rows d_in"]:
-    """Rows `start` to `end` of a shard as float32."""
-    shard, channels = _opened(path)
-    part = {"rows": shard.get_slice("rows")[start:end]}
-    if channels:
-        part |= {"scale": shard.get_slice("scale")[start:end], **channels}
-    return unpack(part)
+    """Rows `start` to `end` of a shard as float32; ArtifactError if they are not what was written."""
+    shard = _opened(path)
+    names = ["rows", *(["scale"] if shard.channels else []), *([DIGESTS] if shard.digested else [])]
+    try:
+        part = {name: shard.file.get_slice(name)[start:end] for name in names}
+    except SafetensorError as error:
+        raise ArtifactError(path, f"{error}", "the tensors of a shard", AGAIN) from error
+    if (actual := part["rows"].dtype) != (torch.int8 if shard.channels else torch.float16):
+        raise ArtifactError(path, f"rows of {actual}", "float16, or int8 with channels", AGAIN)
+    if shard.digested:
+        compare(path, start, part, part.pop(DIGESTS))
+    return unpack(part | shard.channels)
 
 
 def unpack(part: dict[str, Tensor]) -> Float32[Tensor, "rows d_in"]:
@@ -211,9 +227,23 @@ def unpack(part: dict[str, Tensor]) -> Float32[Tensor, "rows d_in"]:
     return rows
 
 
+class _Opened(NamedTuple):
+    """A memory-mapped shard, its channels' means and deviations (int8), and whether rows can be compared."""
+
+    file: Any
+    channels: dict[str, Tensor]
+    digested: bool
+
+
 @lru_cache(maxsize=OPEN_SHARDS)
-def _opened(path: Path) -> tuple[Any, dict[str, Tensor]]:
-    """A memory-mapped shard, and its channels' means and deviations (int8)."""
-    shard = safe_open(path, "pt")
-    names = [name for name in ("mean", "std") if name in shard.keys()]  # noqa: SIM118
-    return shard, {name: shard.get_tensor(name) for name in names}
+def _opened(path: Path) -> _Opened:
+    try:
+        file = safe_open(path, "pt")
+        known = set(file.keys())
+        channels = {name: file.get_tensor(name) for name in ("mean", "std") if name in known}
+        written = file.get_tensor(CHANNELS) if CHANNELS in known else None
+    except SafetensorError as error:
+        raise ArtifactError(path, f"{error}", "a whole safetensors file", AGAIN) from error
+    if written is not None and not torch.equal(written, digest_of_channels(channels)):
+        raise ArtifactError(path, "other channels", "those that were written", AGAIN)
+    return _Opened(file, channels, DIGESTS in known)

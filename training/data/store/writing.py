@@ -21,8 +21,10 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from sae.errors import ArtifactError, ImageError
+from sae.images import too_many_unreadable
 from sae.storage import replacing, sealed, write_json
 from training.data.feeds import ImageFeed
+from training.data.store.digests import CHANNELS, DIGESTS, digest_of_channels, digests_of
 from training.data.store.manifest import Plan, Shard, check_size, read_shard
 from training.data.store.reading import unpack
 from training.data.stream import Group
@@ -90,7 +92,7 @@ def write_shards(
 
 
 def _check_unreadable(n_bad: int, n_read: int, share: float, reason: str) -> None:
-    if n_bad > max(10, share * n_read):
+    if too_many_unreadable(n_bad, n_read, share):
         raise ImageError(
             f"{n_bad} of {n_read} images could not be read (the last: {reason}) Let more pass with "
             "--max-unreadable and run the command again, or remove them from --data and write to "
@@ -115,6 +117,7 @@ def _write(
 ) -> float:
     """Write a shard, then its description; returns the FVU of packing."""
     packed = pack(rows, dtype) if len(rows) else {"rows": rows.half()}
+    packed |= {DIGESTS: digests_of(packed), CHANNELS: digest_of_channels(packed)}
     loss = quantisation_fvu(rows, packed) if len(rows) else 0.0
     content = safetensors.torch.save(packed)
     path = folder / f"{name}.safetensors"
