@@ -6,6 +6,7 @@ standard library, and what safetensors says of a damaged file. Knows nothing of 
 
 import contextlib
 import functools
+import json
 import os
 import shlex
 import subprocess
@@ -73,6 +74,16 @@ def arguments(argv: Sequence[str] | None = None) -> list[str]:
     return [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON that can be read again: letters that the terminal lacks as JSON's own escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
+
+
 def _at_home(word: str) -> str:
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     return f"{option}{equals}{os.path.expanduser(value)}" if value[:1] == "~" else word
@@ -83,7 +94,10 @@ def local_path(id_or_path: str) -> str:
     if id_or_path in NAMES:
         return id_or_path
     path = Path(id_or_path).expanduser()
-    return str(path.absolute()) if path.exists() else id_or_path
+    if path.exists():
+        return str(path.absolute())
+    name, mark, column = id_or_path.partition("#")  # a column of a data set that is a folder
+    return f"{local_path(name)}{mark}{column}" if mark else id_or_path
 
 
 def n_cores() -> int:

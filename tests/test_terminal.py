@@ -1,5 +1,6 @@
 """Commands on machines as they are: terminals, homes, quotas and proxies."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,21 @@ def test_any_name_can_be_printed_on_any_terminal(encoding: str) -> None:
     text = said.stdout.decode(encoding)
     assert "caf\\udce9" in text
     assert ("чайка" if encoding == "utf-8" else "\\u0447\\u0430") in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_on_any_terminal(encoding: str) -> None:
+    says = (
+        "from sae.terminal import arguments, print_json; arguments([]); print_json({'ü': 'чайка'})"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", says],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(said.stdout.decode(encoding)) == {"ü": "чайка"}
+    assert ("чайка" in said.stdout.decode(encoding)) is (encoding == "utf-8")
 
 
 def test_a_home_is_opened_wherever_shells_leave_it(

@@ -15,7 +15,6 @@ the SAE; the passes are in `measure` and `zero_shot`.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,18 +28,18 @@ import torch
 
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
-from sae.terminal import command, described
+from sae.terminal import command, described, print_json
 from training.data.sources import ImageSource
 from training.evaluation.baselines import Baselines, fitting_activations
 from training.evaluation.holdout import what_is_held_out
-from training.evaluation.measure import figures, measure
+from training.evaluation.measure import figures, measure, n_unreadable
 from training.evaluation.zero_shot import zero_shot
 
 
 @command
 def main(argv: list[str]) -> None:
     """Run the command line."""
-    print(json.dumps(evaluate(**vars(_parse(argv))), indent=2, ensure_ascii=False))  # noqa: T201
+    print_json(evaluate(**vars(_parse(argv))))
 
 
 def evaluate(
@@ -66,6 +65,7 @@ def evaluate(
         "data": data,
         "held_out": statement,
         "n_images": measured.n_images,
+        "n_unreadable": n_unreadable(held_out, measured),
         "n_tokens": measured.whole.n_tokens,
         **figures(measured),
         "baselines": {**baselines.at(measured.whole.l0), "fitted_on": fitted_on},

@@ -1,6 +1,7 @@
 """The figures that evaluate.py prints, against the same figures computed densely by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from sae.backbones import Backbone
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
-from sae.storage import write_json
+from sae.storage import write_sealed
 from tests.tiny_models import tiny
 from tests.training.training_parts import picture, pictures
 from training import extract, train
@@ -99,7 +100,7 @@ def test_the_command_prints_json(
 ) -> None:
     main(["--sae", str(sae), "--data", str(photos), "--n-images", "30"])
     found = json.loads(capsys.readouterr().out)
-    assert found["n_images"] == 30
+    assert (found["n_images"], found["n_unreadable"]) == (30, 0)
     assert found["n_tokens"] == 30 * 17
     assert "take care that it never saw them" in found["held_out"]
     assert found["by_token_kind"].keys() == {"all", "cls", "patches"}
@@ -110,6 +111,18 @@ def test_the_command_prints_json(
     assert shot["accuracy"].keys() == {"original", "all", "cls"}
     assert shot["baselines"].keys() == {"pca", "raw_neurons"}
     assert shot["baselines"]["pca"].keys() == {"all", "cls"}
+
+
+def test_broken_pictures_are_counted(
+    sae: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    for path in sorted(data.rglob("*.png"))[:3]:
+        path.write_bytes(path.read_bytes()[:60])
+    main(["--sae", str(sae), "--data", str(data)])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_images"], found["n_unreadable"]) == (37, 3)
 
 
 def test_zero_shot_with_reconstructions_is_that_of_an_edited_forward(
@@ -132,7 +145,7 @@ def test_only_held_out_images_are_measured(sae: Path, photos: Path, tmp_path: Pa
     trained = tmp_path / "trained"
     SparseAutoencoder.from_pretrained(sae).save_pretrained(trained)
     record = {"seed": 0, "options": {"data": str(photos)}}
-    write_json(trained / "training.json", record)
+    write_sealed(trained / "training.json", record)
     source, held_out, why = what_is_held_out(str(trained), str(photos), 512)
     assert len(held_out.numbers) == 2
     assert not set(held_out.numbers) & set(source.numbers)
@@ -148,11 +161,11 @@ def test_only_held_out_images_are_measured(sae: Path, photos: Path, tmp_path: Pa
     assert "not what the SAE was trained on" in why
 
     one = {"origin": {"data": str(photos), "held_out": 1}}
-    write_json(trained / "training.json", record | one)
+    write_sealed(trained / "training.json", record | one)
     _, held_out, _ = what_is_held_out(str(trained), str(photos), 512)
     assert len(held_out.numbers) == 1
     gone = {"origin": {"data": str(tmp_path / "gone"), "held_out": 4}}
-    write_json(trained / "training.json", record | gone)
+    write_sealed(trained / "training.json", record | gone)
     _, _, why = what_is_held_out(str(trained), str(other), 512)
     assert "gone is not at hand, so take care" in why
 

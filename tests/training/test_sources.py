@@ -116,6 +116,29 @@ def write_tar(path: Path, numbers: range, *, hole: int | None = None) -> None:
             add(f"train/{number:04d}.mask.png", b"no image of its own")
 
 
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [
+        (b"7\n", "7"),
+        (b"\xef\xbb\xbfred fox", "red fox"),
+        (b"-1", ""),
+        (b"nan", ""),
+        (b"", ""),
+        (b"caf\xe9", "caf\ufffd"),
+    ],
+)
+def test_labels_of_shards_are_what_cls_says(content: bytes, label: str, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    picture(0).save(file, "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for name, part in (("a.CLS", content), ("a.png", file.getvalue()), ("b.png", b"no label")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(part)
+            shard.addfile(entry, io.BytesIO(part))
+    whole, _ = open_whole(str(tmp_path / "a.tar"))
+    assert [whole.label(0), whole.label(1)] == [label, ""]
+
+
 def test_tar_shards_are_read_in_place(tmp_path: Path) -> None:
     for shard in range(3):
         write_tar(tmp_path / f"a-{shard:02d}.tar", range(10 * shard, 10 * shard + 10), hole=13)

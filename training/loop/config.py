@@ -10,6 +10,7 @@ from typing import Any
 
 from sae.architectures import ARCHITECTURES, architecture
 from sae.backbones.tokens import n_random
+from sae.images import MAX_UNREADABLE
 
 INITS = ("tied", "uniform", "independent")
 CENTRES = ("median", "batch_median", "image_median", "mean", "zero")
@@ -135,7 +136,7 @@ class TrainConfig:
         False, "read a Hugging Face dataset row by row in its order, without downloading it whole"
     )
     max_unreadable: float = _option(
-        0.05, "share of images that may be unreadable (they are replaced); 10 always may"
+        MAX_UNREADABLE, "share of images that may be unreadable (they are replaced); 10 always may"
     )
     checkpoint_every: int = _option(0, "steps between checkpoints (0: only on Ctrl-C)")
     log_every: int = _option(10, "steps between two lines of progress.jsonl")

@@ -106,7 +106,8 @@ class Run:
         if any(stream["source"] is not None for stream in streams):
             raise ValueError(
                 f"--resume: {folder} was made by {state['n_processes']} processes, this run has "
-                f"{self.n_processes}; a streamed dataset goes on with as many alone."
+                f"{self.n_processes}; a streamed dataset goes on with as many alone: launch "
+                f"{state['n_processes']}, or train without --streaming into another --out."
             )
         bad = sum(stream["n_unreadable"] for stream in streams)
         own = bad // self.n_processes + (rank < bad % self.n_processes)

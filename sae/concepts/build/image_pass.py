@@ -19,14 +19,13 @@ from sae.backbones.tokens import TokenView
 from sae.concepts.build.gathering import NEURONS, Firings, Gathered, Settings, firings_of
 from sae.concepts.regions import read_code
 from sae.errors import ImageError
+from sae.images import too_many_unreadable
 from sae.metrics.untrained import Untrained, untrained
 from sae.model import SparseAutoencoder
 from sae.prefetch import prefetch
 
 CALIBRATION_IMAGES = 64
 """Images that the dictionaries beside an SAE are made from."""
-MAX_UNREADABLE = 0.05
-"""Share of images that may be unreadable (ten always may) before the pass stops."""
 
 
 class Item(NamedTuple):
@@ -144,7 +143,7 @@ def _read(data: Data, backbone: Backbone, numbers: np.ndarray) -> _Read:
 
 def _check_unreadable(data: Data, gathered: Gathered, reason: str) -> None:
     bad, n = gathered.n_unreadable, int(gathered.counts["seen"].sum())
-    if bad > max(10, MAX_UNREADABLE * n):
+    if too_many_unreadable(bad, n):
         raise ImageError(
             f"{data.name}: {bad} of {n} images could not be read (the last: {reason}) Remove them "
             "from the data set and start again."
