@@ -190,9 +190,9 @@ def compare_code(
     else:
         chosen = f", classes={classes!r}" if classes else ""
         body += f"found = comparison.explain(\n    image, {task!r}, {heads!r}, split={split!r}{chosen}\n)\n"
-    body += "for side in found.sides:  # shares + residual = score\n"
+    body += "for side in found.sides:  # start + shares + residual = score\n"
     body += "    print(side.classifier.name, side.predictions(1)[0].class_name, end=' ')\n"
-    body += "    print(side.attribution.score, side.attribution.residual)\n"
+    body += "    print(side.attribution.score, side.attribution.start, side.attribution.residual)\n"
     body += "for row in found.concepts[:40]:\n"
     body += "    print(row.latent, row.name, *row.shares, row.used_by)\n"
     if off:

@@ -29,6 +29,7 @@ function rowsOf(tab) {
     on: !off.has(concept.latent),
   }));
   const sums = [
+    ["what any picture gives", explained.heads.map((head) => head.start)],
     ["all other concepts", explained.heads.map((head) => head.rest)],
     ["not explained by concepts", explained.heads.map((head) => head.residual)],
     [explained.classes ? "margin" : "match", explained.heads.map((head) => head.margin)],
