@@ -76,6 +76,23 @@ def test_task_level_results_are_there(comparison, name):
     assert comparison.results(name, "magic") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("fluent", "vpt"), ("fluent", "maple"), ("wider", "maple"), ("texture", "vpt")],
+)
+def test_a_gain_from_existing_concepts_comes_with_its_control(comparison, name, head):
+    base = comparison.results(name, head)["base"]
+    found, gain = base["chance"], base["gain"]
+    shares = found["per_token"]
+    assert shares["images"] == 1200
+    assert shares["gain"] == pytest.approx(gain["second"] - gain["first"], abs=0.05)
+    for part in ("existing", "random", "difference"):
+        value, low, high = shares[part]
+        assert low <= value <= high
+    new, random = found["removed"]["new mass"], found["removed"]["random mass"]
+    assert random == pytest.approx(new, rel=0.05)
+
+
 def test_prompts_help_where_they_should():
     """Issue: MaPLe or VPT at least 10 points above zero-shot on base on two tasks or more."""
     better = 0

@@ -94,13 +94,14 @@ def putting_in(
             for dose in some
         }
     }
-    for name, direction in (
-        ("DiffMean of its own tokens", evidence.refined),
-        ("DiffMean told the objects' masks", kinds.diff_mean_masks),
+    own = {"region": (4, 6, 8), "replace": (3, 4, 5, 6, 8)}
+    for name, direction, grid in (
+        ("DiffMean of its own tokens", evidence.refined, own),
+        ("DiffMean told the objects' masks", kinds.diff_mean_masks, told),
     ):
         designs[name] = {
             f"{where}, {dose:+g} × the difference": paint(direction, mean, dose, where)
-            for where, some in told.items()
+            for where, some in grid.items()
             for dose in some
         }
     designs["one latent in its place"] = {

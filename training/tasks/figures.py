@@ -209,7 +209,9 @@ def chance_table(results: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        chance = result["base"]["chance"]
+        chance = result["base"].get("chance")
+        if chance is None:
+            continue
         off = [sum(part) / len(part) for part in _masses(chance)]
         for error, name in (("per_token", "kept"), ("none", "dropped")):
             found = chance[error]
@@ -221,7 +223,7 @@ def chance_table(results: Sequence[dict[str, Any]]) -> str:
                 f"{100 * found['gain']:+.1f}",
                 " / ".join(f"{share:.1%}" for share in off),
                 *(_with_interval(found[part]) for part in ("existing", "random", "difference")),
-                says(found) if off[0] > 0 else "nothing is new",
+                says(found),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -278,10 +280,12 @@ def _sentence(result: dict[str, Any]) -> str:
 
 def _chance_sentence(result: dict[str, Any]) -> str:
     """The control of the last row, in words."""
-    chance = result["base"]["chance"]
+    chance = result["base"].get("chance")
+    if chance is None:
+        return "Neither vision tower is prompted, so no concept is new."
     found = chance["per_token"]
-    if found["difference"] is None or not max(chance["removed"]["new mass"]):
-        return "No concept is new, or nothing is gained: the control has nothing to say."
+    if found["difference"] is None:
+        return "Hardly anything is gained: the control has nothing to say."
     return (
         f"Control, over {found['seeds']} seeds and {found['images']} pictures: the concepts that were "
         f"there leave {_with_interval(found['existing'])} % of the gain, random ones of the same mass off "

@@ -142,7 +142,10 @@ def add_chance(
     result: dict[str, Any],
 ) -> bool:
     """Measure what chance would leave of the gain, over all seeds of the head that there are, into
-    `result["base"]["chance"]`; False if it is there already."""
+    `result["base"]["chance"]`; False if it is there already, or if no vision tower is prompted, so that no
+    concept is new."""
+    if first.head.vision_prompts() is None and second.head.vision_prompts() is None:
+        return False
     heads = [second.head, *other_seeds(args, second, data.name)]
     inputs = {"n": args.n_chance, "heads": [digest(head, head.settings) for head in heads]}
     if result["base"].get("chance", {}).get("inputs") == inputs:

@@ -200,7 +200,7 @@ export class WholeTask {
     part("Reading the untouched activations with the tuned head", gain.remapped, gain.remapped_share);
     part("Keeping only concepts that fired before as well", gain.existing, gain.existing_share);
     const { chance } = results.base;
-    if (chance && chance.per_token.difference && chance.removed["new mass"][0] > 0) line(chanceText(chance));
+    if (chance && chance.per_token.difference) line(chanceText(chance));
     const { high, high_to_low: before, low_to_high: after } = overlap;
     const only = `${before.toFixed(2)} only before, ${after.toFixed(2)} only after`;
     line(`Per class, ${high.toFixed(1)} concepts are frequent in both models, ${only}.`);
