@@ -22,7 +22,7 @@ from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.dispatch import Dispatch, Json, aside, fields_of
 from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of, solve
-from sae.ui.links import Limits, View, parse_view, scene_code
+from sae.ui.links import Limits, View, mark_of, parse_view, scene_code, scene_from_code
 from sae.ui.uploads import Uploads
 from sae.views.code import pack, to_base64
 from sae.views.pictures import display_copy
@@ -56,6 +56,7 @@ class ConceptsDesk:
             d_sae=analyst.sae.cfg.d_sae,
             has_summary=analyst.has_summary,
             rank="cls" if analyst.summary_only else "max",
+            mark=mark_of(analyst.sae),
         )
 
     def start(self) -> Json:
@@ -79,6 +80,7 @@ class ConceptsDesk:
         kinds = {
             "example": self._open_example,
             "scene": self._open_scene,
+            "code": self._open_code,
             "upload": self._open_file,
         }
         kind = kinds.get(str(fields.get("kind")))
@@ -87,7 +89,7 @@ class ConceptsDesk:
         return kind(fields.get("data"))
 
     def link(self, query: "Mapping[str, str]") -> Json:
-        """The view that a link asks for, with sentences on what of it was left out.
+        """The view that a link asks for, with clauses on what of it was left out.
 
         It says `linked`: Gradio tells the page of a value only if it differs from the one before.
         """
@@ -99,7 +101,7 @@ class ConceptsDesk:
         asked = any(key in query for key in ("img", "p", "z"))
         shown = _view_json(view) if asked and not _only_failed(view, ignored) else opened["view"]
         shown = {**dict(shown), "rank": view.rank, "scale": view.scale, "card": view.card}
-        return {**opened, "ticket": 0, "linked": True, "view": shown, "notes": ignored}
+        return {**opened, "ticket": 0, "linked": True, "view": shown, "misfits": ignored}
 
     def picture(self, request: object) -> Image.Image:
         """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""
@@ -162,6 +164,13 @@ class ConceptsDesk:
     def _open_scene(self, data: object) -> Json:
         return self._scene(_scene_of(data))
 
+    def _open_code(self, data: object) -> Json:
+        """The scene of a link's `sc:…`, as the page's own Back and Forward name it."""
+        try:
+            return self._scene(scene_from_code(data if isinstance(data, str) else ""))
+        except ValueError as error:
+            raise ImageError("This scene could not be drawn. Change it and try again.") from error
+
     def _scene(self, scene: Scene) -> Json:
         image = picture_of(scene)
         analysis = self.analyst.analyse(image)
@@ -197,7 +206,7 @@ class ConceptsDesk:
             "total": to_base64(analysis.total),
             "concepts": self.catalogue.describe(analysis.code),
             "view": _view_json(View()),
-            "notes": [],
+            "misfits": [],
         }
 
 

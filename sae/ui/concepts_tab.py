@@ -49,7 +49,7 @@ def build(page: Page) -> None:
         except QuestionError as error:
             return {"ticket": 0, "problem": str(error)}
 
-    shown.open(answer, outputs=[shown], trigger_mode="always_last", **QUIET, **MODEL)
+    shown.open(answer, outputs=[shown], trigger_mode="multiple", **QUIET, **MODEL)
     page.demo.unload(leave)
     page.demo.load(follow_link, outputs=[shown], **QUIET, **MODEL)
     _concepts_endpoint(page)

@@ -1,22 +1,31 @@
-"""The view in the address bar: `?v=1&img=ex:NAME&p=33,40-42&z=1203&rank=mean&scale=image&card=1203`.
+"""The view in the address bar: `?v=1&sae=MARK&img=ex:NAME&p=33,40-42&z=1203&rank=mean&card=1203`.
 
 Knows: the grammar of links and the limits of the models that run. Does not know: Gradio, pixels.
 A link is written by anyone: every part is checked on its own, what does not fit is left out, and
-one quiet sentence says so. Nothing of a link is ever repeated on screen.
+told in a clause for the one sentence that misfits.js says. Nothing of a link is ever repeated on screen.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sae.world.scenes import Scene, SceneObject, kind_names
 
+if TYPE_CHECKING:
+    from sae.model import SparseAutoencoder
+
 VERSION = "1"
-KEYS = ("v", "img", "p", "z", "rank", "scale", "card")
+OTHER_SAE = "another SAE made it, so its concepts mean nothing here"
+KEYS = ("v", "sae", "img", "p", "z", "rank", "scale", "card")
 RANKS = ("max", "mean", "cls")
 SCALES = ("dataset", "image")
 _NUMBER = re.compile(r"[0-9]{1,7}", re.ASCII)
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+_OWN = re.compile(r"own:[a-z0-9]{1,20}", re.ASCII)
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -30,6 +39,8 @@ class Limits:
     has_summary: bool = True
     rank: str = "max"
     """The order that a view has if its link names none."""
+    mark: str = ""
+    """Of the SAE, see `mark_of`; a link with another one keeps its picture only."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +59,20 @@ class View:
 
 @dataclass
 class _LinkCheck:
-    """What a link may ask for, and the sentences on what of it did not fit."""
+    """What a link may ask for, and the clauses on what of it did not fit."""
 
     limits: Limits
     ignored: list[str] = field(default_factory=list)
 
 
 def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str]]:
-    """The view a link asks for and, in sentences, what of it was left out. Never raises."""
+    """The view a link asks for and, in clauses, what of it was left out. Never raises."""
     check = _LinkCheck(limits)
     if query.get("v", VERSION) != VERSION:
-        return View(rank=limits.rank), [
-            "This link was made by another version of PatchLens, so its view was left out."
-        ]
+        return View(rank=limits.rank), ["another version of PatchLens made it"]
+    if limits.mark and query.get("sae", limits.mark) != limits.mark:
+        check.ignored.append(OTHER_SAE)
+        query = {key: text for key, text in query.items() if key not in ("z", "card")}
     example, scene = _image(query.get("img"), check)
     lost = "img" in query and example is None and scene is None
     view = View(
@@ -68,8 +80,8 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
         scene=scene,
         patches=() if lost else _patches(query.get("p"), check),
         concept=_concept(query.get("z"), check),
-        rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "an order", check),
-        scale=_choice(query.get("scale"), SCALES, "dataset", "a colour scale", check),
+        rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "order", check),
+        scale=_choice(query.get("scale"), SCALES, "dataset", "colour scale", check),
         card=_concept(query.get("card"), check),
     )
     return view, check.ignored
@@ -96,6 +108,13 @@ def format_view(view: View, rank: str = "max") -> str:
     if view.card is not None:
         pairs.append(("card", str(view.card)))
     return "&".join(f"{key}={text}" for key, text in pairs)
+
+
+def mark_of(sae: "SparseAutoencoder") -> str:
+    """Eight letters that tell this SAE from others: of signs in its decoder, alike in every precision."""
+    rows = sae.W_dec.detach()[:: max(1, sae.cfg.d_sae // 64)].float().cpu().numpy()
+    signs = np.packbits(rows > 0).tobytes()
+    return hashlib.sha256(f"{sae.cfg.d_sae} ".encode() + signs).hexdigest()[:8]
 
 
 def scene_code(scene: Scene) -> str:
@@ -146,9 +165,10 @@ def _image(text: str | None, check: _LinkCheck) -> tuple[str | None, Scene | Non
         try:
             return None, scene_from_code(text)
         except ValueError:
-            check.ignored.append("This link's scene could not be read, so an example is shown.")
+            check.ignored.append("its scene cannot be read")
             return None, None
-    check.ignored.append("This link's picture is not known here, so an example is shown.")
+    if not _OWN.fullmatch(text):  # the visitor's own, which the page looks for in the browser
+        check.ignored.append("its picture is not known")
     return None, None
 
 
@@ -167,7 +187,7 @@ def _patches(text: str | None, check: _LinkCheck) -> tuple[int, ...]:
         else:
             sound = False
     if not sound:
-        check.ignored.append("Some patches of this link do not exist here and were left out.")
+        check.ignored.append("some of its patches do not exist")
     return tuple(sorted(patches))
 
 
@@ -176,7 +196,7 @@ def _concept(text: str | None, check: _LinkCheck) -> int | None:
         return None
     if _NUMBER.fullmatch(text) and int(text) < check.limits.d_sae:
         return int(text)
-    check.ignored.append("This link's concept does not exist here and was left out.")
+    check.ignored.append("its concept does not exist")
     return None
 
 
@@ -185,7 +205,7 @@ def _choice(
 ) -> str:
     if text is None or text in allowed:
         return default if text is None else text
-    check.ignored.append(f"This link asks for {what} that does not exist; it was left out.")
+    check.ignored.append(f"its {what} does not exist")
     return default
 
 

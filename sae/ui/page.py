@@ -19,6 +19,7 @@ from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json, QuestionError
 from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.guard import MAX_UPLOAD
+from sae.ui.links import OTHER_SAE
 from sae.ui.static_files import script, template
 from sae.ui.uploads import uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
@@ -125,6 +126,8 @@ def page_limits(page: Page) -> Json:
         "has_index": has_index,
         "has_summary": page.concepts.limits.has_summary,
         "rank": page.concepts.limits.rank,
+        "mark": page.concepts.limits.mark,
+        "other_sae": OTHER_SAE,
         "per_place": MAX_PER_PLACE,
         "icons": MAX_ICONS,
         "upload_mb": MAX_UPLOAD,

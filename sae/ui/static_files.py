@@ -47,6 +47,8 @@ FIRST_SCRIPTS = (
     "take_files.js",
     "take_menu.js",
     "take_picture.js",
+    "misfits.js",
+    "steps.js",
     "card.js",
     "code.js",
     "look.js",

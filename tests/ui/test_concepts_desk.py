@@ -153,7 +153,7 @@ def test_a_failing_model_is_one_sentence(desk, monkeypatch):
     assert "0x1" not in problem["problem"]
 
 
-def test_link_answers_carry_view_and_notes(desk):
+def test_link_answers_carry_view_and_misfits(desk):
     answer = desk.link({"v": "1", "img": "ex:bus", "p": "3-5", "z": "9", "rank": "mean"})
     assert answer["view"] == {
         "patches": [3, 4, 5],
@@ -162,11 +162,11 @@ def test_link_answers_carry_view_and_notes(desk):
         "scale": "dataset",
         "card": None,
     }
-    assert answer["notes"] == []
+    assert answer["misfits"] == []
     stale = desk.link({"img": "ex:gone"})
     assert stale["source"]["name"] == EXAMPLES[0].name
     assert stale["view"]["patches"]
-    assert len(stale["notes"]) == 1
+    assert len(stale["misfits"]) == 1
 
 
 def test_a_link_with_switches_alone_opens_the_first_example_with_them(desk):

@@ -1,10 +1,23 @@
 """Links: every view comes back, nothing that a stranger writes does harm."""
 
+import copy
 import random
+import re
+from dataclasses import replace
 
 import pytest
+import torch
 
-from sae.ui.links import Limits, View, format_view, parse_view, scene_code, scene_from_code
+from sae.ui.links import (
+    OTHER_SAE,
+    Limits,
+    View,
+    format_view,
+    mark_of,
+    parse_view,
+    scene_code,
+    scene_from_code,
+)
 from sae.world.scenes import (
     ANGLES,
     BACKGROUNDS,
@@ -14,6 +27,7 @@ from sae.world.scenes import (
     SceneObject,
     kind_names,
 )
+from tests.tiny_saes import tiny_sae
 
 LIMITS = Limits(examples=("tiger", "bus"), n_patches=144, d_sae=2048)
 
@@ -69,7 +83,7 @@ def test_noise_never_raises_and_never_leaves_the_limits(seed):
     assert all(0 <= patch < 144 for patch in view.patches)
     assert view.concept is None or 0 <= view.concept < 2048
     assert view.example in (None, *LIMITS.examples)
-    assert all(sentence.endswith(".") for sentence in ignored)
+    assert all(clause[0].islower() and clause[-1].isalpha() for clause in ignored)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +109,34 @@ def test_what_does_not_fit_is_left_out_and_said_without_repeating_it(query, word
     assert len(ignored) == 1
     assert words in ignored[0]
     assert not any(text in ignored[0] for text in query.values() if len(text) > 2)
+
+
+def test_another_saes_concepts_are_left_out_and_its_picture_is_kept():
+    limits = replace(LIMITS, mark="1234abcd")
+    query = {"sae": "1234abcd", "img": "ex:bus", "p": "3", "z": "7", "card": "8"}
+    assert parse_view(query, limits) == (View(example="bus", patches=(3,), concept=7, card=8), [])
+    assert parse_view({**query, "sae": "0"}, limits) == (
+        View(example="bus", patches=(3,)),
+        [OTHER_SAE],
+    )
+    del query["sae"]  # as links were before
+    assert parse_view(query, limits)[1] == []
+
+
+def test_an_sae_is_told_from_others_in_every_precision():
+    sae = tiny_sae("topk")
+    mark = mark_of(sae)
+    assert re.fullmatch("[0-9a-f]{8}", mark)
+    assert mark_of(copy.deepcopy(sae).to(torch.bfloat16)) == mark
+    with torch.no_grad():
+        sae.W_dec[0] *= -1
+    assert mark_of(sae) != mark
+
+
+def test_a_visitors_own_picture_is_the_pages_to_find():
+    assert parse_view({"img": "own:k3x9", "z": "7"}, LIMITS) == (View(concept=7), [])
+    for text in ("own:", "own:../a", "own:" + "a" * 21, "own:<b>"):
+        assert parse_view({"img": text}, LIMITS)[1] == ["its picture is not known"]
 
 
 def test_good_parts_of_a_partly_bad_link_are_kept():

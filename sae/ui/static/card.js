@@ -2,7 +2,7 @@
 
 import { bus } from "./bus.js";
 import { amountText, figureText, make, makeButton, Panel, setChildren, setText, shareText } from "./dom.js";
-import { copyLink, followTabs, writeCard } from "./links.js";
+import { copyLink, followTabs, readCard, restoreWith, writeCard } from "./links.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
 import { notes, showName } from "./notes.js";
@@ -194,6 +194,7 @@ export class Card {
     bus.on("notes", () => this.shown && this.showTitle(this.shown));
     followTabs(this.props.setup.tabs);
     bus.on("look", () => this.builtCards.clear());
+    restoreWith("card", () => this.restore());
   }
 
   askCard(latent) {
@@ -239,6 +240,12 @@ export class Card {
 
   closeCard() {
     if (this.card.open) this.card.close();
+  }
+
+  restore() {
+    const latent = readCard(this.props.setup.limits);
+    if (latent === null) this.closeCard();
+    else this.openCard(latent, this.cardOpener);
   }
 
   // The head is made once: whoever is at its button stays there while a card loads.

@@ -5,9 +5,10 @@ import { fromBase64 } from "./code.js";
 import { Explanation, LINES } from "./compare_explain.js";
 import { WholeTask } from "./compare_task.js";
 import { busyWhile, make, Panel, setText, switchGroup } from "./dom.js";
-import { readCompare, writeCompare } from "./links.js";
+import { markLinks, readCompare, restoreWith, writeCompare } from "./links.js";
 import { wireOpacity } from "./look.js";
 import { offerCompare } from "./take_compare.js";
+import { leaveOut } from "./misfits.js";
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -46,6 +47,7 @@ export class CompareTab {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
     this.limits = props.setup.limits;
+    markLinks(this.limits);
     this.panel = new Panel(element, server);
     this.view = newView(props.setup.heads);
     this.explanation = new Explanation(this);
@@ -134,10 +136,15 @@ export class CompareTab {
 
   // The first look: what the link names, or else a picture on which the heads disagree.
   open() {
+    this.wordsBox.maxLength = this.limits.words_letters;
+    this.showUsed(this.view.used);
+    this.openLinked();
+    restoreWith("compare", () => this.openLinked());
+  }
+
+  openLinked() {
     const named = this.followLink();
     this.showSplit(this.view.split);
-    this.showUsed(this.view.used);
-    this.wordsBox.maxLength = this.limits.words_letters;
     this.layTask();
     if (named) this.openSample();
     else this.openDiffering(0, true);
@@ -301,15 +308,24 @@ export class CompareTab {
 
   // A link's parts are looked up in what there is; the rest is left out.
   followLink() {
-    const link = readCompare(this.limits);
+    const { task, split, heads, number, off } = readCompare(this.limits);
     const { tasks } = this.props.setup;
-    this.view.task = (tasks.find((one) => one.name === link.task) || tasks[0]).name;
-    if (link.split) this.view.split = link.split;
+    const known = tasks.find((one) => one.name === task);
+    if (task !== null && !known) leaveOut("its task does not exist");
+    this.view.task = (known || tasks[0]).name;
+    this.view.split = split === "novel" ? "novel" : "base";
+    if (split !== null && split !== "novel") leaveOut("its kind of classes does not exist");
+    this.followHeads(heads);
+    Object.assign(this.view, { classes: null, locked: -1, number: number || 0, off: new Set(off) });
+    return number !== null;
+  }
+
+  followHeads(text) {
+    const heads = (text || "").split(",");
     const names = this.taskNow().heads.map((one) => one.name);
-    if (link.heads.length === 2 && link.heads.every((name) => names.includes(name))) this.view.heads = link.heads;
-    if (link.number !== null) this.view.number = Math.min(this.limits.samples - 1, link.number);
-    for (const latent of link.off) this.view.off.add(latent);
-    return link.number !== null;
+    const known = heads.length === 2 && heads.every((name) => names.includes(name));
+    if (known) this.view.heads = heads;
+    else if (text !== null) leaveOut("its two ways to compare do not exist");
   }
 
   changeTask() {

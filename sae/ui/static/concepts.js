@@ -7,8 +7,9 @@ import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
 import { amountText, isTyping, make, Panel, plural, setDisabled, setText, shareText, switchGroup } from "./dom.js";
-import { copyLink, namesView, writeConcepts } from "./links.js";
+import { copyLink, markLinks, namesView, readConcepts, restoreWith, writeConcepts } from "./links.js";
 import { wireOpacity } from "./look.js";
+import { leaveOut } from "./misfits.js";
 import { drawTintRamp } from "./overlay.js";
 import { offerConcepts } from "./take_concepts.js";
 
@@ -42,6 +43,7 @@ export class ConceptsTab {
     const { element, props, server, trigger, upload } = component;
     Object.assign(this, { props, server, trigger, upload });
     this.limits = props.setup.limits;
+    markLinks(this.limits);
     this.panel = new Panel(element, server);
     this.state = newState(this.limits);
     this.list = new ConceptList(this);
@@ -59,7 +61,7 @@ export class ConceptsTab {
       this.stage.tip.append(line);
       return { line, name, amount };
     });
-    this.askedPatches = null; // the patches to choose in the picture that another tab asked for
+    this.asked = null; // what to choose in the picture that is asked for, where its answer is not to say it
     this.showRank = switchGroup(this.panel.find(".pl-rank"), (value) => {
       this.state.rank = value;
       this.render();
@@ -87,11 +89,12 @@ export class ConceptsTab {
       this.list.render();
     });
     document.addEventListener("keydown", (event) => this.keyPressed(event));
+    restoreWith("concepts", () => this.restore());
     bus.receive("concepts", ({ concept, picture }) => {
       if (picture) {
         this.keepConcept = false;
-        this.askedPatches = picture.patches || null;
-        this.sources.ask(picture.kind, picture.data, "Opening the picture");
+        const { kind, data, patches } = picture;
+        this.sources.ask(kind, data, "Opening the picture", patches ? { patches } : null);
         return;
       }
       this.state.concept = concept;
@@ -108,6 +111,19 @@ export class ConceptsTab {
     this.sources.layExamples();
     if (!namesView) this.receive(this.props.value);
     else setTimeout(() => this.state.code || this.receive(this.props.value), LINK_WAIT_MS);
+  }
+
+  // Back or Forward: the picture if it is another one, and what was chosen in it.
+  restore() {
+    const view = readConcepts(this.limits);
+    this.keepConcept = false;
+    if (!this.state.code || view.image !== this.state.value.source.link) {
+      this.sources.openLink(view.image, view);
+      return;
+    }
+    this.sources.drop();
+    this.choose(view);
+    this.render();
   }
 
   keyPressed(event) {
@@ -289,29 +305,32 @@ export class ConceptsTab {
     this.stage.fitCanvas();
     this.sources.markSource();
     this.render();
-    if (value.notes && value.notes.length) this.panel.notice(value.notes);
+    leaveOut(...(value.misfits || []));
     if (Number.isInteger(value.view.card)) bus.card.open(value.view.card, this.list.rows[0] && this.list.rows[0].main);
     bus.emit("picture");
     const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
     idle(() => this.list.fetchIcons());
   }
 
-  // The picture and what is chosen in it: what the server says, or what was chosen before.
+  // The picture and what is chosen in it: what was asked for, or what the server says, or what was chosen before.
   takeView(value) {
-    const { state, keepConcept } = this;
-    const { view } = value;
+    const { state, asked, keepConcept } = this;
+    const before = { patches: [...state.patches], concept: state.concept };
+    const { rank, scale } = value.ticket === 0 ? value.view : asked || {};
     state.value = value;
     state.code = readCode(value);
-    const patches = keepConcept ? [...state.patches] : this.askedPatches || view.patches;
+    this.asked = null;
+    this.choose({ ...value.view, ...(keepConcept ? before : asked), rank, scale });
+  }
+
+  // What is chosen in the picture in view; without an order or a scale, these stay.
+  choose({ patches, concept, rank, scale }) {
+    const { state } = this;
     state.patches = new Set(patches.filter((patch) => patch < state.code.patches));
-    if (!keepConcept) state.concept = view.concept;
-    this.askedPatches = null;
-    if (value.ticket === 0) {
-      state.rank = view.rank || state.rank;
-      state.scale = view.scale || state.scale;
-    }
+    Object.assign(state, { concept, hover: -1, preview: -1, dragged: null, showAll: false });
+    state.rank = rank || state.rank;
+    state.scale = scale || state.scale;
     if (state.rank === "cls" && !state.code.hasSummary) state.rank = "max";
-    Object.assign(state, { hover: -1, preview: -1, dragged: null, showAll: false });
   }
 
   stepConcept(step) {

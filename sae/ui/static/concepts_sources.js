@@ -1,8 +1,10 @@
 // Where pictures come from: examples, the composer, a file that is picked, dropped or pasted.
 
 import { isTyping, make, makeButton } from "./dom.js";
+import { exampleOf } from "./links.js";
 
 const ANSWER_WAIT_MS = 60000;
+const ASK_ANYWAY_MS = 5000;
 const NO_ANSWER = "The server has not answered for a minute. Try again, or reload the page.";
 const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
 
@@ -13,6 +15,9 @@ export class Sources {
     this.state = tab.state;
     this.ticket = 0;
     this.requests = new Map();
+    // Gradio loses answers where questions overlap: one is on its way, the newest waits for its answer.
+    this.sent = { ticket: -1, at: 0 };
+    this.next = null;
     this.waitTimer = 0;
     this.fileInput = this.panel.find(".pl-file");
     this.dragDepth = 0;
@@ -59,6 +64,7 @@ export class Sources {
 
   // Whether an answer is not older than the last question; it is then the last word.
   isNewest(value) {
+    if (value.ticket === this.sent.ticket) this.sendNext();
     if (value.ticket < this.ticket) return false;
     if (!value.problem) {
       this.ticket = value.ticket;
@@ -72,20 +78,44 @@ export class Sources {
     const { source } = value;
     const known = this.requests.get(value.ticket);
     this.requests.clear();
-    if (known) return known;
+    if (known && known.kind !== "code") return known;
     if (source.kind === "example") return { kind: "example", data: source.name };
     return source.scene ? { kind: "scene", data: JSON.stringify(source.scene) } : null;
   }
 
-  // Ask the server for a picture's code; only the newest answer is shown.
-  ask(kind, data, words) {
+  // Ask the server for a picture's code; only the newest answer is shown, with what is `asked` of it.
+  ask(kind, data, words, asked = null) {
+    this.tab.asked = asked;
     const ticket = ++this.ticket;
     this.panel.root.dataset.state = "busy";
     this.panel.say(words);
     clearTimeout(this.waitTimer);
     this.waitTimer = setTimeout(() => this.failed(ticket, NO_ANSWER), ANSWER_WAIT_MS);
     this.requests.set(ticket, { kind, data });
-    this.tab.trigger("open", { ticket, kind, data });
+    this.next = { ticket, kind, data };
+    if (this.sent.ticket < 0 || performance.now() - this.sent.at > ASK_ANYWAY_MS) this.sendNext();
+  }
+
+  sendNext() {
+    const { next } = this;
+    this.next = null;
+    this.sent = { ticket: next ? next.ticket : -1, at: performance.now() };
+    if (next) this.tab.trigger("open", next);
+  }
+
+  // The picture that a link names; another one where there is no such picture.
+  openLink(link, asked) {
+    const words = "Opening the picture";
+    if (link.startsWith("sc:")) this.ask("code", link, words, asked);
+    else this.ask("example", exampleOf(link) || this.tab.props.setup.examples[0].name, words, asked);
+  }
+
+  // What is on its way is not wanted any more.
+  drop() {
+    this.ticket++;
+    this.next = null;
+    clearTimeout(this.waitTimer);
+    this.panel.root.dataset.state = "ready";
   }
 
   failed(ticket, sentence) {

@@ -5,8 +5,10 @@ import { isTyping, make, Panel, plural, setText } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { AllConcepts } from "./latents_data.js";
 import { LatentsMap } from "./latents_map.js";
+import { lassoText, readLasso, zoomText } from "./latents_place.js";
 import { LatentsTable, STEP } from "./latents_table.js";
-import { readLatents, writeLatents } from "./links.js";
+import { markLinks, readLatents, restoreWith, writeLatents } from "./links.js";
+import { leaveOut } from "./misfits.js";
 import { offerLatents } from "./take_latents.js";
 
 const HELP =
@@ -23,6 +25,7 @@ export class LatentsTab {
     const { element, props, server } = component;
     Object.assign(this, { props, server });
     this.limits = props.setup.limits;
+    markLinks(this.limits);
     this.panel = new Panel(element, server);
     this.all = new AllConcepts(props.setup.statistics);
     this.heat = new HeatMaps(props.setup.colours);
@@ -32,6 +35,9 @@ export class LatentsTab {
     offerLatents(this);
     this.searchTurn = 0;
     this.searchWait = 0;
+    this.like = null; // what is searched for by likeness: "picture" or "patches"
+    this.usualColour = "";
+    this.following = false; // whether a link is being read: nothing is written then
   }
 
   listen() {
@@ -41,7 +47,12 @@ export class LatentsTab {
     this.field.addEventListener("keydown", (event) => this.keyInField(event));
     this.panel.find(".pl-like-picture").addEventListener("click", () => this.searchLike(null));
     this.panel.find(".pl-like-region").addEventListener("click", () => this.searchLike(bus.picture.patches()));
-    for (const box of Object.values(this.table.filters)) box.addEventListener("change", () => this.refresh());
+    for (const box of Object.values(this.table.filters)) {
+      box.addEventListener("change", () => {
+        this.refresh();
+        this.writeLink();
+      });
+    }
     this.panel.find(".pl-light").addEventListener("change", () => this.map.drawDots());
     bus.on("picture", () => this.refresh());
     document.addEventListener("keydown", (event) => {
@@ -68,9 +79,22 @@ export class LatentsTab {
 
   writeLink() {
     const { by, down } = this.table.list;
-    const { placement } = this.map.atlas;
-    const map = placement === this.map.places.usual ? null : placement;
-    writeLatents({ text: this.field.value.trim(), by, down, map }, this.all.usualOrder);
+    const { view, fence, colour, placement } = this.map.atlas;
+    if (this.following || !view) return;
+    writeLatents(
+      {
+        text: this.field.value.trim(),
+        by,
+        down,
+        like: this.like,
+        map: placement === this.map.places.usual ? null : placement,
+        show: this.table.shownText(),
+        lasso: this.table.list.fenced && lassoText(fence),
+        zoom: zoomText(view),
+        colour: colour === this.usualColour ? null : colour || "none",
+      },
+      this.all.usualOrder,
+    );
   }
 
   // A search begins sorted by fit; whoever sorts it otherwise keeps that order until it ends.
@@ -86,6 +110,7 @@ export class LatentsTab {
 
   // Names answer at once, in the browser; meaning follows from the server and is merged behind them.
   searchText() {
+    this.like = null;
     const text = this.field.value;
     const turn = ++this.searchTurn;
     clearTimeout(this.searchWait);
@@ -115,6 +140,7 @@ export class LatentsTab {
 
   async searchLike(patches) {
     const turn = ++this.searchTurn;
+    this.like = patches ? "patches" : "picture";
     this.panel.notice([]);
     this.field.value = "";
     this.panel.root.dataset.state = "busy";
@@ -147,13 +173,18 @@ export class LatentsTab {
       option.value = name;
       choice.append(option);
     }
-    this.map.atlas.colour = this.all.figures[this.all.usualColour] ? this.all.usualColour : "";
-    choice.value = this.map.atlas.colour;
+    this.usualColour = this.all.figures[this.all.usualColour] ? this.all.usualColour : "";
     choice.addEventListener("change", () => {
-      this.map.atlas.colour = choice.value;
-      this.map.drawDots();
-      this.layLegend();
+      this.colourBy(choice.value);
+      this.writeLink();
     });
+    this.colourBy(this.usualColour);
+  }
+
+  colourBy(name) {
+    this.map.atlas.colour = name;
+    this.panel.find(".pl-colour-by").value = name;
+    this.map.drawDots();
     this.layLegend();
   }
 
@@ -174,16 +205,43 @@ export class LatentsTab {
     this.map.drawDots();
   }
 
-  // What the link does not know of these figures is left out.
+  // The view that the link names; what of it is not known here is left out.
   followLink() {
-    const { text, by, down, placement } = readLatents(this.limits.search_letters);
-    if (placement) this.map.places.take(placement);
-    const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
-    this.field.value = text;
-    if (text) this.searchText();
-    if (by === "name" || isColumn) Object.assign(this.table.list, { by, down });
+    const link = readLatents(this.limits.search_letters);
+    this.following = true;
+    if (!this.table.readShown(link.show)) leaveOut("some of its filters do not exist");
+    this.table.filterAll();
+    this.followColour(link.colour);
+    this.followMap(link.map);
+    this.map.showPart(link.zoom);
+    this.table.fence(readLasso(link.lasso));
+    this.field.value = link.text;
+    this.searchText();
+    this.followOrder(link);
+    if (link.like && !link.text && bus.picture) this.searchLike(link.like === "patches" ? bus.picture.patches() : null);
     this.table.fillTable();
+    this.following = false;
     this.writeLink();
+  }
+
+  followMap(name) {
+    const { places } = this.map;
+    if (name && !places.maps.has(name)) leaveOut("its map does not exist");
+    places.take(places.maps.has(name) ? name : places.usual);
+  }
+
+  followOrder({ by, down }) {
+    const isColumn = this.all.figures[by] && this.all.columns.some(({ name }) => name === by);
+    if (by && by !== "name" && !isColumn) leaveOut("its sort order does not exist");
+    else if (by) Object.assign(this.table.list, { by, down });
+    else if (!this.table.list.found) Object.assign(this.table.list, this.all.usualOrder);
+  }
+
+  followColour(name) {
+    const offered = [...this.panel.find(".pl-colour-by").options].map((option) => option.value);
+    const asked = name === "none" ? "" : name === null ? this.usualColour : name;
+    if (!offered.includes(asked)) leaveOut("its colours do not exist");
+    this.colourBy(offered.includes(asked) ? asked : this.usualColour);
   }
 
   // A browser compiles the drawing loop after a few rounds: let it do so before anybody moves the map.
@@ -227,6 +285,7 @@ export class LatentsTab {
     this.map.fitPlane();
     this.offerPicture();
     this.followLink();
+    restoreWith("latents", () => this.followLink());
     performance.mark("patchlens-map-ready");
     this.drawWhileIdle(IDLE_ROUNDS);
     bus.receive("latents", ({ concept }) => {

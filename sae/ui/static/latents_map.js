@@ -9,6 +9,7 @@ import { LatentsPlaces } from "./latents_places.js";
 import { MapWords } from "./latents_words.js";
 import { notes } from "./notes.js";
 import { drawPins } from "./take_latents.js";
+import { asLinked, readZoom, tidyLasso } from "./latents_place.js";
 
 const DRAG_FROM = 5;
 const MOST_CORNERS = 2000;
@@ -105,7 +106,8 @@ export class LatentsMap {
     const { moved } = this.grip;
     this.grip = null;
     if (moved) {
-      if (this.hand === "lasso") this.tab.table.takeFence();
+      const unit = 1 / (this.atlas.view.scale * this.atlas.width);
+      if (this.hand === "lasso") this.tab.table.takeFence(tidyLasso(this.atlas.fence, unit));
       return;
     }
     const latent = this.pickDot(sx, sy);
@@ -217,7 +219,7 @@ export class LatentsMap {
     const { list } = this.tab.table;
     if (list.found) for (const latent of list.order) this.disc(context, latent, latent === list.order[0] ? 8 : 5);
     else if (this.litOn()) this.drawPicture(context);
-    if (this.tab.table.list.fenced) for (const latent of this.tab.table.list.fenced) this.ring(context, latent, 4, 1);
+    for (const latent of list.fenced || []) if (list.kept[latent]) this.ring(context, latent, 4, 1);
     drawPins(context, this);
     if (this.atlas.fence) this.drawFence(context);
     this.drawNear(context);
@@ -367,10 +369,21 @@ export class LatentsMap {
     return [event.clientX - box.left, event.clientY - box.top];
   }
 
+  // The part in view that a link names, without a word to the link.
+  showPart(text) {
+    this.atlas.view = readZoom(text, MOST_ZOOM);
+    this.drawDots();
+  }
+
   moveTo(left, top, scale) {
     const room = 1 - 1 / scale;
-    this.atlas.view = { left: Math.min(room, Math.max(0, left)), top: Math.min(room, Math.max(0, top)), scale };
+    this.atlas.view = asLinked({
+      left: Math.min(room, Math.max(0, left)),
+      top: Math.min(room, Math.max(0, top)),
+      scale,
+    });
     cancelAnimationFrame(this.frameAsked);
     this.frameAsked = requestAnimationFrame(() => this.drawDots());
+    this.tab.writeLink();
   }
 }

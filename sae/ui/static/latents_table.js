@@ -150,7 +150,7 @@ export class LatentsTable {
     );
     const drop = this.panel.find(".pl-drop-lasso");
     drop.hidden = !fenced;
-    setText(drop, fenced ? `Lasso: ${fenced.size.toLocaleString("en")} ×` : "");
+    setText(drop, fenced ? `Lasso: ${this.nKept(fenced).toLocaleString("en")} ×` : "");
   }
 
   makeTableRow() {
@@ -217,26 +217,48 @@ export class LatentsTable {
     }
   }
 
-  takeFence() {
+  // List what is inside a lasso; with none, or nothing inside, there is none.
+  takeFence(fence) {
+    this.fence(fence);
+    const { fenced } = this.list;
+    this.tab.writeLink();
+    if (fenced) this.panel.say(`${plural(this.nKept(fenced), "concept", "concepts")} inside the lasso`);
+  }
+
+  nKept(latents) {
+    return [...latents].filter((latent) => this.list.kept[latent]).length;
+  }
+
+  fence(fence) {
     const inside = new Set();
-    if (this.tab.map.atlas.fence.length > 3) {
-      for (let i = 0; i < this.all.n; i++) if (this.list.kept[i] && this.tab.map.insideFence(i)) inside.add(i);
+    this.tab.map.atlas.fence = fence;
+    const n = fence && fence.length > 2 ? this.all.n : 0;
+    for (let i = 0; i < n; i++) {
+      if (this.tab.map.insideFence(i)) inside.add(i);
     }
-    if (!inside.size) {
-      this.dropFence();
-      return;
-    }
-    this.list.fenced = inside;
+    this.list.fenced = this.nKept(inside) ? inside : null;
+    if (!this.list.fenced) this.tab.map.atlas.fence = null;
     this.list.shown = STEP;
     this.fillTable();
     this.tab.map.drawLit();
-    this.panel.say(`${plural(inside.size, "concept", "concepts")} inside the lasso`);
   }
 
   dropFence() {
-    this.tab.map.atlas.fence = null;
-    this.list.fenced = null;
-    this.fillTable();
-    this.tab.map.drawLit();
+    this.takeFence(null);
+  }
+
+  // The filters that are on, as a link says them; nothing where they are as the page opens with.
+  shownText() {
+    const boxes = Object.values(this.filters);
+    if (boxes.every((box) => box.checked === box.defaultChecked)) return null;
+    const on = boxes.filter((box) => box.checked).map((box) => box.dataset.filter);
+    return on.join(",") || "all";
+  }
+
+  // The filters that such a text names; false if it names others.
+  readShown(text) {
+    const on = text === "all" ? [] : text === null ? null : text.split(",");
+    for (const [name, box] of Object.entries(this.filters)) box.checked = on ? on.includes(name) : box.defaultChecked;
+    return !on || on.every((name) => name in this.filters);
   }
 }

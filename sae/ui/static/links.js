@@ -4,25 +4,71 @@
 
 import { bus } from "./bus.js";
 import { setText } from "./dom.js";
+import { leaveOut } from "./misfits.js";
+import { onTravel, query, record } from "./steps.js";
 
 const KEYS = {
   tab: ["tab"],
   card: ["card"],
   concepts: ["img", "p", "z", "rank", "scale"],
-  latents: ["q", "map", "sort"],
+  latents: ["q", "like", "map", "sort", "show", "lasso", "zoom", "colour"],
   steer: ["steer", "ask", "keep"],
   compare: ["task", "heads", "split", "pic", "off"],
   look: ["op", "bars"],
 };
 const VERSION = "v";
+const MARK = "sae";
+const ORDER = [VERSION, MARK, ...Object.values(KEYS).flat()];
+// What means nothing to another SAE.
+const OF_THE_SAE = ["card", "z", "lasso", "zoom", "steer", "off"];
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;
+// What of a value counts as chosen on purpose: all of it, but for these. Composing, doses, typing and
+// zooming go on and on, and a card that is closed leaves the view behind it.
+const SETTLED = {
+  img: (text) => (text.startsWith("sc:") ? "sc:" : text),
+  steer: (text) => text.replace(/\*-?[\d.]+/g, ""),
+  op: () => "",
+  q: () => "",
+  zoom: () => "",
+};
 
-// As the visitor came; the tabs rewrite the address soon after.
-const opened = new URLSearchParams(location.search);
+// What the address asks for: as the visitor came or went back to; the tabs rewrite it soon after.
+let opened = new URLSearchParams(location.search);
+if (opened.has(VERSION) && opened.get(VERSION) !== "1") opened = new URLSearchParams();
+let mark = "";
+const followers = new Map();
 
 // Whether the link names a view, which the server then answers.
-export const namesView = [VERSION, ...KEYS.concepts, ...KEYS.card].some((key) => opened.has(key));
+export const namesView = [VERSION, ...KEYS.concepts, ...KEYS.card].some((key) =>
+  new URLSearchParams(location.search).has(key),
+);
+
+// From now on links carry the mark of this page's SAE; of one that another SAE made, its concepts are left out.
+export function markLinks({ mark: mine, other_sae: otherSae }) {
+  if (mark) return;
+  mark = mine;
+  const other = opened.get(MARK);
+  if (other === null || other === mine) return;
+  for (const key of OF_THE_SAE) opened.delete(key);
+  opened.set(MARK, mine);
+  record(`?${opened}`, false);
+  leaveOut(otherSae);
+}
+
+// `act()` restores a tab's own part of the view after Back and Forward.
+export function restoreWith(owner, act) {
+  followers.set(owner, act);
+}
+
+onTravel((before) => {
+  const left = new URLSearchParams(before);
+  opened = new URLSearchParams(query());
+  for (const [owner, act] of followers) {
+    const isOther = KEYS[owner].some((key) => opened.get(key) !== left.get(key));
+    if (isOther && !(owner === "compare" && !opened.has("task"))) act(); // without a task it was not open yet
+  }
+});
 
 export function writeTab(tab) {
   write("tab", { tab });
@@ -56,8 +102,23 @@ export function writeLook({ opacity, bars }, usual) {
 
 // The picture that the address names, as { img, p }.
 export function pictureInLink() {
-  const query = new URLSearchParams(location.search);
-  return { img: query.get("img"), p: query.get("p") };
+  const now = new URLSearchParams(query());
+  return { img: now.get("img"), p: now.get("p") };
+}
+
+// The view of a picture that the address asks for; what cannot be is left out.
+export function readConcepts(limits) {
+  return {
+    image: opened.get("img") || "",
+    patches: readRanges(opened.get("p") || "", limits.n_patches),
+    concept: readNumber("z", limits.d_sae),
+    rank: opened.get("rank") || limits.rank,
+    scale: opened.get("scale") === "image" ? "image" : "dataset",
+  };
+}
+
+export function readCard(limits) {
+  return readNumber("card", limits.d_sae);
 }
 
 // The name of the example that `img` stands for, or "".
@@ -68,17 +129,32 @@ export function exampleOf(img) {
 
 export function readLatents(letters) {
   const [by, way] = (opened.get("sort") || "").split("~");
-  const text = (opened.get("q") || "").slice(0, letters);
-  return { text, by, down: way !== "up", placement: opened.get("map") };
+  const text = opened.get("q") || "";
+  if (text.length > letters) leaveOut("its search is too long");
+  return {
+    text: text.slice(0, letters),
+    like: opened.get("like"),
+    by,
+    down: way !== "up",
+    map: opened.get("map"),
+    show: opened.get("show"),
+    lasso: opened.get("lasso"),
+    zoom: opened.get("zoom"),
+    colour: opened.get("colour"),
+  };
 }
 
-export function writeLatents({ text, by, down, map }, usual) {
+export function writeLatents({ text, by, down, ...rest }, usual) {
   const unsaid = (by === usual.by && down === usual.down) || by === "score";
-  write("latents", { q: encodeURIComponent(text), map, sort: unsaid ? null : by + (down ? "" : "~up") });
+  write("latents", { q: encodeURIComponent(text), sort: unsaid ? null : by + (down ? "" : "~up"), ...rest });
 }
 
-export function readSteer() {
-  return Object.fromEntries(KEYS.steer.map((key) => [key, opened.get(key)]));
+export function readSteer(limits) {
+  const said = Object.fromEntries(KEYS.steer.map((key) => [key, opened.get(key)]));
+  const parts = said.steer ? said.steer.split(",").length : 0;
+  if (readRack(said.steer, limits).length < parts) leaveOut("some of its doses do not fit");
+  if ((said.ask || "").length > limits.prompt_letters) leaveOut("its question is too long");
+  return said;
 }
 
 export function writeSteer({ rows, prompt, errorTerm }) {
@@ -103,6 +179,7 @@ export function readRack(text, limits) {
     const latent = Number(match[1]);
     const strength = Number(match[2]);
     if (latent >= limits.d_sae || Math.abs(strength) > limits.strength_most) continue;
+    if (rows.some((row) => row.latent === latent)) continue;
     const where = Object.keys(WHERE_LETTERS).find((key) => WHERE_LETTERS[key] === match[3]);
     rows.push({ latent, strength, on: !match[5], where, mode: match[4] ? "add" : "set" });
   }
@@ -110,14 +187,18 @@ export function readRack(text, limits) {
 }
 
 export function readCompare(limits) {
-  const number = opened.get("pic") || "";
-  const off = (opened.get("off") || "").split(",", limits.off);
+  const number = opened.get("pic");
+  const isNumber = /^\d{1,3}$/.test(number || "") && Number(number) < limits.samples;
+  if (number !== null && !isNumber) leaveOut("it names no picture of the task");
+  const parts = (opened.get("off") || "").split(",").filter(Boolean);
+  const off = parts.slice(0, limits.off).filter((part) => /^\d{1,7}$/.test(part) && Number(part) < limits.d_sae);
+  if (off.length < parts.length) leaveOut("some concepts that it switches off do not exist");
   return {
     task: opened.get("task"),
-    split: opened.get("split") === "novel" ? "novel" : "",
-    heads: (opened.get("heads") || "").split(","),
-    number: /^\d{1,3}$/.test(number) ? Number(number) : null,
-    off: off.filter((part) => /^\d{1,7}$/.test(part)).map(Number),
+    split: opened.get("split"),
+    heads: opened.get("heads"),
+    number: isNumber ? Number(number) : null,
+    off: off.map(Number),
   };
 }
 
@@ -131,7 +212,7 @@ export function writeCompare({ task, heads, split, number, own, off }) {
   });
 }
 
-// The open tab: read once, written with every change; `tabs` are their ids, the first goes unsaid.
+// The open tab: as the address says, written with every change; `tabs` are their ids, the first goes unsaid.
 export function followTabs(tabs) {
   bus.tabs = tabs;
   document.addEventListener("click", (event) => {
@@ -140,8 +221,10 @@ export function followTabs(tabs) {
     if (tab) writeTab(tab === tabs[0] ? null : tab);
   });
   document.addEventListener("keydown", (event) => stepTab(event, tabs));
+  restoreWith("tab", () => bus.goTo(tabs.includes(opened.get("tab")) ? opened.get("tab") : tabs[0]));
   const asked = opened.get("tab");
   if (tabs.includes(asked)) openOnceThere(asked, 100);
+  else if (asked !== null) leaveOut("its tab does not exist");
 }
 
 // Left and right on the tabs' own buttons open the tab beside, Home and End the first and the last.
@@ -174,17 +257,40 @@ function patchRanges(patches) {
   return parts.join(",");
 }
 
+// The patches that such a text names, of those that exist.
+function readRanges(text, n) {
+  const patches = [];
+  for (const part of text ? text.slice(0, 2000).split(",") : []) {
+    const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(part);
+    if (!match) continue;
+    const last = Math.min(n - 1, Number(match[2] || match[1]));
+    for (let patch = Number(match[1]); patch <= last; patch++) patches.push(patch);
+  }
+  return patches;
+}
+
+function readNumber(key, end) {
+  const text = opened.get(key) || "";
+  return /^\d{1,7}$/.test(text) && Number(text) < end ? Number(text) : null;
+}
+
 // Replace a tab's keys by `pairs` of texts that need no escaping; null and "" leave a key out.
 function write(owner, pairs) {
-  const others = [...new URLSearchParams(location.search)].filter(
-    ([key]) => !KEYS[owner].includes(key) && key !== VERSION,
-  );
+  const now = new URLSearchParams(query());
+  const others = [...now].filter(([key]) => ![...KEYS[owner], VERSION, MARK].includes(key));
   const said = Object.entries(pairs).filter(([, text]) => text !== null && text !== undefined && text !== "");
-  const parts = [...others.map(([key, text]) => [encodeURIComponent(key), escaped(text)]), ...said];
-  const query = `?${[[VERSION, 1], ...parts].map(([key, text]) => `${key}=${text}`).join("&")}`;
-  if (query === location.search) return;
-  history.replaceState(history.state, "", location.pathname + query + location.hash);
-  if (window.parent !== window) window.parent.postMessage({ queryString: query.slice(1) }, "https://huggingface.co");
+  const kept = others.map(([key, text]) => [encodeURIComponent(key), escaped(text)]);
+  const made = [[VERSION, 1], ...(mark ? [[MARK, mark]] : []), ...kept, ...said];
+  made.sort(([a], [b]) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99));
+  const text = `?${made.map(([key, value]) => `${key}=${value}`).join("&")}`;
+  const next = new URLSearchParams(text);
+  const isChosen = (key) => settled(key, now.get(key)) !== settled(key, next.get(key));
+  const closed = owner === "card" && !next.has("card");
+  record(text, !closed && KEYS[owner].some(isChosen));
+}
+
+function settled(key, text) {
+  return text !== null && SETTLED[key] ? SETTLED[key](text) : text || "";
 }
 
 function escaped(text) {

@@ -1,15 +1,15 @@
 // How maps and bars are drawn, for all tabs: chosen once, kept in this browser, and told in links.
 
 import { bus } from "./bus.js";
-import { readLook, writeLook } from "./links.js";
+import { readLook, restoreWith, writeLook } from "./links.js";
 
 const KEPT = "patchlens-look";
 const USUAL = { opacity: 0.75, bars: "activation" };
 
 // What the link says goes before what this browser has kept; both may be written by anyone.
-function first() {
+function soundOf(...said) {
   const found = { ...USUAL };
-  for (const { opacity, bars } of [kept(), readLook()]) {
+  for (const { opacity, bars } of said) {
     if (opacity >= 0 && opacity <= 1) found.opacity = opacity;
     if (["activation", "share"].includes(bars)) found.bars = bars;
   }
@@ -24,8 +24,12 @@ function kept() {
   }
 }
 
-export const look = first();
+export const look = soundOf(kept(), readLook());
 writeLook(look, USUAL);
+restoreWith("look", () => {
+  Object.assign(look, soundOf(readLook()));
+  bus.emit("look");
+});
 
 export function changeLook(part) {
   Object.assign(look, part);

@@ -2,7 +2,7 @@
 
 import { bus } from "./bus.js";
 import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
-import { copyLink, exampleOf, pictureInLink, rackText, readRack, readSteer } from "./links.js";
+import { copyLink, exampleOf, markLinks, pictureInLink, rackText, readRack, readSteer, restoreWith } from "./links.js";
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, savedIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
@@ -31,6 +31,7 @@ export class SteerTab {
     const { element, props, server, trigger } = component;
     Object.assign(this, { props, server, trigger });
     this.limits = props.setup.limits;
+    markLinks(this.limits);
     this.panel = new Panel(element, server);
     this.experiment = new Experiment(this);
     this.rack = new Rack(this);
@@ -124,7 +125,8 @@ export class SteerTab {
     this.boundFields();
     this.layPrompts();
     this.layExperiments();
-    this.applySaved(readSteer());
+    this.applySaved(readSteer(this.limits));
+    restoreWith("steer", () => this.restore());
     this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
@@ -413,6 +415,17 @@ export class SteerTab {
     this.experiment.state.errorTerm = saved.keep !== "0";
     this.experiment.kept = this.experiment.snapshot();
     this.rack.learn(rack.map((row) => row.latent));
+  }
+
+  // Back or Forward. The experiment that is left can be undone to, like any other.
+  restore() {
+    const { past, kept } = this.experiment;
+    const link = readSteer(this.limits);
+    this.applySaved({ ...link, ask: link.ask || PROMPTS[0] });
+    this.begun = this.experiment.state.rows.length > 0;
+    if (this.experiment.kept !== kept) past.push(kept);
+    this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
+    this.changed();
   }
 
   openSaved(saved) {
