@@ -36,6 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 MAX_ROWS = 64
 """Concepts that `/concepts` gives at most."""
+NO_SCENE = "This scene could not be drawn. Change it and try again."
 MAX_KEPT_BYTES = 32 * 1024**2
 """Answers for visitors' own pictures that are kept, so that a repeated picture costs nothing."""
 
@@ -111,6 +112,8 @@ class ConceptsDesk:
             return picture_of(self._examples[data].scene)
         if kind == "scene":
             return picture_of(_scene_of(data))
+        if kind == "code":
+            return picture_of(_scene_of_code(data))
         if kind == "upload":
             return self.uploaded(fields_of(data).get("path"))
         raise ImageError("The picture is not known any more. Open one in the Concepts tab.")
@@ -165,11 +168,7 @@ class ConceptsDesk:
         return self._scene(_scene_of(data))
 
     def _open_code(self, data: object) -> Json:
-        """The scene of a link's `sc:…`, as the page's own Back and Forward name it."""
-        try:
-            return self._scene(scene_from_code(data if isinstance(data, str) else ""))
-        except ValueError as error:
-            raise ImageError("This scene could not be drawn. Change it and try again.") from error
+        return self._scene(_scene_of_code(data))
 
     def _scene(self, scene: Scene) -> Json:
         image = picture_of(scene)
@@ -246,7 +245,15 @@ def _scene_of(data: object) -> Scene:
         return scene_from_json(data if isinstance(data, str) and len(data) < 2000 else "")
     except ValueError as error:
         log.info("a scene was refused: %s", error)
-        raise ImageError("This scene could not be drawn. Change it and try again.") from error
+        raise ImageError(NO_SCENE) from error
+
+
+def _scene_of_code(data: object) -> Scene:
+    """The scene of a link's `sc:…`."""
+    try:
+        return scene_from_code(data if isinstance(data, str) else "")
+    except ValueError as error:
+        raise ImageError(NO_SCENE) from error
 
 
 def _view_json(view: View) -> Json:

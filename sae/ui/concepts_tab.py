@@ -28,6 +28,7 @@ def build(page: Page) -> None:
         "concepts",
         "concepts.js",
         "open",
+        "sent",
         value=desk.start(),
         examples=example_pictures(),
     )
@@ -36,6 +37,11 @@ def build(page: Page) -> None:
         asked = fields_of(event._data)
         desk.uploads.remember(request.session_hash or "", fields_of(asked.get("data")).get("path"))
         return page.dispatch.ask({"ticket": 0, **asked, "way": "open"})
+
+    def remember(event: gr.EventData, request: gr.Request) -> None:
+        """A picture was sent that other tabs, or several side by side, will ask about."""
+        path = fields_of(event._data).get("path")
+        desk.uploads.remember(request.session_hash or "", path)
 
     def leave(request: gr.Request) -> None:
         desk.uploads.end(request.session_hash or "")
@@ -50,6 +56,7 @@ def build(page: Page) -> None:
             return {"ticket": 0, "problem": str(error)}
 
     shown.open(answer, outputs=[shown], trigger_mode="multiple", **QUIET, **MODEL)
+    shown.sent(remember, queue=False, **QUIET)
     page.demo.unload(leave)
     page.demo.load(follow_link, outputs=[shown], **QUIET, **MODEL)
     _concepts_endpoint(page)

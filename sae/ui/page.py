@@ -21,7 +21,7 @@ from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.guard import MAX_UPLOAD
 from sae.ui.links import OTHER_SAE
 from sae.ui.static_files import script, template
-from sae.ui.uploads import uploaded_file
+from sae.ui.uploads import GONE, uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
 from sae.views.pictures import data_uri, thumbnail
@@ -131,6 +131,7 @@ def page_limits(page: Page) -> Json:
         "per_place": MAX_PER_PLACE,
         "icons": MAX_ICONS,
         "upload_mb": MAX_UPLOAD,
+        "gone": GONE,
         "upload_bytes": MAX_UPLOAD * 1024 * 1024,
         "objects": MAX_OBJECTS,
         "search_letters": latents_desk.MAX_TEXT,

@@ -32,6 +32,7 @@ STYLES = (
     "latents.css",
     "steer.css",
     "compare.css",
+    "own.css",
 )
 FIRST_SCRIPTS = (
     "header.js",
@@ -47,8 +48,12 @@ FIRST_SCRIPTS = (
     "take_files.js",
     "take_menu.js",
     "take_picture.js",
+    "beside.js",
     "misfits.js",
     "steps.js",
+    "own_pictures.js",
+    "own_tiles.js",
+    "pictures.js",
     "card.js",
     "code.js",
     "look.js",

@@ -282,7 +282,7 @@ def test_back_undoes_a_lasso_a_filter_and_a_sort_but_not_letters_and_turns_of_th
     "asked",
     [
         "lasso=AAA",
-        "lasso=" + "A" * 3000,
+        "lasso=" + "A" * 300,
         "lasso=<script>",
         "zoom=9~9~9000",
         "zoom=NaN~1~2",
@@ -311,8 +311,8 @@ def test_a_latents_link_that_does_not_fit_says_so_and_shows_the_rest(visit, aske
 
 def test_another_saes_link_keeps_its_picture_and_says_so_once(visit):
     page = visit.open("?v=1&sae=0badcafe&img=ex:camel&p=40&z=3&card=4")
+    page.wait_for_selector(".pl-example[data-name=camel][aria-pressed=true]")
     assert "another SAE" in page.locator(".pl-misfit p").inner_text()
-    assert page.locator(".pl-example[aria-pressed=true]").get_attribute("data-name") == "camel"
     assert title(page) == "One patch"
     assert page.locator(".pl-card[open]").count() == 0
     assert query(page)["sae"] != "0badcafe"

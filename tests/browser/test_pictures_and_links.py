@@ -24,7 +24,9 @@ pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this 
 def test_hostile_links_are_inert_and_say_so(visit, asked):
     page = visit.open(asked)
     page.wait_for_selector(".pl-misfit:not([hidden])")
-    assert page.locator(".pl-misfit p").inner_text().startswith("This link does not quite fit here: ")
+    assert (
+        page.locator(".pl-misfit p").inner_text().startswith("This link does not quite fit here: ")
+    )
     assert page.title() == "PatchLens"
     assert page.locator(".pl-example[aria-pressed=true]").count() == 1
     assert visit.errors == []

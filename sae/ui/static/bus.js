@@ -15,6 +15,7 @@ export const bus = {
   picture: null,
   tabs: [],
   icons: new Map(),
+  sendFile: async () => Promise.reject(new Error("the page is still loading")),
   card: { open() {}, isOpen: () => false, prefetch() {} },
 
   // Pictures of concepts, asked for once for all tabs; every part that comes is told as "icons".

@@ -9,6 +9,8 @@ import { markLinks, readCompare, restoreWith, writeCompare } from "./links.js";
 import { wireOpacity } from "./look.js";
 import { offerCompare } from "./take_compare.js";
 import { leaveOut } from "./misfits.js";
+import { OwnTiles } from "./own_tiles.js";
+import { requestOf } from "./pictures.js";
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -28,7 +30,7 @@ function newView(heads) {
     heads,
     split: "base",
     number: 0,
-    own: false,
+    own: "", // what links call a picture that is not of the task
     label: "",
     request: null,
     classes: null,
@@ -123,11 +125,27 @@ export class CompareTab {
       busyWhile(event.currentTarget, () => this.openDiffering(this.numberAfter(1)));
     });
     this.panel.find(".pl-use").addEventListener("click", () => {
-      if (!bus.picture || !bus.picture.request) return;
-      this.view.own = true;
-      this.view.off.clear();
-      this.show(bus.picture.value.picture, bus.picture.request, "");
+      if (bus.picture && bus.picture.request) this.openOwn(bus.picture.source.link);
     });
+    const choose = (link) => this.openOwn(link);
+    this.tiles = new OwnTiles(this.panel.find(".pl-compare-strip"), { look: "pl-subject-example", choose });
+  }
+
+  // A picture that is not of the task: one's own, an example or a scene.
+  async openOwn(link) {
+    let request = null;
+    try {
+      request = await requestOf(link);
+    } catch {
+      this.panel.notice("The picture could not be sent. Try again in a moment.", "problem");
+      return true;
+    }
+    const answer = request && (await this.panel.ask({ way: "open", ...request }));
+    if (!answer) return false;
+    this.view.own = link;
+    this.view.off.clear();
+    this.show(answer.picture, request, "");
+    return true;
   }
 
   numberAfter(step) {
@@ -146,8 +164,18 @@ export class CompareTab {
     const named = this.followLink();
     this.showSplit(this.view.split);
     this.layTask();
-    if (named) this.openSample();
+    if (this.view.own) this.openOwnOfLink(this.view.own);
+    else if (named) this.openSample();
     else this.openDiffering(0, true);
+  }
+
+  async openOwnOfLink(link) {
+    const off = [...this.view.off];
+    if (await this.openOwn(link)) this.view.off = new Set(off);
+    else {
+      leaveOut("its picture is not kept in this browser");
+      this.openDiffering(0, true);
+    }
   }
 
   chooseClass() {
@@ -218,7 +246,7 @@ export class CompareTab {
   }
 
   async openSample() {
-    this.view.own = false;
+    this.view.own = "";
     const answer = await this.panel.ask({
       way: "sample",
       task: this.view.task,
@@ -243,6 +271,7 @@ export class CompareTab {
 
   show(picture, request, label) {
     Object.assign(this.view, { request, label, locked: -1 });
+    this.tiles.mark(this.view.own);
     for (const image of this.panel.findAll(".pl-one img")) {
       image.src = picture.src;
       image.alt = picture.alt;
@@ -308,7 +337,7 @@ export class CompareTab {
 
   // A link's parts are looked up in what there is; the rest is left out.
   followLink() {
-    const { task, split, heads, number, off } = readCompare(this.limits);
+    const { task, split, heads, number, own, off } = readCompare(this.limits);
     const { tasks } = this.props.setup;
     const known = tasks.find((one) => one.name === task);
     if (task !== null && !known) leaveOut("its task does not exist");
@@ -316,7 +345,7 @@ export class CompareTab {
     this.view.split = split === "novel" ? "novel" : "base";
     if (split !== null && split !== "novel") leaveOut("its kind of classes does not exist");
     this.followHeads(heads);
-    Object.assign(this.view, { classes: null, locked: -1, number: number || 0, off: new Set(off) });
+    Object.assign(this.view, { classes: null, locked: -1, number: number || 0, own, off: new Set(off) });
     return number !== null;
   }
 

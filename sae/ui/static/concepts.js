@@ -1,5 +1,6 @@
 // The view: one state, what it means for list and map, and what arrives from the server.
 
+import { Beside } from "./beside.js";
 import { bus } from "./bus.js";
 import { explained, mapOf, rankPatches, readCode } from "./code.js";
 import { Composer } from "./concepts_compose.js";
@@ -7,15 +8,26 @@ import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
 import { amountText, isTyping, make, Panel, plural, setDisabled, setText, shareText, switchGroup } from "./dom.js";
-import { copyLink, markLinks, namesView, readConcepts, restoreWith, writeConcepts } from "./links.js";
+import {
+  copyLink,
+  markLinks,
+  namesView,
+  pictureInLink,
+  readCard,
+  readConcepts,
+  restoreWith,
+  writeConcepts,
+} from "./links.js";
 import { wireOpacity } from "./look.js";
 import { leaveOut } from "./misfits.js";
 import { drawTintRamp } from "./overlay.js";
 import { offerConcepts } from "./take_concepts.js";
+import { own } from "./own_pictures.js";
+import { ownOf } from "./pictures.js";
 
-const LINK_WAIT_MS = 5000;
+const LINK_WAIT_MS = 15000;
 const NOT_IN_LINK =
-  "The link keeps the patches and the concept. Your picture stays with you: it is not part of the link.";
+  "Your picture stays in this browser: here the link opens it again, elsewhere it keeps the concept only.";
 const HELP =
   "Keyboard: arrows move over patches, Enter keeps one, Space adds one, [ and ] step through concepts, Esc clears. " +
   "Drag to choose a region, Shift-drag to take away.";
@@ -44,6 +56,8 @@ export class ConceptsTab {
     Object.assign(this, { props, server, trigger, upload });
     this.limits = props.setup.limits;
     markLinks(this.limits);
+    own.gone = this.limits.gone;
+    bus.sendFile = (file) => this.send(file);
     this.panel = new Panel(element, server);
     this.state = newState(this.limits);
     this.list = new ConceptList(this);
@@ -51,6 +65,7 @@ export class ConceptsTab {
     this.sources = new Sources(this);
     this.composer = new Composer(this);
     offerConcepts(this);
+    this.beside = new Beside(this);
     this.keepConcept = false;
     this.pointing = !window.matchMedia("(hover: none)").matches;
     this.tipLines = [0, 1, 2].map(() => {
@@ -61,6 +76,7 @@ export class ConceptsTab {
       this.stage.tip.append(line);
       return { line, name, amount };
     });
+    this.askedCard = null; // the card that a link to one's own picture opens
     this.asked = null; // what to choose in the picture that is asked for, where its answer is not to say it
     this.showRank = switchGroup(this.panel.find(".pl-rank"), (value) => {
       this.state.rank = value;
@@ -78,7 +94,7 @@ export class ConceptsTab {
     this.panel.find(".pl-clear").addEventListener("click", () => this.clearView());
     this.panel.find(".pl-copy").addEventListener("click", (event) => {
       copyLink(this.panel, event.currentTarget);
-      if (!this.state.value.source.link) this.panel.notice(NOT_IN_LINK);
+      if (this.state.value.source.kind === "upload") this.panel.notice(NOT_IN_LINK);
     });
     this.panel.find(".pl-more").addEventListener("click", () => {
       this.state.showAll = !this.state.showAll;
@@ -90,13 +106,15 @@ export class ConceptsTab {
     });
     document.addEventListener("keydown", (event) => this.keyPressed(event));
     restoreWith("concepts", () => this.restore());
-    bus.receive("concepts", ({ concept, picture }) => {
+    bus.receive("concepts", ({ concept, picture, link, file }) => {
+      if (file) this.sources.takeFile(file);
+      if (link) this.sources.choose(link);
       if (picture) {
         this.keepConcept = false;
         const { kind, data, patches } = picture;
         this.sources.ask(kind, data, "Opening the picture", patches ? { patches } : null);
-        return;
       }
+      if (concept === undefined) return;
       this.state.concept = concept;
       this.render();
     });
@@ -109,8 +127,20 @@ export class ConceptsTab {
     drawTintRamp(this.panel.find(".pl-ramp"));
     this.list.listNode.classList.toggle("pl-bare", !this.limits.has_index);
     this.sources.layExamples();
-    if (!namesView) this.receive(this.props.value);
+    const { img } = pictureInLink();
+    this.beside.follow();
+    if (ownOf(img)) {
+      this.askedCard = readCard(this.limits);
+      this.sources.openLink(img, readConcepts(this.limits));
+    } else if (!namesView) this.receive(this.props.value);
     else setTimeout(() => this.state.code || this.receive(this.props.value), LINK_WAIT_MS);
+  }
+
+  // Send a file; the server forgets it when the visit ends. Returns its path there.
+  async send(file) {
+    const { path } = await this.upload(file);
+    this.trigger("sent", { path });
+    return path;
   }
 
   // Back or Forward: the picture if it is another one, and what was chosen in it.
@@ -130,7 +160,7 @@ export class ConceptsTab {
     if (!this.panel.isVisible() || bus.card.isOpen() || event.defaultPrevented) return;
     if (!this.state.code || event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
     if (event.key === "Escape") this.clearView();
-    if (event.key === "[" || event.key === "]") this.stepConcept(event.key === "]" ? 1 : -1);
+    if ((event.key === "[" || event.key === "]") && !this.beside.isOpen) this.stepConcept(event.key === "]" ? 1 : -1);
   }
 
   placesInView() {
@@ -288,12 +318,14 @@ export class ConceptsTab {
 
   // Take what the server sent: a picture, or one sentence about what went wrong.
   receive(value) {
-    if (!value || !this.sources.isNewest(value)) return;
+    if (!value) return;
+    leaveOut(...(value.misfits || []));
+    if (!this.sources.isNewest(value)) return;
     if (value.problem) {
-      this.sources.failed(value.ticket, value.problem);
+      this.sources.refused(value);
       return;
     }
-    this.takeView(value);
+    this.takeView(this.sources.named(value));
     const photo = this.panel.find(".pl-photo");
     photo.src = value.picture.src;
     photo.alt = value.picture.alt;
@@ -305,8 +337,9 @@ export class ConceptsTab {
     this.stage.fitCanvas();
     this.sources.markSource();
     this.render();
-    leaveOut(...(value.misfits || []));
-    if (Number.isInteger(value.view.card)) bus.card.open(value.view.card, this.list.rows[0] && this.list.rows[0].main);
+    const card = this.askedCard === null ? value.view.card : this.askedCard;
+    this.askedCard = null;
+    if (Number.isInteger(card)) bus.card.open(card, this.list.rows[0] && this.list.rows[0].main);
     bus.emit("picture");
     const idle = window.requestIdleCallback || ((act) => setTimeout(act, 120));
     idle(() => this.list.fetchIcons());

@@ -1,5 +1,7 @@
 // Small hands: find, make and number things. Text only ever goes in through textContent.
 
+import { mend } from "./own_pictures.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const SPOKEN_EVERY_MS = 400;
 const pictureColours = new Map();
@@ -143,17 +145,24 @@ export class Panel {
     return [...this.root.querySelectorAll(selector)];
   }
 
-  // The answer to {way, …}; null where there is none, which is then said.
+  // The answer to {way, …}; null where there is none, which is then said. A picture of one's own that the
+  // server has not any more is sent again.
   async ask(question, silence = NO_ANSWER) {
-    let answer;
-    try {
-      answer = await this.server.ask(question);
-    } catch {
-      answer = { problem: silence };
+    let answer = await this.answerTo(question, silence);
+    if (answer.problem && (await mend(question.picture || question, answer))) {
+      answer = await this.answerTo(question, silence);
     }
     if (!answer.problem) return answer;
     this.notice(answer.problem, "problem");
     return null;
+  }
+
+  async answerTo(question, silence) {
+    try {
+      return await this.server.ask(question);
+    } catch {
+      return { problem: silence };
+    }
   }
 
   isVisible() {

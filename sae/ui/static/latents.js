@@ -5,7 +5,7 @@ import { isTyping, make, Panel, plural, setText } from "./dom.js";
 import { HeatMaps } from "./heat.js";
 import { AllConcepts } from "./latents_data.js";
 import { LatentsMap } from "./latents_map.js";
-import { lassoText, readLasso, zoomText } from "./latents_place.js";
+import { lassoText, readLasso, zoomText } from "./latents_link.js";
 import { LatentsTable, STEP } from "./latents_table.js";
 import { markLinks, readLatents, restoreWith, writeLatents } from "./links.js";
 import { leaveOut } from "./misfits.js";

@@ -9,7 +9,7 @@ import { LatentsPlaces } from "./latents_places.js";
 import { MapWords } from "./latents_words.js";
 import { notes } from "./notes.js";
 import { drawPins } from "./take_latents.js";
-import { asLinked, readZoom, tidyLasso } from "./latents_place.js";
+import { asLinked, readZoom, tidyLasso } from "./latents_link.js";
 
 const DRAG_FROM = 5;
 const MOST_CORNERS = 2000;

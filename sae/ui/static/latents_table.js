@@ -259,6 +259,6 @@ export class LatentsTable {
   readShown(text) {
     const on = text === "all" ? [] : text === null ? null : text.split(",");
     for (const [name, box] of Object.entries(this.filters)) box.checked = on ? on.includes(name) : box.defaultChecked;
-    return !on || on.every((name) => name in this.filters);
+    return !on || on.every((name) => Object.hasOwn(this.filters, name));
   }
 }

@@ -15,12 +15,14 @@ const KEYS = {
   steer: ["steer", "ask", "keep"],
   compare: ["task", "heads", "split", "pic", "off"],
   look: ["op", "bars"],
+  beside: ["with", "lit"],
 };
 const VERSION = "v";
 const MARK = "sae";
 const ORDER = [VERSION, MARK, ...Object.values(KEYS).flat()];
 // What means nothing to another SAE.
-const OF_THE_SAE = ["card", "z", "lasso", "zoom", "steer", "off"];
+const OF_THE_SAE = ["card", "z", "lit", "lasso", "zoom", "steer", "off"];
+const PICTURE = /^(?:ex:[a-z-]{1,40}|own:[a-z0-9]{1,20}|sc:[\w.~-]{1,400})$/;
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;
 // What of a value counts as chosen on purpose: all of it, but for these. Composing, doses, typing and
@@ -86,6 +88,18 @@ export function writeConcepts({ image, patches, concept, rank, scale }, usual) {
     rank: rank === usual.rank ? null : rank,
     scale: scale === "dataset" ? null : scale,
   });
+}
+
+// Pictures side by side, as other keys call pictures, and the concept that is lit in them.
+export function readBeside(limits, most) {
+  const parts = (opened.get("with") || "").split(",").filter(Boolean);
+  const links = [...new Set(parts)].filter((part) => PICTURE.test(part)).slice(0, most);
+  if (links.length < parts.length) leaveOut("some of its pictures do not exist");
+  return { links, lit: readNumber("lit", limits.d_sae) };
+}
+
+export function writeBeside({ links, lit }) {
+  write("beside", { with: links.join(","), lit: links.length ? lit : null });
 }
 
 export function readLook() {
@@ -189,7 +203,8 @@ export function readRack(text, limits) {
 export function readCompare(limits) {
   const number = opened.get("pic");
   const isNumber = /^\d{1,3}$/.test(number || "") && Number(number) < limits.samples;
-  if (number !== null && !isNumber) leaveOut("it names no picture of the task");
+  const isOwn = PICTURE.test(number || "");
+  if (number !== null && !isNumber && !isOwn) leaveOut("it names no picture of the task");
   const parts = (opened.get("off") || "").split(",").filter(Boolean);
   const off = parts.slice(0, limits.off).filter((part) => /^\d{1,7}$/.test(part) && Number(part) < limits.d_sae);
   if (off.length < parts.length) leaveOut("some concepts that it switches off do not exist");
@@ -198,6 +213,7 @@ export function readCompare(limits) {
     split: opened.get("split"),
     heads: opened.get("heads"),
     number: isNumber ? Number(number) : null,
+    own: isOwn ? number : "",
     off: off.map(Number),
   };
 }
@@ -207,7 +223,7 @@ export function writeCompare({ task, heads, split, number, own, off }) {
     task,
     heads: heads.join(","),
     split: split === "base" ? null : split,
-    pic: own ? null : number,
+    pic: own || number,
     off: [...off].join(","),
   });
 }
@@ -260,18 +276,22 @@ function patchRanges(patches) {
 // The patches that such a text names, of those that exist.
 function readRanges(text, n) {
   const patches = [];
-  for (const part of text ? text.slice(0, 2000).split(",") : []) {
+  const parts = text ? text.slice(0, 2000).split(",") : [];
+  for (const part of parts) {
     const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(part);
-    if (!match) continue;
-    const last = Math.min(n - 1, Number(match[2] || match[1]));
-    for (let patch = Number(match[1]); patch <= last; patch++) patches.push(patch);
+    const [low, high] = match ? [Number(match[1]), Number(match[2] || match[1])] : [0, n];
+    if (low > high || high >= n) leaveOut("some of its patches do not exist");
+    else for (let patch = low; patch <= high; patch++) patches.push(patch);
   }
   return patches;
 }
 
 function readNumber(key, end) {
-  const text = opened.get(key) || "";
-  return /^\d{1,7}$/.test(text) && Number(text) < end ? Number(text) : null;
+  const text = opened.get(key);
+  if (text === null) return null;
+  if (/^\d{1,7}$/.test(text) && Number(text) < end) return Number(text);
+  leaveOut("its concept does not exist");
+  return null;
 }
 
 // Replace a tab's keys by `pairs` of texts that need no escaping; null and "" leave a key out.

@@ -29,9 +29,9 @@ function makeBox() {
   return node;
 }
 
-// Above the tabs, once Gradio has laid them.
+// Above the tabs, once Gradio has laid them; while the page is being laid it may lay them anew.
 function placeBox(tries) {
   const tabs = document.querySelector("#tabs");
-  if (tabs) tabs.before(box);
-  else if (tries) setTimeout(placeBox, 50, tries - 1);
+  if (tabs && box.nextElementSibling !== tabs) tabs.before(box);
+  if (tries) setTimeout(placeBox, 50, tries - 1);
 }

@@ -3,6 +3,9 @@
 import { bus } from "./bus.js";
 import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
 import { copyLink, exampleOf, markLinks, pictureInLink, rackText, readRack, readSteer, restoreWith } from "./links.js";
+import { mend } from "./own_pictures.js";
+import { OwnTiles } from "./own_tiles.js";
+import { ownOf } from "./pictures.js";
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, savedIn } from "./steer_picture.js";
 import { Rack } from "./steer_rack.js";
@@ -12,8 +15,7 @@ import { offerSteer } from "./take_steer.js";
 
 const DOSE_FROM_CARD = 1.5;
 const MOST_PNG_BYTES = 30e6;
-const NOTHING_SAVED =
-  "This picture carries no experiment. Drop one that was saved here; open your own pictures in the Concepts tab.";
+const NOTHING_SAVED = "This picture carries no experiment that was saved here, so it is opened as a picture.";
 const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
 
 // An answer to "describe" begins with "a": what comes after it is the word worth looking at.
@@ -25,6 +27,8 @@ const rowsOf = (experiment) =>
     mode: edit.mode || "set",
     where: (edit.scope || {}).where || "all",
   }));
+
+const openInConcepts = (link) => bus.send("concepts", { link });
 
 export class SteerTab {
   constructor(component) {
@@ -181,12 +185,14 @@ export class SteerTab {
     return download(name, new Blob([png], { type: "image/png" }));
   }
 
+  // A saved experiment goes on; any other picture is what is asked about from now on.
   async openPicture(file) {
     const text = file.size < MOST_PNG_BYTES ? savedIn(new Uint8Array(await file.arrayBuffer())) : null;
     try {
       this.openSaved(JSON.parse(text));
     } catch {
       this.panel.notice(NOTHING_SAVED);
+      bus.send("concepts", { file });
     }
   }
 
@@ -254,9 +260,13 @@ export class SteerTab {
     this.panel.find(".pl-answers").classList.remove("pl-writing");
   }
 
-  take(value) {
+  async take(value) {
     if (!value || value.ticket !== this.ticket) return;
     if (value.problem) {
+      if (await mend(bus.picture && bus.picture.request, value)) {
+        if (value.ticket === this.ticket) this.write();
+        return;
+      }
       this.stopped();
       this.answers.sayState("This could not be written.");
       this.panel.notice(value.problem, "problem");
@@ -315,6 +325,7 @@ export class SteerTab {
         String(picture.source.kind === "example" && button.dataset.name === picture.source.name),
       );
     }
+    this.tiles.mark(picture.source.link);
     photo.decode().then(
       () => this.drawMarks(),
       () => {},
@@ -365,9 +376,9 @@ export class SteerTab {
       );
       this.panel.find(".pl-subject-strip").append(button);
     }
-    this.panel
-      .find(".pl-subject-strip")
-      .append(makeButton("pl-quiet", "Your own picture …", () => bus.goTo("concepts")));
+    const strip = this.panel.find(".pl-subject-strip");
+    this.tiles = new OwnTiles(strip, { before: strip.firstChild, look: "pl-subject-example", choose: openInConcepts });
+    strip.append(makeButton("pl-quiet", "Your own picture …", () => bus.goTo("concepts")));
   }
 
   layExperiments() {
@@ -433,7 +444,7 @@ export class SteerTab {
     this.applySaved(saved);
     this.panel.notice("The experiment of this picture was taken up.");
     const name = exampleOf(saved.img);
-    if (name) bus.send("concepts", { picture: { kind: "example", data: name } });
+    if (name || ownOf(saved.img)) bus.send("concepts", { link: saved.img });
     else this.changed();
   }
 
