@@ -43,7 +43,8 @@ def test_a_turned_concept_changes_next_words_and_text_and_the_link_keeps_it(visi
     page.wait_for_selector(".pl-next li")
     page.locator("#steer .pl-take-button").click()
     page.locator("#steer .pl-take-entry", has_text="Python").click()
-    page.wait_for_function("document.querySelector('.pl-python').textContent.includes('Edit(')")
+    page.wait_for_selector(".pl-take-dialog[open] .pl-python")
+    assert "Edit(" in page.locator(".pl-python").inner_text()
     page.keyboard.press("Escape")
     page.wait_for_function(
         "document.querySelector('[data-row=original]').textContent"
