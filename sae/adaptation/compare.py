@@ -126,7 +126,7 @@ class Comparison:
             for c, r in zip(pair, readings, strict=True)
         ]
         named = (first.class_names[numbers[0]], first.class_names[numbers[1]])
-        question = f"how much more the head says {named[0]} than {named[1]}"
+        question = f"how much more each version says {named[0]} than {named[1]}"
         return self._explanation(question, named, pair, readings, logits, attributions)
 
     def match(

@@ -101,7 +101,7 @@ class Statistic:
     key: str = ""
     """Its name in links and answers of the app; the name itself if not told."""
     column: str = ""
-    """Heading of its column in the Latents table; with one, the concept card shows it too."""
+    """Heading of its column in the table of the Map tab; with one, the concept card shows it too."""
     colour: bool = False
     """Whether the dots of the map can be coloured by it."""
     format: Literal["share", "activation", "number", "tiny"] = "number"
@@ -221,7 +221,7 @@ OURS: Sequence[Statistic] = (
     Statistic(
         "frequency",
         "Fires in",
-        "share of the data set's {n_images} pictures (activated frequency)",
+        "share of the data set's {n_images} pictures in which it fires",
         unit="share",
         compute=lambda facts: facts.images / max(facts.n_images, 1),
         required=True,
@@ -285,13 +285,13 @@ OURS: Sequence[Statistic] = (
     ),
     Statistic(
         "entropy",
-        "Label spread",
-        "entropy of the labels of its strongest pictures, nats: 0 is one label only",
+        "Variety of its pictures",
+        "how mixed the labels of its strongest pictures are: 0 is one label only (entropy, nats)",
         unit="nats",
         compute=_entropy,
         required=True,
         lowest=0,
-        column="Spread",
+        column="Variety",
         colour=True,
         rising=True,
         doubt=Doubt("its strongest pictures are of many kinds", above=1.4),
@@ -307,11 +307,11 @@ OURS: Sequence[Statistic] = (
     ),
     Statistic(
         "monosemanticity",
-        "Same look",
+        "Likeness of its pictures",
         "how alike its pictures are, at most 1 (monosemanticity); untrained directions score as high",
         unit="cosine",
         compute=lambda facts: facts.monosemanticity,
-        column="Look",
+        column="Likeness",
         colour=True,
         doubt=Doubt("its pictures look little alike", below=0.1),
     ),
@@ -333,24 +333,24 @@ OURS: Sequence[Statistic] = (
     Statistic(
         "decoder_norm",
         "Length of the direction",
-        "length of the latent's decoder row",
+        "length of its direction (decoder row)",
         unit="activation",
         compute=lambda facts: np.linalg.norm(facts.decoder, axis=1),
         required=True,
     ),
     Statistic(
         "steerability",
-        "Steerability",
-        "how far it moves a model's words when clamped",
+        "Effect on words",
+        "how far it moves a model's words when it is turned up (steerability)",
         unit="probability²",
-        column="Steers",
+        column="Effect",
         colour=True,
         format="tiny",
     ),
     Statistic(
         "steering_power",
         "Steering power",
-        "the most that a word's probability grows when it is clamped",
+        "the most that a word's probability grows when it is turned up",
         unit="probability",
     ),
 )

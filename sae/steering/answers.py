@@ -14,6 +14,9 @@ from torch import Tensor
 
 from sae.backbones.vlm_generate import TextStream
 
+ENDS = {"</s>", "<eos>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>"}
+"""Marks that end a text or a turn, whichever of them a tokenizer calls so."""
+
 
 @dataclass(frozen=True)
 class Captions:
@@ -170,5 +173,10 @@ def word_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """A token as a person reads it."""
-    return tokenizer.decode([token]).strip() or repr(tokenizer.decode([token]))
+    """A token as a person reads it: marks that end a text and white space are told in words."""
+    text = tokenizer.decode([token])
+    if token == tokenizer.eos_token_id or text.strip() in ENDS:
+        return "(end of the text)"
+    if token in tokenizer.all_special_ids:
+        return "(a mark, no word)"
+    return text.strip() or ("(new line)" if "\n" in text else "(space)")

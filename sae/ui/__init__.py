@@ -51,7 +51,7 @@ class Tab(NamedTuple):
 
 TABS = (
     Tab("concepts", "Concepts", "sae.ui.concepts_tab"),
-    Tab("latents", "Latents", "sae.ui.latents_tab"),
+    Tab("latents", "Map", "sae.ui.latents_tab"),
     Tab("steer", "Steer", "sae.ui.steer_tab", needs="steerer"),
     Tab("compare", "Compare", "sae.ui.compare_tab", needs="comparison"),
     Tab("about", "About", "sae.ui.frame"),
@@ -89,12 +89,13 @@ def build_demo(
     from sae.ui.guard import MAX_QUEUED
     from sae.ui.identity import identity
     from sae.ui.page import Page
+    from sae.ui.page_head import TITLE
 
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(index, sae.cfg.d_sae, analyst.grid)
     there = {"steerer": steerer, "comparison": comparison}
     tabs = [tab for tab in TABS if not tab.needs or there[tab.needs] is not None]
-    with gr.Blocks(title="PatchLens", analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         page = Page(
             demo=demo,
             backbone=backbone,
@@ -123,12 +124,13 @@ def launch_settings() -> dict[str, Any]:
     """Keyword arguments of `demo.launch` that belong to the page: theme, styles, limits.
 
     The app serves the page's scripts and takes uploads itself, by the routes in `app_kwargs`; `Guard`
-    stands before Gradio.
+    stands before Gradio, and `PageHead` names the page before any script does.
     """
     import gradio as gr
     from starlette.middleware import Middleware
 
     from sae.ui.guard import MAX_SESSIONS, MAX_UPLOAD, ROUTES, Guard, beside
+    from sae.ui.page_head import PageHead
     from sae.ui.static_files import head, script_route
 
     return {
@@ -136,7 +138,7 @@ def launch_settings() -> dict[str, Any]:
         "head": head(),
         "app_kwargs": {
             "routes": [script_route(), *ROUTES],
-            "middleware": [Middleware(Guard)],
+            "middleware": [Middleware(Guard), Middleware(PageHead)],
             "lifespan": beside,
         },
         "ssr_mode": False,

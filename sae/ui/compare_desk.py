@@ -194,7 +194,7 @@ def _maps_of(explanation: "Explanation", latents: list[int]) -> Json:
 def _heads_of(fields: Json) -> tuple[str, str]:
     heads = fields.get("heads")
     if not (isinstance(heads, list) and len(heads) == 2):
-        raise ValueError("two heads are compared; choose one on each side")
+        raise ValueError("two versions are compared; choose one on each side")
     return str(heads[0]), str(heads[1])
 
 

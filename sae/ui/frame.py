@@ -51,19 +51,33 @@ def facts(
     name = model_name(backbone.id)
     figures = [
         ("Backbone", name, f"{backbone.family}, width {backbone.d_model}"),
-        ("Layer", f"{layer + 1} of {backbone.n_layers}", f"counted from 1; --layer {layer}"),
+        (
+            "Layer",
+            f"{layer} of 0 to {backbone.n_layers - 1}",
+            f"counted from 0, as --layer {layer} does",
+        ),
         ("SAE", sae.architecture.label, "how the SAE chooses concepts"),
-        ("Concepts", f"{cfg.d_sae:,}", "latents of the SAE"),
+        (
+            "Concepts",
+            f"{cfg.d_sae:,}",
+            "units of the SAE, each a direction that it has learned",
+        ),
     ]
     fvu, l0 = _figure(metrics, "fvu"), _figure(metrics, "l0")
     if l0 is not None:
-        figures.append(("At once", f"{l0:.1f}", "concepts active per token on average (L0)"))
+        figures.append(("At once", f"{l0:.1f}", "concepts that fire at one place on average (L0)"))
     if fvu is not None:
-        figures.append(("Unexplained", f"{100 * fvu:.1f} %", "share of variance lost (FVU)"))
+        figures.append(
+            (
+                "Unexplained",
+                f"{100 * fvu:.1f} %",
+                "of the activations, what the concepts do not rebuild (FVU)",
+            )
+        )
     lead = (
         f"{_tower(backbone)} {rows} × {columns} patches, and here you "
         f"see which concepts it finds in each of them. The concepts are the {cfg.d_sae:,} units "
-        f"of a sparse autoencoder (SAE) that rewrites what layer {layer + 1} of {name} says."
+        f"of a sparse autoencoder (SAE) that rewrites what layer {layer} of {name} says."
     )
     return {"lead": lead, "figures": figures, "warning": _warning(backbone, sae)}
 

@@ -46,7 +46,7 @@ class LatentsDesk:
 
     def __init__(self, backbone: "Backbone", concepts: ConceptsDesk, catalogue: Catalogue) -> None:
         if catalogue.index is None:
-            raise ValueError("the Latents tab shows an index, and this SAE has none")
+            raise ValueError("the Map tab shows an index, and this SAE has none")
         self.index, self.backbone = catalogue.index, backbone
         self.concepts, self.catalogue = concepts, catalogue
         self.by_meaning = self.index.searcher.has_text

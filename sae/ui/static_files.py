@@ -33,10 +33,14 @@ STYLES = (
     "steer.css",
     "compare.css",
     "own.css",
+    "hints.css",
+    "phone.css",
 )
 FIRST_SCRIPTS = (
     "header.js",
+    "afloat.js",
     "dom.js",
+    "hints.js",
     "bus.js",
     "patience.js",
     "links.js",
@@ -54,6 +58,8 @@ FIRST_SCRIPTS = (
     "own_pictures.js",
     "own_tiles.js",
     "pictures.js",
+    "rove.js",
+    "undo.js",
     "card.js",
     "code.js",
     "look.js",

@@ -21,6 +21,7 @@ from sae.storage import plain_key
 from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json
+from sae.ui.questions import DESCRIBE, asks_to_describe, doubt, only_describes
 
 if TYPE_CHECKING:
     from sae.steering import Prepared, Steerer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_PREPARED = 6
 MAX_RUNNING = 64
+MAX_CAPTIONS = 64
 MAX_SUGGESTED = 12
 MAX_WRITTEN, USUAL_WRITTEN = 256, 48
 """Tokens of an answer on the page: at most, and if nobody says."""
@@ -49,10 +51,15 @@ class SteerDesk:
         load: Callable[[], "Steerer"],
         concepts: ConceptsDesk,
         catalogue: Catalogue,
+        *,
+        bundled: bool = False,
     ) -> None:
+        """`bundled`: whether `load` gives the bundled model, of which it is known what it was taught."""
+        self.bundled = bundled
         self._load, self.concepts, self.catalogue = load, concepts, catalogue
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._running: OrderedDict[str, CaptionStream] = OrderedDict()
+        self._captions: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
 
     @lazy
@@ -70,11 +77,31 @@ class SteerDesk:
         prepared, request = self._asked(fields)
         stream = self.steerer.stream(prepared, request, control=bool(request.edits))
         self._remember(session, stream)
+        whole = None
         try:
             for captions in stream:
+                whole = captions if captions.done else None
                 yield captions.to_json()
         finally:
             stream.stop()
+        if whole is not None and not asks_to_describe(request.prompt):
+            caption = self._caption(prepared, request, fields)
+            yield {"only_describes": only_describes(whole.original, caption)}
+
+    def _caption(self, prepared: "Prepared", request: SteerRequest, fields: Json) -> str:
+        """What the undisturbed model says when it is asked to describe the picture."""
+        key = plain_key([fields.get("picture"), request.max_new_tokens])
+        with self._lock:
+            known = self._captions.get(key)
+        if known is None:
+            known = self.steerer.generate(
+                prepared, DESCRIBE, max_new_tokens=request.max_new_tokens
+            ).original
+            with self._lock:
+                self._captions[key] = known
+                while len(self._captions) > MAX_CAPTIONS:
+                    self._captions.popitem(last=False)
+        return known
 
     def stop(self, session: str) -> None:
         """Write no further word for this session."""
@@ -123,7 +150,11 @@ class SteerDesk:
         return {
             **tokens.to_json(),
             "relative_change": prepared.activations.norms(change),
-            "unknown": unknown_words(self.steerer.vlm.tokenizer, request.prompt),
+            "doubt": doubt(
+                request.prompt,
+                unknown_words(self.steerer.vlm.tokenizer, request.prompt),
+                bundled=self.bundled,
+            ),
         }
 
     def _ladder(self, fields: Json) -> Json:

@@ -12,22 +12,13 @@ from sae.storage import read_sealed
 from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
-TAUGHT = (
-    "describe",
-    "what is shown",
-    "what is in the image",
-    "what is the background",
-    "which background",
-    "how many objects",
-    "is there",
-)
-"""How the questions begin that the bundled model was taught to answer (training/world/words.py)."""
-
 
 def build(page: Page) -> None:
     """Build the tab inside the open Blocks context."""
     assert page.steerer is not None, "a tab of its own only then"
-    desk = SteerDesk(page.steerer, page.concepts, page.catalogue)
+    desk = SteerDesk(
+        page.steerer, page.concepts, page.catalogue, bundled=page.sources[0] == "bundled"
+    )
     desk.offer(page.dispatch)
     recorded = page.experiments
     panel = page.component(
@@ -38,7 +29,6 @@ def build(page: Page) -> None:
         # the file calls them presets, as its first version did
         experiments=read_sealed(recorded)["presets"] if recorded and recorded.is_file() else [],
         examples=example_pictures(),
-        taught=TAUGHT if page.sources[0] == "bundled" else (),
     )
 
     def write(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, object]]:

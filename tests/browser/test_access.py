@@ -50,7 +50,7 @@ def test_axe_finds_nothing_on_a_card_and_on_the_composer(visit):
 def test_arrows_walk_along_the_tabs(visit):
     page = visit.open()
     page.get_by_role("tab", name="Concepts").focus()
-    for name in ("Latents", "Steer"):
+    for name in ("Map", "Steer"):
         page.keyboard.press("ArrowRight")
         assert page.get_by_role("tab", name=name).get_attribute("aria-selected") == "true"
         assert page.evaluate("document.activeElement.textContent").strip() == name
@@ -61,7 +61,7 @@ def test_arrows_walk_along_the_tabs(visit):
 def test_every_tab_is_in_sight_on_a_phone(running, url):
     phone = Visit(running, url, **PHONE)
     page = phone.open()
-    for name in ("Latents", "Steer", "Compare", "About", "Concepts"):
+    for name in ("Map", "Steer", "Compare", "About", "Concepts"):
         tab = page.get_by_role("tab", name=name)
         box = tab.bounding_box()
         assert box["x"] >= 0

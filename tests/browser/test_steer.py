@@ -189,11 +189,19 @@ def test_a_change_that_the_control_makes_too_is_called_unclear(visit):
     assert said[2] == "The text is the same."
 
 
-def test_a_question_that_the_model_was_not_taught_is_told(visit):
+def test_a_question_that_the_model_was_not_taught_is_told_and_so_is_a_caption_for_an_answer(visit):
     page = opened(visit)
-    assert page.locator(".pl-untaught").inner_text() == ""
+    note = page.locator(".pl-untaught")
+    assert note.inner_text() == ""
     page.locator(".pl-prompt").fill("what colour is it")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('.pl-untaught').textContent.includes('colour')")
+    page.locator(".pl-prompt").fill("what is this image")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "document.querySelector('.pl-untaught').textContent.includes('same as when')"
+    )
     page.locator(".pl-prompt-chip", has_text="how many objects").click()
     page.wait_for_function("document.querySelector('.pl-untaught').textContent === ''")
+    written(page)
+    assert note.inner_text() == ""

@@ -139,3 +139,41 @@ def test_no_line_is_longer_than_120_columns():
     for path in (*STATIC.glob("*.js"), *STATIC.glob("*.css")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             assert len(line) <= 120, f"{path.name}:{number}"
+
+
+WRITES_FILES = {"notes_file.js"}
+"""Whose strings are keys of files, in the library's words."""
+
+
+def sentences() -> dict[str, list[str]]:
+    """What may come on screen: texts of elements, hints, and strings of several words."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(STATIC.glob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        hints = re.findall(r'(?:title|placeholder|aria-label|alt)="([^"]*)"', text)
+        found[path.name] = [*re.sub(r"<[^>]*>", "\n", text).split("\n"), *hints]
+    for name, text in scripts().items():
+        if name in WRITES_FILES:
+            continue
+        code = re.sub(r"^\s*//.*$|^import .*$", "", text, flags=re.MULTILINE)
+        code = re.sub(r"\$\{[^{}]*\}", "…", code)
+        strings = re.findall(r'"((?:[^"\\\n]|\\.)*)"|`([^`]*)`', code)
+        shown = [one or other for one, other in strings]
+        found[name] = [
+            one for one in shown if " " in one and not re.search(r"[<>{}=#]|(^|\s)pl-", one)
+        ]
+    return found
+
+
+def test_no_sentence_says_what_only_the_papers_call_so():
+    """On screen it is a concept and a version, also in messages that hardly ever come up."""
+    strange = re.compile(
+        r"\b(latents?|heads?|recorded)\b|</s>|of the rack|no word fits", re.IGNORECASE
+    )
+    said = sentences()
+    assert sum(map(len, said.values())) > 200
+    assert {
+        name: found
+        for name, texts in said.items()
+        if (found := [text for text in texts if strange.search(text)])
+    } == {}

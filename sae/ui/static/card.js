@@ -17,7 +17,7 @@ const ACTIONS = [
 function originSentence(facts) {
   const number = `Concept #${facts.latent}`;
   if (!facts.figures) return number; // still on its way, or there is no index
-  if (!facts.name) return `${number} · not named: no word fits it well enough`;
+  if (!facts.name) return `${number} · without a name: no word describes it well enough`;
   const score = typeof facts.name_score === "number" ? ` · score ${facts.name_score.toFixed(2)}` : "";
   const model = facts.model_name ? ` (the model's name: ${facts.model_name})` : "";
   return `${number} · named from ${facts.name_source || "an unknown source"}${score}${model}`;

@@ -1,5 +1,6 @@
 // The Compare tab: choices, pictures and questions; asks the server and keeps the address bar.
 
+import { keepInView } from "./afloat.js";
 import { bus } from "./bus.js";
 import { fromBase64 } from "./code.js";
 import { Explanation, LINES } from "./compare_explain.js";
@@ -11,6 +12,7 @@ import { offerCompare } from "./take_compare.js";
 import { leaveOut } from "./misfits.js";
 import { OwnTiles } from "./own_tiles.js";
 import { requestOf } from "./pictures.js";
+import { Undo, undoByKeys } from "./undo.js";
 
 function fillBox(box, pairs, value) {
   box.replaceChildren(
@@ -62,6 +64,7 @@ export class CompareTab {
     this.explainTurn = 0;
     this.offTurn = 0;
     this.offWait = 0;
+    this.undo = null; // from the first picture on
     this.showSplit = switchGroup(this.panel.find(".pl-split"), (value) => {
       this.view.split = value;
       this.showSplit(value);
@@ -76,6 +79,7 @@ export class CompareTab {
   }
 
   listen() {
+    keepInView(this.panel.find(".pl-two-frames"), this.panel.find(".pl-main"));
     this.taskBox.addEventListener("change", () => {
       this.view.task = this.taskBox.value;
       this.changeTask();
@@ -90,6 +94,7 @@ export class CompareTab {
     this.listenToPictures();
     wireOpacity(this.panel.find(".pl-opacity input"));
     bus.on("look", () => this.view.explained && this.explanation.drawMaps());
+    this.listenToUndo();
     this.panel.find(".pl-more").addEventListener("click", () => {
       this.view.shown += LINES;
       this.explanation.drawFall();
@@ -108,6 +113,15 @@ export class CompareTab {
     this.wordsBox.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.explain();
     });
+  }
+
+  listenToUndo() {
+    const travel = (way) => this.undo && this.bringBack(this.undo[way]());
+    undoByKeys(
+      () => this.panel.isVisible(),
+      () => travel("back"),
+      () => travel("forward"),
+    );
   }
 
   listenToPictures() {
@@ -281,6 +295,7 @@ export class CompareTab {
 
   async explain() {
     if (!this.view.request) return;
+    this.keep();
     const turn = ++this.explainTurn;
     this.panel.root.dataset.state = "busy";
     const answer = await this.panel.ask({ way: "explain", ...this.question() });
@@ -308,6 +323,7 @@ export class CompareTab {
   }
 
   askOff() {
+    this.keep();
     this.writeLink();
     clearTimeout(this.offWait);
     if (!this.view.off.size) {
@@ -354,7 +370,31 @@ export class CompareTab {
     const names = this.taskNow().heads.map((one) => one.name);
     const known = heads.length === 2 && heads.every((name) => names.includes(name));
     if (known) this.view.heads = heads;
-    else if (text !== null) leaveOut("its two ways to compare do not exist");
+    else if (text !== null) leaveOut("its two versions do not exist");
+  }
+
+  // What Ctrl+Z brings back, as text.
+  snapshot() {
+    const { task, heads, split, number, own, classes, off } = this.view;
+    return JSON.stringify({ task, heads, split, number, own, classes, off: [...off], words: this.wordsBox.value });
+  }
+
+  keep() {
+    if (this.undo) this.undo.keep(this.snapshot());
+    else this.undo = new Undo(this.snapshot());
+  }
+
+  bringBack(kept) {
+    if (!kept) return;
+    const { words, off, ...view } = JSON.parse(kept);
+    const sameOwn = view.own && view.own === this.view.own;
+    Object.assign(this.view, view, { off: new Set(off) });
+    this.wordsBox.value = words;
+    this.showSplit(this.view.split);
+    this.layTask();
+    if (sameOwn) this.explain();
+    else if (this.view.own) this.openOwn(this.view.own);
+    else this.openSample();
   }
 
   changeTask() {

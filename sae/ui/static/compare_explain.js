@@ -2,6 +2,7 @@
 
 import { bus } from "./bus.js";
 import { amountText, make, makeButton, plural, setChildren, setText, shareText } from "./dom.js";
+import { hinted } from "./hints.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
 import { notes } from "./notes.js";
@@ -13,6 +14,19 @@ const POINT_AT = "Point at a concept to see where it fires, in both.";
 const EXACT = "Shares are exact: from this layer on the path to the score is linear.";
 const INTEGRATED =
   "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.";
+
+const SUMS = {
+  start: ["What any picture gives", "What the version says with no concept at all, whatever the picture"],
+  behind: [
+    "Without a name, or always on",
+    "Concepts for which no word was found, or that fire nearly everywhere: they say little",
+  ],
+  rest: ["All other concepts", "Named concepts that are not in the list above"],
+  unexplained: ["Not explained by concepts", "What of the picture the concepts do not rebuild"],
+  margin: ["Margin", "By how much the first class's score is above that of the second; the lines above add up to it"],
+  match: ["Match", "How well the picture fits the words; the lines above add up to it"],
+  after: ["… with those switched off", "The same, once the concepts without a tick are taken out"],
+};
 
 const signed = (value) => {
   const text = Math.abs(value).toFixed(2);
@@ -27,7 +41,7 @@ function unexplainedParts(heads) {
   const gap = heads.some((head) => Math.abs(head.residual_parts.gap) >= 0.005)
     ? `, and rounding of the integral ${of("gap")}`
     : "";
-  const start = "What any picture gives is what a head says with no concept at all.";
+  const start = "What any picture gives is what each version says with no concept at all.";
   return `${start} Not explained is what the SAE leaves out (${of("error")})${gap}.`;
 }
 
@@ -81,10 +95,11 @@ function inRole(role, node) {
   return node;
 }
 
-function sumLine(text, shares, most, kind) {
+function sumLine([text, help], shares, most, kind) {
   const line = make("div", `pl-fall-line pl-fall-sum ${kind}`);
   line.setAttribute("role", "row");
-  line.append(inRole("cell", make("span")), inRole("rowheader", make("span", "pl-fall-name", text)));
+  line.append(inRole("cell", make("span")), inRole("rowheader", make("span", "pl-fall-name")));
+  line.lastChild.append(hinted(make("span", "", text), help));
   line.append(...bars(shares, most));
   return line;
 }
@@ -206,7 +221,7 @@ export class Explanation {
     }
     const truth = label
       ? `The picture is of: ${label}.`
-      : "Nobody has told what this picture is of; the heads know only the task's classes.";
+      : "Nobody has told what this picture is of; both versions know only the task's classes.";
     const without = `With ${plural(off.size, "concept", "concepts")} off; the thin mark is where it stood.`;
     setText(this.panel.find(".pl-truth"), after ? `${truth} ${without}` : truth);
   }
@@ -228,7 +243,7 @@ export class Explanation {
     const ends = heads.flatMap((head) => [head.start, head.residual]);
     const most = Math.max(1e-6, ...[...shares, ...ends].map(Math.abs));
     const starts = heads.map((head) => head.start);
-    const first = sumLine("What any picture gives", starts, most, "pl-any-picture");
+    const first = sumLine(SUMS.start, starts, most, "pl-any-picture");
     if (this.linesOf !== explained) this.lines.clear();
     this.linesOf = explained;
     const lines = listed.map(({ concept, row }) => this.conceptLine(concept, row, most));
@@ -275,12 +290,12 @@ export class Explanation {
     const unnamed = margins.map((_, side) => behind.reduce((sum, concept) => sum + concept.shares[side], 0));
     const others = rest.map((share, side) => share - unnamed[side]);
     const lines = [
-      sumLine("Without a name, or always on", unnamed, most, "pl-rest"),
-      sumLine("All other concepts", others, most, "pl-rest"),
-      sumLine("Not explained by concepts", residuals, most, "pl-unexplained"),
-      sumLine(explained.classes ? "Margin" : "Match", margins, widest, "pl-total"),
+      sumLine(SUMS.behind, unnamed, most, "pl-rest"),
+      sumLine(SUMS.rest, others, most, "pl-rest"),
+      sumLine(SUMS.unexplained, residuals, most, "pl-unexplained"),
+      sumLine(explained.classes ? SUMS.margin : SUMS.match, margins, widest, "pl-total"),
     ];
-    if (after) lines.push(sumLine("… with those switched off", after.scores, widest, "pl-total"));
+    if (after) lines.push(sumLine(SUMS.after, after.scores, widest, "pl-total"));
     return lines;
   }
 

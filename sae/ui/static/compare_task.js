@@ -29,7 +29,8 @@ function chanceText({ per_token: found, removed }) {
   const [seeds, off] = [found.seeds, removed["new mass"].reduce((sum, part) => sum + part, 0) / found.seeds];
   return (
     `Its control: over ${seeds} ${seeds > 1 ? "trainings" : "training"} and ${found.images} pictures that leaves ` +
-    `${withInterval(existing)} of the gain, and switching off random concepts that weigh as much (${percent(off)} of the ` +
+    `${withInterval(existing)} of the gain, and switching off random concepts ` +
+    `that weigh as much (${percent(off)} of the ` +
     `activation) leaves ${withInterval(random)}: ${verdict}. In brackets: 95 % intervals.`
   );
 }
@@ -140,7 +141,7 @@ export class WholeTask {
     const box = this.panel.find(".pl-accuracies");
     const table = make("table", "pl-table");
     const head = make("tr");
-    for (const text of ["Way", "trained on", "new"]) {
+    for (const text of ["Version", "trained on", "new"]) {
       const cell = make("th", "", text);
       cell.scope = "col";
       head.append(cell);
@@ -172,8 +173,8 @@ export class WholeTask {
       setText(
         whole,
         head
-          ? "No task-level results were made for this head."
-          : "Choose a tuned head to see what it changed over the whole task.",
+          ? "Nobody has measured this version over the whole task."
+          : "Choose a tuned version to see what it changed over the whole task.",
       );
       this.scatter.points = [];
       return;
@@ -197,7 +198,7 @@ export class WholeTask {
       if (share === null) return;
       line(`${way} reaches ${percent(accuracy)}: ${Math.round(100 * share)} % of the gain.`);
     };
-    part("Reading the untouched activations with the tuned head", gain.remapped, gain.remapped_share);
+    part("Reading the untouched activations as the tuned version does", gain.remapped, gain.remapped_share);
     part("Keeping only concepts that fired before as well", gain.existing, gain.existing_share);
     const { chance } = results.base;
     if (chance && chance.per_token.difference) line(chanceText(chance));

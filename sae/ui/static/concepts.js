@@ -1,6 +1,7 @@
 // The view: one state, what it means for list and map, and what arrives from the server.
 
 import { Beside } from "./beside.js";
+import { keepInView } from "./afloat.js";
 import { bus } from "./bus.js";
 import { explained, mapOf, rankPatches, readCode } from "./code.js";
 import { Composer } from "./concepts_compose.js";
@@ -89,6 +90,7 @@ export class ConceptsTab {
   }
 
   listen() {
+    keepInView(this.stage.frame, this.panel.find(".pl-main"));
     wireOpacity(this.panel.find(".pl-opacity input"));
     bus.on("look", () => this.render());
     this.panel.find(".pl-clear").addEventListener("click", () => this.clearView());

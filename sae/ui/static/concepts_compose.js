@@ -1,6 +1,9 @@
 // Composing a scene by hand: a background, up to three objects, their places. The server draws it.
 
+import { keepInView } from "./afloat.js";
 import { make, makeButton, setChildren, switchGroup } from "./dom.js";
+import { rove } from "./rove.js";
+import { Undo, undoByKeys } from "./undo.js";
 
 const NO_ART = "The drawing box could not be fetched. Close it and open it again.";
 const ZOOM = 2; // pixels of the drawing surface for one of the scene
@@ -25,11 +28,18 @@ export class Composer {
     this.parts = null;
     this.composeTimer = 0;
     this.kindTiles = new Map();
+    this.undo = null;
     this.listen();
   }
 
   listen() {
     this.panel.find(".pl-make").addEventListener("click", () => this.toggle());
+    const travel = (way) => this.restore(this.undo[way]());
+    undoByKeys(
+      () => this.panel.isVisible() && !this.composer.hidden && this.undo,
+      () => travel("back"),
+      () => travel("forward"),
+    );
   }
 
   async toggle() {
@@ -40,6 +50,7 @@ export class Composer {
     const { value } = this.state;
     this.scene = structuredClone((value && value.source.scene) || this.art.first);
     this.chosen = Math.max(0, this.scene.objects.length - 1);
+    this.undo = new Undo(JSON.stringify(this.scene));
     this.render();
   }
 
@@ -90,6 +101,9 @@ export class Composer {
     middle.append(labelled("Background", backgrounds), labelled("Objects", objects, tune));
     right.append(labelled("Add or change", search, kinds));
     this.composer.replaceChildren(left, middle, right);
+    rove(backgrounds, ".pl-swatch");
+    rove(kinds, ".pl-kind");
+    keepInView(stage, this.composer);
   }
 
   makeSwatch({ name, picture }) {
@@ -105,8 +119,18 @@ export class Composer {
     return button;
   }
 
-  change(edit) {
+  // `of`: what is changed, where many small changes are one step of undo.
+  change(edit, of) {
     edit();
+    this.undo.keep(JSON.stringify(this.scene), of);
+    this.render();
+    this.sendSoon();
+  }
+
+  restore(kept) {
+    if (!kept) return;
+    this.scene = JSON.parse(kept);
+    this.chosen = Math.min(this.chosen, Math.max(0, this.scene.objects.length - 1));
     this.render();
     this.sendSoon();
   }
@@ -172,7 +196,7 @@ export class Composer {
       grip = { dx: event.clientX / ZOOM - x, dy: event.clientY / ZOOM - y };
     });
     node.addEventListener("pointermove", (event) => {
-      if (grip) this.drag(number(), event.clientX / ZOOM - grip.dx, event.clientY / ZOOM - grip.dy);
+      if (grip) this.drag(number(), event.clientX / ZOOM - grip.dx, event.clientY / ZOOM - grip.dy, grip);
     });
     node.addEventListener("pointerup", letGo);
     node.addEventListener("pointercancel", letGo);
@@ -180,12 +204,13 @@ export class Composer {
     return node;
   }
 
-  drag(number, atX, atY) {
+  drag(number, atX, atY, grip) {
     const object = this.scene.objects[number];
     const x = this.within(atX);
     const y = this.within(atY);
     if (object.x === x && object.y === y) return;
     Object.assign(object, { x, y });
+    this.undo.keep(JSON.stringify(this.scene), grip);
     this.renderMini();
     if (this.panel.root.dataset.state === "busy") this.sendSoon();
     else this.send();
@@ -202,7 +227,7 @@ export class Composer {
         const object = this.scene.objects[number];
         object.x = this.within(object.x + step[0]);
         object.y = this.within(object.y + step[1]);
-      });
+      }, number);
     }
   }
 

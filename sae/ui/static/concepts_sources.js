@@ -6,6 +6,7 @@ import { leaveOut } from "./misfits.js";
 import { mend, own, thumbOf } from "./own_pictures.js";
 import { OwnTiles } from "./own_tiles.js";
 import { ownLink, ownOf, requestOf } from "./pictures.js";
+import { rove } from "./rove.js";
 
 const ANSWER_WAIT_MS = 60000;
 const ASK_ANYWAY_MS = 5000;
@@ -178,6 +179,7 @@ export class Sources {
     const choose = (link) => this.choose(link);
     this.tiles = new OwnTiles(strip, { before: strip.querySelector(".pl-example"), look: "pl-source", choose });
     bus.on("own", () => this.markSource());
+    rove(strip, ".pl-source");
   }
 
   choose(link) {

@@ -85,6 +85,12 @@ export function isTyping({ target }) {
   return Boolean(target.closest && target.closest("input:not([type=range]), textarea, select, [contenteditable]"));
 }
 
+// Whether what is typed there has steps of its own to undo; a list, a box or a slider has none.
+export function takesText({ target }) {
+  const plain = "[type=range], [type=checkbox], [type=radio], [type=file]";
+  return Boolean(target.closest && target.closest(`input:not(:is(${plain})), textarea, [contenteditable]`));
+}
+
 // A button says that it is at work until the act is done.
 export async function busyWhile(button, act) {
   if (button.getAttribute("aria-disabled") === "true") return;

@@ -1,14 +1,16 @@
 // The header's words and figures, from the component's value; text goes in through textContent.
 
 import { make } from "./dom.js";
+import { giveHints, hinted } from "./hints.js";
 
 export function start({ element, props }) {
+  giveHints();
   const facts = props.value || {};
   element.querySelector(".pl-lead").textContent = facts.lead || "";
   for (const [term, text, help] of facts.figures || []) {
     const item = make("li");
-    if (help) item.title = help;
-    item.append(make("span", "", term), " ", make("b", "", text));
+    const words = make("span", "", term);
+    item.append(help ? hinted(words, help) : words, " ", make("b", "", text));
     element.querySelector(".pl-facts").append(item);
   }
   const warning = element.querySelector(".pl-warning");

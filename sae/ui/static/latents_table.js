@@ -56,8 +56,9 @@ export class LatentsTable {
   makeHeadCell({ name: key, column, explanation }) {
     const cell = make("th");
     cell.scope = "col";
-    cell.title = explanation;
-    cell.append(makeButton("pl-sort", column, () => this.sortBy(key)));
+    const sort = makeButton("pl-sort", column, () => this.sortBy(key));
+    sort.title = explanation;
+    cell.append(sort);
     this.headCells.set(key, cell);
     return cell;
   }
@@ -101,6 +102,7 @@ export class LatentsTable {
     const n = Math.min(chosen.length, this.list.shown);
     for (let i = 0; i < n; i++) this.fillTableRow(this.tableRows[i] || this.makeTableRow(), chosen[i]);
     for (let i = n; i < this.tableRows.length; i++) this.tableRows[i].row.hidden = true;
+    if (n && !this.tableRows.slice(0, n).some(({ row }) => row.tabIndex === 0)) this.tableRows[0].row.tabIndex = 0;
     const more = this.panel.find(".pl-more");
     const empty = this.panel.find(".pl-empty");
     more.hidden = chosen.length <= n;
@@ -156,7 +158,7 @@ export class LatentsTable {
   makeTableRow() {
     const row = make("tr", "pl-table-row");
     const one = { row, latent: -1 };
-    row.tabIndex = 0;
+    row.tabIndex = this.tableRows.length ? -1 : 0;
     row.addEventListener("click", () => bus.card.open(one.latent, row));
     row.addEventListener("pointerenter", () => {
       this.tab.map.ringAt(one.latent);
@@ -166,7 +168,10 @@ export class LatentsTable {
       this.tab.map.ringAt(-1);
       bus.card.prefetch(null);
     });
-    row.addEventListener("focus", () => this.tab.map.ringAt(one.latent));
+    row.addEventListener("focus", () => {
+      for (const other of this.tableRows) other.row.tabIndex = other === one ? 0 : -1;
+      this.tab.map.ringAt(one.latent);
+    });
     row.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();

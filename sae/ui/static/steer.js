@@ -1,5 +1,6 @@
 // The Steer tab: joins picture, rack and answers; asks the server; keeps the address bar.
 
+import { keepInView } from "./afloat.js";
 import { bus } from "./bus.js";
 import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
 import { copyLink, exampleOf, markLinks, pictureInLink, rackText, readRack, readSteer, restoreWith } from "./links.js";
@@ -8,6 +9,7 @@ import { OwnTiles } from "./own_tiles.js";
 import { ownOf } from "./pictures.js";
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
 import { experimentPng, savedIn } from "./steer_picture.js";
+import { rove } from "./rove.js";
 import { Rack } from "./steer_rack.js";
 import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
 import { download } from "./take_files.js";
@@ -16,6 +18,9 @@ import { offerSteer } from "./take_steer.js";
 const DOSE_FROM_CARD = 1.5;
 const MOST_PNG_BYTES = 30e6;
 const NOTHING_SAVED = "This picture carries no experiment that was saved here, so it is opened as a picture.";
+const ONLY_DESCRIBES =
+  "To this question the model says the same as when it is asked to describe the image: it may not have understood " +
+  "what is asked.";
 const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
 
 // An answer to "describe" begins with "a": what comes after it is the word worth looking at.
@@ -49,12 +54,15 @@ export class SteerTab {
     this.writeWait = 0;
     this.asking = false;
     this.begun = false;
+    this.doubt = "";
+    this.describes = ""; // the question whose answer was the caption over again
     this.chosen = false; // whether anybody has chosen what is in the rack
   }
 
   listen() {
     this.listenToExperiment();
     this.listenToAnswers();
+    keepInView(this.panel.find(".pl-subject-frame"), this.panel.root);
     const askWith = (selector, ask) => {
       this.panel.find(selector).addEventListener("click", (event) => busyWhile(event.currentTarget, ask));
     };
@@ -131,7 +139,7 @@ export class SteerTab {
     this.layExperiments();
     this.applySaved(readSteer(this.limits));
     restoreWith("steer", () => this.restore());
-    this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
+    this.beginAnswer();
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
   }
@@ -196,6 +204,11 @@ export class SteerTab {
     }
   }
 
+  // How an answer to the question begins, until somebody says otherwise.
+  beginAnswer() {
+    this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
+  }
+
   answerStart() {
     return this.panel.find(".pl-start").value;
   }
@@ -239,7 +252,7 @@ export class SteerTab {
     if (!answer) return;
     this.panel.notice([]);
     this.answers.drawNext(answer);
-    this.sayUntaught(answer.unknown || []);
+    this.sayDoubt({ doubt: answer.doubt });
     performance.mark("patchlens-next");
   }
 
@@ -278,6 +291,10 @@ export class SteerTab {
       if (this.answers.shown.steered) performance.mark("patchlens-written");
       return;
     }
+    if ("only_describes" in value) {
+      this.sayDoubt({ only: value.only_describes });
+      return;
+    }
     this.answers.drawAnswers(value, { writing: !value.done });
     if (value.done) {
       this.stopped();
@@ -294,21 +311,22 @@ export class SteerTab {
     this.panel.find(".pl-error-term").checked = this.experiment.state.errorTerm;
   }
 
-  // A question that the model was not taught still gets an answer: a caption, most often.
-  sayUntaught(unknown) {
-    const { taught } = this.props.setup;
-    const asked = this.experiment.state.prompt.trim().toLowerCase();
-    const words = unknown.map((word) => `“${word}”`).join(", ");
-    const isTaught = !taught.length || taught.some((begin) => asked.startsWith(begin));
-    const why = words ? `The model does not know ${words}, so it may answer another question. ` : "";
-    const what = isTaught ? "" : `This small model was taught only to answer: ${PROMPTS.join("; ")}; is there a … .`;
-    setText(this.panel.find(".pl-untaught"), why + what);
+  // What is known of whether the question is answered at all: before an answer, and once it is there.
+  sayDoubt({ doubt, only }) {
+    if (doubt !== undefined) this.doubt = doubt;
+    if (only !== undefined) this.describes = only ? this.asked() : "";
+    const again = this.describes === this.asked() ? ONLY_DESCRIBES : "";
+    setText(this.panel.find(".pl-untaught"), [again, this.doubt].filter(Boolean).join(" "));
+  }
+
+  asked() {
+    return JSON.stringify([bus.picture && bus.picture.request, this.experiment.state.prompt]);
   }
 
   setPrompt(text) {
     if (!text.trim()) return;
-    this.panel.find(".pl-start").value = startFor(text);
     this.experiment.state.prompt = text;
+    this.beginAnswer();
     this.experiment.keep("prompt");
     this.changed();
   }
@@ -379,6 +397,8 @@ export class SteerTab {
     const strip = this.panel.find(".pl-subject-strip");
     this.tiles = new OwnTiles(strip, { before: strip.firstChild, look: "pl-subject-example", choose: openInConcepts });
     strip.append(makeButton("pl-quiet", "Your own picture …", () => bus.goTo("concepts")));
+    rove(this.panel.find(".pl-prompts"), "button");
+    rove(strip, "button");
   }
 
   layExperiments() {
@@ -390,9 +410,9 @@ export class SteerTab {
         this.tryExperiment(experiment);
       });
       chip.title = "Its answer was written before and comes at once; the live one follows";
-      chip.append(make("small", "pl-recorded", "answer kept"));
       box.append(chip);
     }
+    rove(box, "button");
   }
 
   // Whether the rack still is what the tab opens with: it makes way for whatever one chooses oneself.
@@ -404,7 +424,7 @@ export class SteerTab {
   // An experiment shows its recorded answer at once, then the live one.
   tryExperiment(experiment) {
     this.experiment.state.prompt = experiment.prompt;
-    this.panel.find(".pl-start").value = startFor(experiment.prompt);
+    this.beginAnswer();
     this.experiment.state.rows = rowsOf(experiment);
     this.experiment.keep();
     this.rack.learn(this.experiment.state.rows.map((row) => row.latent));
@@ -424,18 +444,19 @@ export class SteerTab {
       this.experiment.state.prompt = saved.ask.slice(0, this.limits.prompt_letters);
     }
     this.experiment.state.errorTerm = saved.keep !== "0";
-    this.experiment.kept = this.experiment.snapshot();
+    this.experiment.undo.begin(this.experiment.snapshot());
     this.rack.learn(rack.map((row) => row.latent));
   }
 
   // Back or Forward. The experiment that is left can be undone to, like any other.
   restore() {
-    const { past, kept } = this.experiment;
+    const { undo } = this.experiment;
+    const { kept } = undo;
     const link = readSteer(this.limits);
     this.applySaved({ ...link, ask: link.ask || PROMPTS[0] });
     this.begun = this.experiment.state.rows.length > 0;
-    if (this.experiment.kept !== kept) past.push(kept);
-    this.panel.find(".pl-start").value = startFor(this.experiment.state.prompt);
+    if (undo.kept !== kept) undo.past.push(kept);
+    this.beginAnswer();
     this.changed();
   }
 

@@ -2,6 +2,7 @@
 
 import { bus } from "./bus.js";
 import { make, makeButton, setText, shareText, svg } from "./dom.js";
+import { hinted } from "./hints.js";
 import { doseText } from "./steer_rack.js";
 import { ofRegion } from "./steer_state.js";
 
@@ -9,13 +10,12 @@ const WIDTH = 420;
 const HEIGHT = 120;
 const PAD = 26;
 const STRONG = 0.6; // an edit of more than this share of the activations is far from what the model knows
-const END_TOKENS = new Set(["</s>", "<eos>", "<|endoftext|>", "<|im_end|>", "<end_of_turn>"]);
 const CANDIDATE_COLUMNS = [
   ["Concept", ""],
   ["Edit", ""],
-  ["Expected", "change of the word's score (logit) that the gradient foretells"],
-  ["Measured", "change of the word's score (logit) when the model is run with the edit"],
-  ["Probability", ""],
+  ["Expected", "Change of the word's score (logit) that the gradient foretells, before anything is run"],
+  ["Measured", "Change of the word's score (logit) when the model is run with the edit"],
+  ["Probability", "Of the word, without and with the edit"],
 ];
 
 function ladderPlot(doses, word) {
@@ -71,12 +71,17 @@ export function changeSentence(shown, { writing, recorded }) {
     : "Changed, but a random concept changed it too, so the edit says little.";
 }
 
-function flipSentence({ flip, word, monotonic }) {
+// A multiple of the rack in words: what is below nothing turns every concept the other way.
+function atDose(dose) {
+  const size = Math.abs(dose);
+  const way = dose < 0 ? "with all strengths of the list reversed" : "at the strengths of the list";
+  return size === 1 ? way : `${way}, times ${doseText(size).replace(/[+ ×]/g, "")}`;
+}
+
+export function flipSentence({ flip, word, monotonic }) {
   const which = word ? ` to or from “${word}”` : "";
   const flips =
-    flip === null
-      ? `No dose of these flips the text${which}.`
-      : `The text changes${which} when all strengths above are taken ${doseText(flip)}.`;
+    flip === null ? `None of these strengths changes the text${which}.` : `The text changes${which} ${atDose(flip)}.`;
   if (typeof monotonic !== "boolean") return flips;
   const grows = monotonic ? "never falls with the dose" : "does not simply grow with the dose";
   return `${flips} The word's probability ${grows}.`;
@@ -207,7 +212,7 @@ export class Answers {
         fill.className = sign > 0 ? "pl-up" : "pl-down";
         bar.append(fill);
         item.append(
-          make("b", "", END_TOKENS.has(one.text) ? "(end of the text)" : one.text),
+          make("b", "", one.text),
           bar,
           make("span", "pl-amount", `${shareText(one.before)} → ${shareText(one.after)}`),
         );
@@ -237,7 +242,7 @@ export class Answers {
     const text = make("span", one.caption === original ? "pl-rung-text pl-soft" : "pl-rung-text");
     const like = one.similarity === null ? "" : ` · like the word ${one.similarity.toFixed(2)}`;
     text.append(...marked(one.caption, original));
-    go.title = "Take this strength";
+    go.title = "Take this strength. Fluency, from 0 to 1: how sure the model was of its words, less for repeats";
     go.append(make("b", "", doseText(one.dose)), text, make("small", "", `fluency ${one.fluency.toFixed(2)}${like}`));
     item.append(go);
     return item;
@@ -264,9 +269,9 @@ export class Answers {
       const table = make("table", "pl-table");
       const head = make("tr");
       for (const [title, help] of CANDIDATE_COLUMNS) {
-        const cell = make("th", "", title);
+        const cell = make("th");
         cell.scope = "col";
-        if (help) cell.title = help;
+        cell.append(help ? hinted(make("span", "", title), help) : title);
         head.append(cell);
       }
       table.append(head, ...candidates.map((one) => this.candidate(one)));

@@ -1,11 +1,12 @@
 // The rack: one row a concept, with its dose in multiples of its own maximum.
 
 import { bus } from "./bus.js";
-import { isTyping, make, makeButton, setChildren, setText } from "./dom.js";
+import { make, makeButton, setChildren, setText } from "./dom.js";
 import { notes } from "./notes.js";
 import { newRow } from "./steer_state.js";
+import { undoByKeys } from "./undo.js";
 
-const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Latents tab.";
+const NOTHING_CALLED_THAT = "No concept is called that. Try its number, or look in the Map tab.";
 const PLACES = [
   ["all", "everywhere"],
   ["region", "chosen patches"],
@@ -47,15 +48,11 @@ export class Rack {
   }
 
   listen() {
-    this.panel.find(".pl-undo").addEventListener("click", () => {
-      this.experiment.travel(this.experiment.past, this.experiment.future);
-      this.tab.changed();
-    });
-    this.panel.find(".pl-redo").addEventListener("click", () => {
-      this.experiment.travel(this.experiment.future, this.experiment.past);
-      this.tab.changed();
-    });
-    document.addEventListener("keydown", (event) => this.undoByKey(event));
+    const back = () => this.restore(this.experiment.undo.back());
+    const forward = () => this.restore(this.experiment.undo.forward());
+    this.panel.find(".pl-undo").addEventListener("click", back);
+    this.panel.find(".pl-redo").addEventListener("click", forward);
+    undoByKeys(() => this.panel.isVisible(), back, forward);
     this.adder.placeholder = "Add a concept: name or number, or take one from the picture";
     this.adder.addEventListener("focus", () => this.suggest());
     this.adder.addEventListener("input", () => this.suggest());
@@ -78,13 +75,13 @@ export class Rack {
     });
   }
 
-  // Ctrl+Z and Ctrl+Shift+Z or Ctrl+Y, unless they go into a field.
-  undoByKey(event) {
-    const key = event.key.toLowerCase();
-    const isUndo = (event.ctrlKey || event.metaKey) && (key === "z" || key === "y");
-    if (!isUndo || isTyping(event) || !this.panel.isVisible() || bus.card.isOpen()) return;
-    event.preventDefault();
-    this.panel.find(key === "y" || event.shiftKey ? ".pl-redo" : ".pl-undo").click();
+  restore(kept) {
+    if (!kept) return;
+    const { prompt } = this.experiment.state;
+    this.experiment.restore(kept);
+    if (this.experiment.state.prompt !== prompt) this.tab.beginAnswer();
+    this.learn(this.experiment.state.rows.map((row) => row.latent));
+    this.tab.changed();
   }
 
   nameOfConcept(latent) {
@@ -117,7 +114,7 @@ export class Rack {
     const empty = this.panel.find(".pl-rack-empty");
     empty.hidden = rows.length > 0;
     setText(empty, "Nothing is turned yet. Take a concept from the list below, or search for one.");
-    const { past, future } = this.experiment; // a disabled button would lose the focus
+    const { past, future } = this.experiment.undo; // a disabled button would lose the focus
     this.panel.find(".pl-undo").setAttribute("aria-disabled", String(!past.length));
     this.panel.find(".pl-redo").setAttribute("aria-disabled", String(!future.length));
   }

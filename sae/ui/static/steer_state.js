@@ -1,6 +1,7 @@
 // The experiment: prompt, rack and switches, with undo, and as a link. Knows no server.
 
 import { writeSteer } from "./links.js";
+import { Undo } from "./undo.js";
 
 export const PROMPTS = [
   "describe the image",
@@ -30,11 +31,7 @@ export class Experiment {
     this.doseMost = tab.limits.strength_most;
     this.state = { prompt: PROMPTS[0], rows: [], errorTerm: true, limit: tab.limits.usual_tokens };
     this.known = new Map();
-    this.past = [];
-    this.future = [];
-    this.kept = this.snapshot();
-    this.keptAt = 0;
-    this.keptRow = null;
+    this.undo = new Undo(this.snapshot());
   }
 
   snapshot() {
@@ -43,25 +40,12 @@ export class Experiment {
 
   // Call after every change; changes of one row in quick succession are one step of undo.
   keep(row) {
-    const now = this.snapshot();
-    if (now === this.kept) return;
-    const same = row !== undefined && row === this.keptRow && performance.now() - this.keptAt < 1200;
-    if (!same) {
-      this.past.push(this.kept);
-      if (this.past.length > 100) this.past.shift();
-    }
-    this.future.length = 0;
-    this.kept = now;
-    this.keptRow = row;
-    this.keptAt = performance.now();
+    this.undo.keep(this.snapshot(), row);
   }
 
-  travel(from, to) {
-    if (!from.length) return;
-    to.push(this.kept);
-    this.kept = from.pop();
-    this.keptRow = null;
-    Object.assign(this.state, JSON.parse(this.kept));
+  // What `undo` gives, if it gives anything.
+  restore(kept) {
+    if (kept) Object.assign(this.state, JSON.parse(kept));
   }
 
   // The request as sae.steering.SteerRequest reads it.
