@@ -65,8 +65,8 @@ export class LatentsPlaces {
       this.say(this.lacking.get(name));
       return false;
     }
-    this.say("");
     if (name === this.atlas.placement) return false;
+    this.say("");
     const from = this.current;
     this.put(name);
     if (from && !isCalm()) this.glide(from, this.current);
