@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from sae.errors import ImageError
-from sae.views.code import pack, quantise, to_dense, unpack
+from sae.views.code import Code, pack, quantise, to_dense, unpack
 from sae.views.colours import lookup_table, luminance
 from sae.views.pictures import DISPLAY_MAX, DISPLAY_MIN, concept_icon, display_copy, thumbnail
-from sae.views.ranking import rank
+from sae.views.ranking import leading, rank
 
 
 def random_latents(
@@ -157,3 +157,34 @@ def test_a_picture_of_an_index_is_bounded_before_it_is_decoded(monkeypatch):
 def test_thumbnail_is_a_small_square():
     made = Image.open(io.BytesIO(thumbnail(Image.new("RGB", (300, 100)))))
     assert made.size == (144, 144)
+
+
+def laid(columns: list[list[float]]) -> Code:
+    """The code of latents given by what each fires in every patch."""
+    values = np.array(columns, np.float32).T
+    return quantise(values, np.tile(np.arange(len(columns)), (len(values), 1)))
+
+
+def test_what_leads_adds_most_and_things_come_before_ground():
+    ground = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    again = [0, 0, 0, 0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
+    thing = [0.9, 0.9, 0.9, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    small = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    faint = [0.3, 0.3, 0.3, 0.3, 0, 0, 0, 0, 0, 0, 0, 0]
+    code = laid([ground, again, thing, small, faint])
+    top = np.ones(5, np.float32)
+    everyone, names = np.ones(5, bool), ["grass", "field", "cat", "hat", "shade"]
+    assert leading(code, 12, top, [everyone], names) == [2, 3, 0]
+    assert leading(code, 12, top, [everyone], ["grass", "field", "cat", "cat", ""]) == [2, 4, 0]
+    assert leading(code, 12, top, [everyone & (np.arange(5) != 2)], names) == [3, 4, 0]
+    sure = np.arange(5) == 1
+    assert leading(code, 12, top, [sure, everyone], names) == [2, 3, 1]
+    assert leading(code, 12, top, [~everyone], names) == []
+    assert leading(laid([[0.0] * 12]), 12, np.ones(0, np.float32), [np.ones(0, bool)], []) == []
+
+
+def test_a_share_of_its_own_maximum_leads_not_the_larger_number():
+    loud, near = [20.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]
+    code = laid([loud, near])
+    top = np.array([50, 4.5], np.float32)
+    assert leading(code, 4, top, [np.ones(2, bool)], ["a", "b"]) == [1, 0]

@@ -16,6 +16,7 @@ from sae.concepts.statistics import Statistic, table
 from sae.errors import ImageError
 from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
+from sae.views.ranking import leading
 
 if TYPE_CHECKING:
     from sae.concepts.concept import Concept
@@ -68,6 +69,20 @@ class Catalogue:
             "dataset_max": to_base64(dataset_max),
             "dense": np.flatnonzero(self.always_on[ids]).tolist(),
         }
+
+    def leading(self, code: Code, n_patches: int) -> list[int]:
+        """Slots of the concepts that the screen shows of a whole picture: those with a sure name
+        first, then guesses, then those without a name; none that is always on."""
+        ids = code.latents.astype(np.int64)
+        if self.index is None:
+            every = np.ones(len(ids), bool)
+            return leading(code, n_patches, code.scale, [every], [""] * len(ids))
+        names = [self.name(int(i)) for i in ids]
+        own = ~self.always_on[ids]
+        named = own & np.array([bool(name) for name in names], bool)
+        sure = named & (np.asarray(self.index.name_confidences)[ids] >= GUESS)
+        top = np.asarray(self.index.max_activation, np.float32)[ids]
+        return leading(code, n_patches, top, [sure, named, own], names)
 
     def name(self, latent: int) -> str:
         """The concept's name, or `""` where it has none."""

@@ -21,7 +21,7 @@ from sae.errors import ImageError
 from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.dispatch import Dispatch, Json, aside, fields_of
-from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of, solve
+from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of
 from sae.ui.links import Limits, View, mark_of, parse_view, scene_code, scene_from_code
 from sae.ui.uploads import Uploads
 from sae.views.code import pack, to_base64
@@ -61,7 +61,7 @@ class ConceptsDesk:
         )
 
     def start(self) -> Json:
-        """The solved example that the page opens with."""
+        """The example that the page opens with, whole."""
         opened = self._example(EXAMPLES[0].name)
         view = {**dict(opened["view"]), "rank": self.limits.rank}
         return {**opened, "view": view, "ticket": 0}
@@ -99,10 +99,8 @@ class ConceptsDesk:
             opened = self._scene(view.scene)
         else:
             opened = self._example(view.example or EXAMPLES[0].name)
-        asked = any(key in query for key in ("img", "p", "z"))
-        shown = _view_json(view) if asked and not _only_failed(view, ignored) else opened["view"]
-        shown = {**dict(shown), "rank": view.rank, "scale": view.scale, "card": view.card}
-        return {**opened, "ticket": 0, "linked": True, "view": shown, "misfits": ignored}
+        shown = {"view": _view_json(view), "misfits": ignored}
+        return {**opened, "ticket": 0, "linked": True, **shown}
 
     def picture(self, request: object) -> Image.Image:
         """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""
@@ -174,14 +172,8 @@ class ConceptsDesk:
         image = picture_of(scene)
         analysis = self.analyst.analyse(image)
         source = {"kind": "scene", "link": scene_code(scene), "scene": _scene_fields(scene)}
-        answer = self._lay_out(analysis, source)
-        known = answer["concepts"]
-        patch, concept = solve(
-            scene, analysis.code, self.analyst.grid, known["names"], known["dense"]
-        )
-        view = View(patches=(patch,) if scene.objects else (), concept=concept)
         shown = _on_screen(image, describe_scene(scene))
-        return {**answer, "picture": shown, "view": _view_json(view)}
+        return {**self._lay_out(analysis, source), "picture": shown}
 
     def _open_file(self, data: object) -> Json:
         path = fields_of(data).get("path")
@@ -204,6 +196,7 @@ class ConceptsDesk:
             "error": to_base64(analysis.error),
             "total": to_base64(analysis.total),
             "concepts": self.catalogue.describe(analysis.code),
+            "leading": self.catalogue.leading(analysis.code, self.analyst.n_patches),
             "view": _view_json(View()),
             "misfits": [],
         }
@@ -264,11 +257,6 @@ def _view_json(view: View) -> Json:
         "scale": view.scale,
         "card": view.card,
     }
-
-
-def _only_failed(view: View, ignored: list[str]) -> bool:
-    """Whether nothing of the link could be kept."""
-    return bool(ignored) and view == View()
 
 
 def _scene_fields(scene: Scene) -> Json:

@@ -1,6 +1,6 @@
-"""The scenes of the page: its examples, what is worth looking at in each, and the composer's parts.
+"""The scenes of the page: its examples, and the composer's parts.
 
-Knows: the emoji world and sparse codes. Does not know: models, Gradio.
+Knows: the emoji world. Does not know: models, codes, Gradio.
 """
 
 import json
@@ -8,10 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from sae.views.code import Code
 from sae.views.pictures import data_uri, thumbnail
 from sae.world.backgrounds import BACKGROUNDS
 from sae.world.scenes import (
@@ -154,45 +152,6 @@ def describe_scene(scene: Scene) -> str:
     if not things:
         return f"An empty scene: {scene.background}"
     return f"{' and '.join(things).capitalize()} on {scene.background}"
-
-
-def solve(
-    scene: Scene, code: Code, grid: tuple[int, int], names: list[str], dense: list[int]
-) -> tuple[int, int | None]:
-    """What to show first: a patch in the topmost object, and the latent that marks that object.
-
-    The latent is the one whose mean inside the object most exceeds twice its mean outside, always-on
-    ones (slots in `dense`) left out; one that carries the object's name (`names`, by slot) goes
-    first. The patch is where it fires most in the object.
-    """
-    cover = _cover(scene, grid)
-    inside = cover >= min(0.5, float(cover.max()))
-    on_patch = code.place < len(cover)
-    slot, place = code.slot[on_patch], code.place[on_patch]
-    value = code.value[on_patch] / 255 * code.scale[slot]
-    n_slots = len(code.latents)
-    within = np.bincount(slot, value * inside[place], n_slots) / max(1, inside.sum())
-    beyond = np.bincount(slot, value * ~inside[place], n_slots) / max(1, (~inside).sum())
-    merit = within - 2 * beyond
-    merit[dense] = 0
-    kind = scene.objects[-1].kind if scene.objects else ""
-    fits = np.array([kind != "" and kind in name.lower() for name in names] or [False] * n_slots)
-    merit = np.where(fits & (merit > 0), merit * 3, merit)
-    if n_slots == 0 or merit.max() <= 0:
-        return int(cover.argmax()), None
-    best = int(merit.argmax())
-    its_own = (slot == best) & inside[place]
-    return int(place[its_own][value[its_own].argmax()]), int(code.latents[best])
-
-
-def _cover(scene: Scene, grid: tuple[int, int]) -> np.ndarray:
-    """Share of each patch that the topmost object covers, (n_patches,)."""
-    rows, columns = grid
-    masks = compose(scene).masks
-    if not len(masks):
-        return np.zeros(rows * columns)
-    mask = Image.fromarray(masks[-1].astype(np.uint8) * 255)
-    return np.asarray(mask.resize((columns, rows), Image.Resampling.BOX), float).ravel() / 255
 
 
 @cache

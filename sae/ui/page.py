@@ -25,6 +25,7 @@ from sae.ui.uploads import GONE, uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
 from sae.views.pictures import data_uri, thumbnail
+from sae.views.ranking import N_STRONG, WEAK_SHARE
 from sae.world.scenes import MAX_OBJECTS
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def page_limits(page: Page) -> Json:
         "other_sae": OTHER_SAE,
         "per_place": MAX_PER_PLACE,
         "icons": MAX_ICONS,
+        "weak_share": WEAK_SHARE,
+        "n_strong": N_STRONG,
         "upload_mb": MAX_UPLOAD,
         "gone": GONE,
         "upload_bytes": MAX_UPLOAD * 1024 * 1024,

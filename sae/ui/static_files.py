@@ -66,7 +66,9 @@ FIRST_SCRIPTS = (
     "overlay.js",
     "concepts.js",
     "concepts_compose.js",
+    "concepts_leading.js",
     "concepts_list.js",
+    "concepts_order.js",
     "concepts_sources.js",
     "concepts_stage.js",
 )

@@ -13,11 +13,11 @@ from tests.small_page import D_SAE, METRICS, small_world
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 
 
-def test_page_opens_inside_a_solved_example(visit):
+def test_page_opens_on_a_whole_example(visit):
     page = visit.open()
     assert page.locator(".pl-example[aria-pressed=true]").count() == 1
-    assert title(page) == "One patch"
-    assert page.locator(".pl-concept[aria-pressed=true]").count() == 1
+    assert title(page) == "Whole picture"
+    assert page.locator(".pl-concept[aria-pressed=true]").count() == 0
     assert overlay(page)[..., 3].max() > 0
     assert str(D_SAE) in page.locator(".pl-lead").inner_text()
     assert f"{METRICS['fvu']:.1%}".replace("%", " %") in page.locator(".pl-facts").inner_text()

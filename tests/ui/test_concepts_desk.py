@@ -18,6 +18,7 @@ from sae.ui.examples import EXAMPLES, drawing_box, picture_of
 from sae.ui.frame import facts
 from sae.ui.uploads import uploaded_file
 from sae.views.code import to_dense, unpack
+from sae.views.ranking import N_LEADING
 from sae.world.scenes import Scene, SceneObject, scene_to_json
 from tests.small_page import D_SAE, small_backbone, small_sae, small_world
 
@@ -43,11 +44,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "uploads"
 
 
-def test_start_is_a_solved_example_and_plain_json(desk):
+def test_start_is_a_whole_example_and_plain_json(desk):
     answer = desk.start()
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
-    assert len(answer["view"]["patches"]) == 1
-    assert answer["view"]["concept"] is not None
+    assert answer["view"]["patches"] == []
+    assert answer["view"]["concept"] is None
     assert answer["source"]["link"] == f"ex:{EXAMPLES[0].name}"
     assert len(json.dumps(answer)) < 400_000
 
@@ -77,12 +78,14 @@ def test_the_code_that_is_sent_is_the_sae_of_the_patches(architecture):
     )
 
 
-def test_the_solved_concept_is_never_an_always_on_one_and_fires_in_the_solved_patch(desk):
+def test_what_leads_is_never_always_on_and_of_three_names(desk):
     for example in EXAMPLES:
         answer = ask(desk, ticket=1, kind="example", data=example.name)
-        concept, patch = answer["view"]["concept"], answer["view"]["patches"][0]
-        assert not desk.catalogue.index.dense[concept]
-        assert to_dense(unpack(answer["code"]), D_SAE)[patch, concept] > 0
+        slots, known = answer["leading"], answer["concepts"]
+        assert 1 <= len(slots) <= N_LEADING
+        assert not set(slots) & set(known["dense"])
+        names = [known["names"][slot] for slot in slots]
+        assert len({name for name in names if name}) == sum(map(bool, names))
 
 
 def test_every_example_composes_and_has_its_own_name(desk):
@@ -165,7 +168,7 @@ def test_link_answers_carry_view_and_misfits(desk):
     assert answer["misfits"] == []
     stale = desk.link({"img": "ex:gone"})
     assert stale["source"]["name"] == EXAMPLES[0].name
-    assert stale["view"]["patches"]
+    assert stale["view"]["patches"] == []
     assert len(stale["misfits"]) == 1
 
 

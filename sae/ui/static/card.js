@@ -1,7 +1,18 @@
 // The concept card: a dialog over the page, whatever tab is open. Asked from the server once, then kept.
 
 import { bus } from "./bus.js";
-import { amountText, figureText, make, makeButton, Panel, setChildren, setText, shareText } from "./dom.js";
+import {
+  amountText,
+  figureText,
+  make,
+  makeButton,
+  makePicture,
+  Panel,
+  setChildren,
+  setText,
+  shareText,
+  showPicture,
+} from "./dom.js";
 import { copyLink, followTabs, readCard, restoreWith, writeCard } from "./links.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
@@ -63,10 +74,9 @@ function exemplarRow(facts, exemplars, title, hint) {
   for (const exemplar of exemplars) {
     const figure = make("figure");
     const picture = make("div", "pl-exemplar");
-    const image = make("img");
+    const image = makePicture("", exemplar.label || "example picture");
     const map = make("canvas");
-    image.src = facts.images[exemplar.image];
-    image.alt = exemplar.label || "example picture";
+    showPicture(image, facts.images[exemplar.image]);
     map.setAttribute("aria-hidden", "true");
     picture.append(image, map);
     showWhere(map, exemplar, facts);

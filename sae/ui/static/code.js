@@ -39,25 +39,29 @@ export function readCode(value) {
     names: value.concepts.names,
     datasetMax: value.concepts.dataset_max ? fromBase64(value.concepts.dataset_max, Float32Array) : null,
     dense: new Set(value.concepts.dense),
+    leading: value.leading || [],
   };
   const n = code.ids.length;
   code.byPlace = countingIndex(code.place, code.places);
   code.bySlot = countingIndex(code.slot, n);
   code.slotOf = new Map(Array.from(code.ids, (id, slot) => [id, slot]));
-  code.max = new Float32Array(n);
-  code.mean = new Float32Array(n);
-  code.summary = new Float32Array(n);
+  return Object.assign(code, amountsOf(code, n));
+}
+
+// Of every concept: its maximum and mean over patches, and what it has in the summary token.
+function amountsOf(code, n) {
+  const found = { max: new Float32Array(n), mean: new Float32Array(n), summary: new Float32Array(n) };
   for (let i = 0; i < code.slot.length; i++) {
     const slot = code.slot[i];
     const amount = (code.level[i] / 255) * code.scale[slot];
     if (code.place[i] >= code.patches) {
-      code.summary[slot] = amount;
+      found.summary[slot] = amount;
       continue;
     }
-    code.mean[slot] += amount / code.patches;
-    if (amount > code.max[slot]) code.max[slot] = amount;
+    found.mean[slot] += amount / code.patches;
+    if (amount > found.max[slot]) found.max[slot] = amount;
   }
-  return code;
+  return found;
 }
 
 function ordered(slots, amounts) {

@@ -178,6 +178,7 @@ export class CompareTab {
     const named = this.followLink();
     this.showSplit(this.view.split);
     this.layTask();
+    this.panel.showAtLast();
     if (this.view.own) this.openOwnOfLink(this.view.own);
     else if (named) this.openSample();
     else this.openDiffering(0, true);
@@ -297,7 +298,7 @@ export class CompareTab {
     if (!this.view.request) return;
     this.keep();
     const turn = ++this.explainTurn;
-    this.panel.root.dataset.state = "busy";
+    if (this.view.explained) this.panel.root.dataset.state = "busy";
     const answer = await this.panel.ask({ way: "explain", ...this.question() });
     if (turn !== this.explainTurn) return;
     this.panel.root.dataset.state = "ready";

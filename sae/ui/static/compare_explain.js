@@ -1,7 +1,17 @@
 // One picture through two heads: maps on one scale, predictions, and the margin concept by concept.
 
 import { bus } from "./bus.js";
-import { amountText, make, makeButton, plural, setChildren, setText, shareText } from "./dom.js";
+import {
+  amountText,
+  make,
+  makeButton,
+  makePicture,
+  plural,
+  setChildren,
+  setText,
+  shareText,
+  showPicture,
+} from "./dom.js";
 import { hinted } from "./hints.js";
 import { look } from "./look.js";
 import { coverWith } from "./overlay.js";
@@ -331,9 +341,8 @@ export class Explanation {
     const { box, on } = this.onBox(concept);
     const name = make("span", "pl-fall-name");
     const open = makeButton("pl-rack-name", rowName(concept), () => bus.card.open(concept.latent, open));
-    const icon = make("img", "pl-mini");
-    icon.alt = "";
-    if (this.view.explained.icons[concept.latent]) icon.src = this.view.explained.icons[concept.latent];
+    const icon = makePicture("pl-mini");
+    showPicture(icon, this.view.explained.icons[concept.latent]);
     name.append(icon, open);
     const cell = inRole("cell", make("span"));
     cell.append(box);

@@ -5,6 +5,7 @@ import { keepInView } from "./afloat.js";
 import { bus } from "./bus.js";
 import { explained, mapOf, rankPatches, readCode } from "./code.js";
 import { Composer } from "./concepts_compose.js";
+import { Leading } from "./concepts_leading.js";
 import { ConceptList } from "./concepts_list.js";
 import { Sources } from "./concepts_sources.js";
 import { Stage } from "./concepts_stage.js";
@@ -19,9 +20,8 @@ import {
   restoreWith,
   writeConcepts,
 } from "./links.js";
-import { wireOpacity } from "./look.js";
+import { changeLook, look, wireOpacity } from "./look.js";
 import { leaveOut } from "./misfits.js";
-import { drawTintRamp } from "./overlay.js";
 import { offerConcepts } from "./take_concepts.js";
 import { own } from "./own_pictures.js";
 import { ownOf } from "./pictures.js";
@@ -47,7 +47,7 @@ function newState(limits) {
     scale: "dataset",
     showAll: false,
     showDense: false,
-    ranked: { slots: [], amounts: {} },
+    ranked: { slots: [] },
   };
 }
 
@@ -63,6 +63,7 @@ export class ConceptsTab {
     this.state = newState(this.limits);
     this.list = new ConceptList(this);
     this.stage = new Stage(this);
+    this.leading = new Leading(this);
     this.sources = new Sources(this);
     this.composer = new Composer(this);
     offerConcepts(this);
@@ -87,6 +88,7 @@ export class ConceptsTab {
       this.state.scale = value;
       this.render();
     });
+    this.showBars = switchGroup(this.panel.find(".pl-bars"), (bars) => changeLook({ bars }));
   }
 
   listen() {
@@ -126,7 +128,6 @@ export class ConceptsTab {
   // nothing is drawn.
   open() {
     setText(this.panel.find(".pl-keys"), HELP);
-    drawTintRamp(this.panel.find(".pl-ramp"));
     this.list.listNode.classList.toggle("pl-bare", !this.limits.has_index);
     this.sources.layExamples();
     const { img } = pictureInLink();
@@ -188,6 +189,7 @@ export class ConceptsTab {
     this.state.preview = slot;
     bus.card.prefetch(slot >= 0 ? this.state.code.ids[slot] : null);
     this.stage.renderMap();
+    this.leading.render();
     this.renderSentence();
   }
 
@@ -274,6 +276,9 @@ export class ConceptsTab {
     this.showRank(this.state.rank);
     this.showScale(this.state.code.datasetMax ? this.state.scale : "image");
     this.panel.find(".pl-scale [data-value=dataset]").disabled = !this.state.code.datasetMax;
+    this.showBars(look.bars);
+    this.panel.find(".pl-measure").hidden = !this.state.code.datasetMax;
+    this.leading.render();
     const nothing = !this.state.patches.size && this.state.concept === null;
     setDisabled(this.panel.find(".pl-clear"), nothing, this.stage.cells[this.stage.focusCell]);
   }
@@ -337,6 +342,7 @@ export class ConceptsTab {
     this.stage.layStage();
     this.stage.forgetArea();
     this.stage.fitCanvas();
+    this.leading.lay();
     this.sources.markSource();
     this.render();
     const card = this.askedCard === null ? value.view.card : this.askedCard;

@@ -2,11 +2,16 @@
 
 import { bus } from "./bus.js";
 import { mapOf, rankPatches, rankPicture } from "./code.js";
-import { amountText, make, makeButton, plural, setText } from "./dom.js";
-import { tinyMap } from "./overlay.js";
+import { orderConcepts } from "./concepts_order.js";
+import { amountText, make, makeButton, makePicture, plural, setText, shareText, showPicture } from "./dom.js";
+import { look } from "./look.js";
+import { tinyMap, tintColour } from "./overlay.js";
 import { notes, showName } from "./notes.js";
 
-const SHOWN = 14;
+// Which of the three tints a concept has: its own where it leads, or else the first.
+export const tintOf = (code, slot) => Math.max(0, code.leading.indexOf(slot));
+
+const folded = (showing) => (showing ? "shown · hide" : "hidden · show");
 
 export class ConceptList {
   constructor(tab) {
@@ -40,7 +45,7 @@ export class ConceptList {
   makeRow() {
     const item = make("li", "pl-row");
     const main = makeButton("pl-concept");
-    const icon = make("img", "pl-icon");
+    const icon = makePicture("pl-icon");
     const tiny = make("canvas", "pl-tiny");
     const words = make("span", "pl-words");
     const name = make("span", "pl-name");
@@ -48,8 +53,6 @@ export class ConceptList {
     const bar = make("span", "pl-bar");
     const fill = make("i");
     const amount = make("span", "pl-amount");
-    icon.alt = "";
-    icon.draggable = false;
     bar.append(fill);
     const head = make("span", "pl-words-head");
     head.append(name, number, amount);
@@ -99,7 +102,7 @@ export class ConceptList {
     }
   }
 
-  fillRow(row, slot, amount, most) {
+  fillRow(row, slot, share, text) {
     const { code } = this.state;
     const id = code.ids[slot];
     row.item.hidden = false;
@@ -111,17 +114,18 @@ export class ConceptList {
       setText(row.number, name ? `#${id}` : "");
       row.open.setAttribute("aria-label", `Open the card of ${this.nameOf(slot)}`);
       this.drawTiny(row.tiny, slot);
+      const tint = code.leading.indexOf(slot);
+      row.item.classList.toggle("pl-leads", tint >= 0);
+      if (tint >= 0) row.item.style.setProperty("--tint", tintColour(tint));
     }
     const picture = bus.icons.get(id) || "";
     if (row.picture !== picture) {
       row.picture = picture;
-      row.icon.classList.toggle("pl-has", Boolean(picture));
-      if (picture) row.icon.src = picture;
-      else row.icon.removeAttribute("src");
+      showPicture(row.icon, picture);
     }
     row.item.classList.toggle("pl-always", code.dense.has(slot));
-    setText(row.amount, amountText(amount));
-    row.fill.style.transform = `scaleX(${(most > 0 ? amount / most : 0).toFixed(4)})`;
+    setText(row.amount, text);
+    row.fill.style.transform = `scaleX(${Math.min(1, share).toFixed(4)})`;
     const locked = this.state.concept === id;
     if (row.locked === locked) return;
     row.locked = locked;
@@ -136,56 +140,62 @@ export class ConceptList {
       Object.assign(canvas, { width: code.columns, height: code.rows });
     }
     const context = canvas.getContext("2d");
-    if (!code.tiny.has(slot)) code.tiny.set(slot, tinyMap(context, mapOf(code, slot), code));
+    if (!code.tiny.has(slot)) code.tiny.set(slot, tinyMap(context, mapOf(code, slot), code, tintOf(code, slot)));
     context.putImageData(code.tiny.get(slot), 0, 0);
   }
 
-  // Fill the list for the places in view; the always-on concepts are folded with their count.
+  // Fill the list for the places in view; weak and always-on concepts are folded with their count.
   render() {
-    const { code } = this.state;
+    const { code, rank, showAll, showDense } = this.state;
     const places = this.tab.placesInView();
-    const ranked = places ? rankPatches(code, places, this.state.rank) : rankPicture(code, this.state.rank);
-    const plain = ranked.slots.filter((slot) => !code.dense.has(slot));
-    const always = ranked.slots.length - plain.length;
-    const strongest = this.state.showDense ? ranked.slots : plain;
-    const most = strongest.length ? ranked.amounts[strongest[0]] : 0;
-    const slots = notes.pinnedFirst(strongest, (slot) => code.ids[slot]);
-    const shown = Math.min(slots.length, this.state.showAll ? slots.length : SHOWN);
-    for (let i = 0; i < shown; i++) {
-      this.fillRow(this.rows[i] || this.makeRow(), slots[i], ranked.amounts[slots[i]], most);
+    const order = orderConcepts(code, places, { rank, bars: look.bars, showDense }, this.tab.limits);
+    const listed = showAll ? [...order.strong, ...order.weak] : order.strong;
+    const shown = notes.pinnedFirst(listed, (slot) => code.ids[slot]);
+    const most = order.asShares ? 1 : Math.max(0, ...order.strong.map((slot) => order.amounts[slot]));
+    const text = order.asShares ? shareText : amountText;
+    shown.forEach((slot, i) => {
+      this.fillRow(this.rows[i] || this.makeRow(), slot, order.amounts[slot] / (most || 1), text(order.amounts[slot]));
+    });
+    for (let i = shown.length; i < this.rows.length; i++) this.rows[i].item.hidden = true;
+    if (shown.length && !this.rows.slice(0, shown.length).some((row) => row.main.tabIndex === 0)) {
+      this.rove(this.rows[0]);
     }
-    for (let i = shown; i < this.rows.length; i++) this.rows[i].item.hidden = true;
-    if (shown && !this.rows.slice(0, shown).some((row) => row.main.tabIndex === 0)) this.rove(this.rows[0]);
-    this.renderFoot(slots.length - shown, always, shown);
-    this.renderHead(places, slots);
-    this.state.ranked = { slots, amounts: ranked.amounts };
+    this.renderFoot(order, shown.length);
+    this.renderHead(places, order);
+    this.state.ranked = { slots: [...order.strong, ...order.weak] };
   }
 
-  renderFoot(more, always, shown) {
-    const { showAll, showDense } = this.state;
+  renderFoot({ weak, always }, shown) {
+    const { showAll, showDense, code } = this.state;
     const moreButton = this.panel.find(".pl-more");
     const denseButton = this.panel.find(".pl-dense");
-    moreButton.hidden = more <= 0 && !(showAll && shown > SHOWN);
-    setText(moreButton, more > 0 ? `Show ${more} more` : "Show fewer");
+    moreButton.hidden = !weak.length;
+    moreButton.setAttribute("aria-expanded", String(showAll));
+    setText(moreButton, `${plural(weak.length, "weaker concept", "weaker concepts")} ${folded(showAll)}`);
     denseButton.hidden = always === 0;
     denseButton.setAttribute("aria-expanded", String(showDense));
-    const way = showDense ? "shown · hide" : "hidden · show";
-    setText(denseButton, `${plural(always, "always-on concept", "always-on concepts")} ${way}`);
+    setText(denseButton, `${plural(always, "always-on concept", "always-on concepts")} ${folded(showDense)}`);
+    const note = this.panel.find(".pl-weak-note");
+    const { weak_share: share, n_strong: n } = this.tab.limits;
+    const below = code.datasetMax ? `below ${shareText(share)} of its own maximum here, or ` : "";
+    note.hidden = !weak.length;
+    setText(note, `Weaker: ${below}after the first ${n}.`);
     const empty = this.panel.find(".pl-empty");
     empty.hidden = shown > 0;
     const why = always > 0 ? "Only always-on concepts fire here." : "No concept fires here. Try another patch.";
     setText(empty, shown > 0 ? "" : why);
   }
 
-  renderHead(places, slots) {
+  renderHead(places, { strong, weak }) {
+    const n = strong.length + weak.length;
     const one = places && places.length === 1;
     const title = one ? "One patch" : places ? plural(places.length, "patch", "patches") : "Whole picture";
     setText(this.panel.find(".pl-title"), title);
     const where = one ? `${this.patchWords(places[0])} · ` : "";
-    const cut = one && slots.length === this.tab.limits.per_place ? "the strongest " : "";
-    const kind = slots.length === 1 ? "concept" : "concepts";
+    const cut = one && n === this.tab.limits.per_place ? "the strongest " : "";
+    const kind = n === 1 ? "concept" : "concepts";
     const what = !places && this.state.rank === "cls" ? "concepts in the summary token" : kind;
-    setText(this.panel.find(".pl-subtitle"), `${where}${cut}${slots.length} ${what}`);
+    setText(this.panel.find(".pl-subtitle"), `${where}${cut}${n} ${what}`);
     this.panel.find(".pl-rank [data-value=cls]").hidden = !this.state.code.hasSummary || Boolean(places);
     this.panel.find(".pl-rank").classList.toggle("pl-off", Boolean(one));
   }

@@ -1,9 +1,19 @@
 // The picture: map, crop frame, grid cells, pointer and keys.
 
 import { mapOf } from "./code.js";
+import { tintOf } from "./concepts_list.js";
 import { amountText, make, pictureColour, setText } from "./dom.js";
 import { look } from "./look.js";
-import { drawOverlay } from "./overlay.js";
+import { drawOverlay, drawTintRamp } from "./overlay.js";
+
+// Beside the things that stand on it, what fills a picture is laid on lightly and without an outline.
+const GROUND = 1 / 3;
+const GROUND_OPACITY = 0.35;
+
+function fillsPicture(map) {
+  const half = Math.max(...map) / 2;
+  return map.reduce((n, amount) => n + (amount > half), 0) > GROUND * map.length;
+}
 
 function drawCrop(context, x, y, w, h, width, height) {
   context.fillStyle = pictureColour("unseen");
@@ -197,10 +207,7 @@ export class Stage {
       this.mapKey = key;
       const context = this.mapCanvas.getContext("2d");
       context.clearRect(0, 0, width, height);
-      if (slot !== undefined || this.state.concept !== null) {
-        const map = mapOf(code, slot);
-        drawOverlay(context, map, code, { top: this.scaleTop(slot, map), opacity: look.opacity, area: [x, y, w, h] });
-      }
+      for (const one of this.slotsDrawn(slot)) this.drawMap(context, one, [x, y, w, h]);
       if (this.frame.classList.contains("pl-cropped")) drawCrop(context, x, y, w, h, width, height);
       this.renderLegend(slot);
     }
@@ -208,6 +215,21 @@ export class Stage {
     const places = this.tab.patchesInView();
     marks.clearRect(0, 0, width, height);
     if (places.length) this.drawPatches(marks, places, x, y, w / code.columns, h / code.rows);
+  }
+
+  // The concept in view; without one, those that lead in the picture, the last of them below.
+  slotsDrawn(slot) {
+    if (slot !== undefined) return [slot];
+    return this.state.concept === null ? this.state.code.leading.toReversed() : [];
+  }
+
+  drawMap(context, slot, area) {
+    const { code } = this.state;
+    const map = mapOf(code, slot);
+    const how = { top: this.scaleTop(slot, map), opacity: look.opacity, tint: tintOf(code, slot), area };
+    const isGround = this.tab.slotInView() === undefined && fillsPicture(map);
+    if (isGround) Object.assign(how, { opacity: look.opacity * GROUND_OPACITY, outline: "" });
+    drawOverlay(context, map, code, how);
   }
 
   // One outline around a set of patches: only the edges between inside and outside.
@@ -257,6 +279,7 @@ export class Stage {
     const legend = this.panel.find(".pl-legend");
     const known = slot !== undefined;
     legend.classList.toggle("pl-off", !known);
+    drawTintRamp(this.panel.find(".pl-ramp"), tintOf(this.state.code, slot));
     setText(
       this.panel.find(".pl-legend-high"),
       known ? amountText(this.scaleTop(slot, mapOf(this.state.code, slot))) : "max",

@@ -4,6 +4,7 @@ import { mend } from "./own_pictures.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SPOKEN_EVERY_MS = 400;
+const SHOWN_AFTER_MS = 15000;
 const pictureColours = new Map();
 const NO_ANSWER = "The server did not answer. Try again, or reload the page.";
 
@@ -12,6 +13,24 @@ export function make(tag, name, text) {
   if (name) node.className = name;
   if (text !== undefined) node.textContent = text;
   return node;
+}
+
+// A picture that comes later: until then, and where it cannot be shown, its place and nothing broken.
+const NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
+
+export function makePicture(name, alt = "") {
+  const image = make("img", name);
+  image.alt = alt;
+  image.draggable = false;
+  image.addEventListener("error", () => showPicture(image, ""));
+  showPicture(image, "");
+  return image;
+}
+
+export function showPicture(image, source) {
+  const shown = source || NOTHING;
+  if (image.getAttribute("src") !== shown) image.src = shown;
+  image.classList.toggle("pl-has", Boolean(source));
 }
 
 export function makeButton(name, text, act) {
@@ -173,6 +192,13 @@ export class Panel {
 
   isVisible() {
     return this.root.isConnected && this.root.offsetParent !== null;
+  }
+
+  // A tab that waits for its first answer before it shows anything waits no longer than this.
+  showAtLast() {
+    setTimeout(() => {
+      if (this.root.dataset.state === "loading") this.root.dataset.state = "ready";
+    }, SHOWN_AFTER_MS);
   }
 
   notice(sentences, tone = "info") {

@@ -2,7 +2,7 @@
 // pointed at or fenced in, redrawn with the pointer. Where the dots lie: latents_places.js.
 
 import { bus } from "./bus.js";
-import { colour, setText, switchGroup } from "./dom.js";
+import { colour, setText, showPicture, switchGroup } from "./dom.js";
 import { Dots, MARGIN, shadeOf } from "./latents_dots.js";
 import { MapKeys } from "./latents_keys.js";
 import { LatentsPlaces } from "./latents_places.js";
@@ -355,8 +355,8 @@ export class LatentsMap {
   showDotIcon() {
     const icon = this.panel.find(".pl-dot-icon");
     const picture = bus.icons.get(this.atlas.hover);
-    icon.hidden = !picture;
-    if (picture) icon.src = picture;
+    icon.hidden = !this.tab.limits.has_index;
+    showPicture(icon, picture);
   }
 
   ringAt(latent) {

@@ -1,7 +1,7 @@
 // The table beside the map: what was searched for, fenced in or filtered, in the order one likes.
 
 import { bus } from "./bus.js";
-import { make, makeButton, plural, setChildren, setText } from "./dom.js";
+import { make, makeButton, makePicture, plural, setChildren, setText, showPicture } from "./dom.js";
 import { notes, showName } from "./notes.js";
 
 export const STEP = 40;
@@ -193,10 +193,9 @@ export class LatentsTable {
     one.latent = latent;
     const { row } = one;
     const name = make("th", "pl-cell-name");
-    const icon = make("img", "pl-mini");
+    const icon = makePicture("pl-mini");
     const words = make("span", this.all.names[latent] || notes.name(latent) ? "" : "pl-soft");
     showName(words, latent, this.all.names[latent]);
-    icon.alt = "";
     name.scope = "row";
     one.icon = icon;
     name.append(icon, words);
@@ -214,11 +213,7 @@ export class LatentsTable {
 
   showRowIcons() {
     for (const { row, icon, latent } of this.tableRows) {
-      const picture = bus.icons.get(latent);
-      if (!row.hidden && picture && icon.src !== picture) {
-        icon.src = picture;
-        icon.classList.add("pl-has");
-      }
+      if (!row.hidden) showPicture(icon, bus.icons.get(latent));
     }
   }
 

@@ -86,10 +86,10 @@ export class SteerTab {
     });
     bus.on("picture", () => {
       this.drawSubject();
-      if (!this.begin()) this.changed();
+      this.look();
     });
     new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting) && !this.begin()) this.changed();
+      if (entries.some((entry) => entry.isIntersecting)) this.look();
     }).observe(this.panel.root);
   }
 
@@ -142,6 +142,7 @@ export class SteerTab {
     this.beginAnswer();
     this.drawSubject();
     this.begun = this.experiment.state.rows.length > 0;
+    this.panel.showAtLast();
   }
 
   boundFields() {
@@ -467,6 +468,12 @@ export class SteerTab {
     const name = exampleOf(saved.img);
     if (name || ownOf(saved.img)) bus.send("concepts", { link: saved.img });
     else this.changed();
+  }
+
+  // Nothing is shown before there is a picture and a rack, so that nothing moves.
+  look() {
+    if (!this.begin()) this.changed();
+    if (bus.picture && this.panel.isVisible()) this.panel.root.dataset.state = "ready";
   }
 
   // The first look at an empty rack opens the first experiment, if the picture in view is that experiment's.

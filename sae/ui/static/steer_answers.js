@@ -1,7 +1,7 @@
 // What the model says: texts side by side with changed words marked, next words, the dose ladder.
 
 import { bus } from "./bus.js";
-import { make, makeButton, setText, shareText, svg } from "./dom.js";
+import { make, makeButton, makePicture, setText, shareText, showPicture, svg } from "./dom.js";
 import { hinted } from "./hints.js";
 import { doseText } from "./steer_rack.js";
 import { ofRegion } from "./steer_state.js";
@@ -285,13 +285,12 @@ export class Answers {
     const off = edit.mode === "ablate";
     const row = make("tr");
     const cell = make("th");
-    const image = make("img", "pl-mini");
+    const image = makePicture("pl-mini");
     const take = makeButton("pl-rack-name", this.tab.rack.nameOfConcept(latent), () =>
       this.tab.rack.addConcept(latent, off ? 0 : edit.strength),
     );
     cell.scope = "row";
-    image.alt = "";
-    if (icon) image.src = icon;
+    showPicture(image, icon);
     take.title = "Put it into the rack";
     cell.append(image, take);
     const change = `${shareText(before)} → ${shareText(after)}`;

@@ -1,7 +1,7 @@
 // The rack: one row a concept, with its dose in multiples of its own maximum.
 
 import { bus } from "./bus.js";
-import { make, makeButton, setChildren, setText } from "./dom.js";
+import { make, makeButton, makePicture, setChildren, setText, showPicture } from "./dom.js";
 import { notes } from "./notes.js";
 import { newRow } from "./steer_state.js";
 import { undoByKeys } from "./undo.js";
@@ -126,7 +126,7 @@ export class Rack {
   makeRackRow(latent) {
     const item = make("li", "pl-rack-row");
     const on = make("input");
-    const icon = make("img", "pl-mini");
+    const icon = makePicture("pl-mini");
     const name = makeButton("pl-rack-name", "", () => bus.card.open(latent, name));
     const raw = make("small", "pl-raw");
     const where = this.placeChoice(latent);
@@ -135,7 +135,6 @@ export class Rack {
     const away = makeButton("pl-quiet pl-remove", "×", (event) => this.removeRow(latent, event.detail === 0));
     on.type = "checkbox";
     on.addEventListener("change", () => this.changeRow(latent, { on: on.checked }));
-    icon.alt = "";
     const top = make("div", "pl-rack-top");
     const bottom = make("div", "pl-rack-bottom");
     const switchBox = make("label", "pl-check");
@@ -212,8 +211,8 @@ export class Rack {
     made.where.value = row.where;
     made.where.setAttribute("aria-label", `Where ${label} is changed`);
     made.away.setAttribute("aria-label", `Remove ${label}`);
-    made.icon.hidden = !about.icon;
-    if (about.icon && made.icon.src !== about.icon) made.icon.src = about.icon;
+    made.icon.hidden = !this.tab.limits.has_index;
+    showPicture(made.icon, about.icon);
   }
 
   changeRow(latent, change) {
@@ -266,10 +265,9 @@ export class Rack {
     for (const about of concepts) {
       this.experiment.known.set(about.latent, { ...this.experiment.known.get(about.latent), ...about });
       const item = make("li", "pl-suggestion");
-      const icon = make("img", "pl-mini");
+      const icon = makePicture("pl-mini");
       item.setAttribute("role", "option");
-      icon.alt = "";
-      if (about.icon) icon.src = about.icon;
+      showPicture(icon, about.icon);
       item.append(
         icon,
         make("span", "", this.nameOfConcept(about.latent)),
