@@ -156,6 +156,15 @@ class ExemplarTable:
         start, stop = self._images["offsets"][row : row + 2]
         return self._images["webp"][start:stop].tobytes() or _GREY_TILE
 
+    def has_thumbnail(self, image_id: int) -> bool:
+        """Whether the image is an exemplar and its picture was kept."""
+        row = self._row.get(image_id)
+        return row is not None and bool(np.diff(self._images["offsets"][row : row + 2])[0] > 0)
+
+    def caption(self, image_id: int) -> str:
+        """What the data set says of an exemplar image; KeyError for another."""
+        return str(self._captions[self._row[image_id]])
+
     def _shown(self, latent: int, slots: range) -> list[Exemplar]:
         table, exemplars = self._table, []
         for slot in slots:

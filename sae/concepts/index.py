@@ -237,6 +237,10 @@ class ConceptIndex:
         """Whether pictures of the exemplars were kept."""
         return len(self._content.images["webp"]) > 0
 
+    def has_thumbnail(self, image_id: int) -> bool:
+        """Whether a picture of this exemplar image was kept; False if the image is no exemplar."""
+        return self._exemplars.has_thumbnail(image_id)
+
     @property
     def class_names(self) -> list[str]:
         """The data set's classes; empty if it has no labels."""
@@ -288,6 +292,10 @@ class ConceptIndex:
         """Ten lists: exemplars drawn by chance from each tenth of the images in which a latent
         fires, from the strongest tenth to the weakest."""
         return self._exemplars.deciles(self._latent(latent))
+
+    def caption(self, image_id: int) -> str:
+        """What the data set says of an exemplar image; KeyError if the image is no exemplar."""
+        return self._exemplars.caption(image_id)
 
     def thumbnail(self, image_id: int) -> bytes:
         """The WebP thumbnail of an exemplar image, a grey tile if the index holds none of it;

@@ -9,11 +9,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from sae.concepts.concept import GUESS
 from sae.concepts.notes import OWN
 from sae.concepts.statistics import Statistic, table
 from sae.errors import ImageError
+from sae.images import open_thumbnail
 from sae.views.code import Code, to_base64
 from sae.views.pictures import concept_icon, data_uri
 from sae.views.ranking import leading
@@ -97,6 +99,18 @@ class Catalogue:
         if self.index is None or not self.name(latent):
             return False
         return bool(self.index.name_confidences[latent] < GUESS)
+
+    def has_picture(self, image_id: object) -> bool:
+        """Whether the index keeps a picture of this number, an exemplar's."""
+        ok = isinstance(image_id, int) and not isinstance(image_id, bool)
+        return ok and self.index is not None and self.index.has_thumbnail(image_id)
+
+    def picture(self, image_id: object) -> tuple[Image.Image, str]:
+        """The index's own copy of an exemplar, small as it is, and what it is called."""
+        if self.index is None or not isinstance(image_id, int) or not self.has_picture(image_id):
+            raise ImageError("The concept index keeps no copy of this picture. Choose another one.")
+        copy = open_thumbnail(self.index.thumbnail(image_id))
+        return copy, self.index.caption(image_id) or "A picture of the concept index"
 
     def frequency(self, latent: int) -> float | None:
         """Share of the index's images in which the concept fires; None without an index."""
@@ -234,6 +248,7 @@ class Catalogue:
                     "image": str(e.image_id),
                     "label": e.label,
                     "activation": _finite(e.activation),
+                    "kept": self.has_picture(int(e.image_id)),
                     "patches": [int(p) for p in e.patches],
                     "values": [float(v) for v in e.values],
                 }

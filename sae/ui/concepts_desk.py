@@ -58,6 +58,7 @@ class ConceptsDesk:
             has_summary=analyst.has_summary,
             rank="cls" if analyst.summary_only else "max",
             mark=mark_of(analyst.sae),
+            has_exemplar=catalogue.has_picture,
         )
 
     def start(self) -> Json:
@@ -83,6 +84,7 @@ class ConceptsDesk:
             "scene": self._open_scene,
             "code": self._open_code,
             "upload": self._open_file,
+            "exemplar": self._open_exemplar,
         }
         kind = kinds.get(str(fields.get("kind")))
         if kind is None:
@@ -97,6 +99,8 @@ class ConceptsDesk:
         view, ignored = parse_view(query, self.limits)
         if view.scene is not None:
             opened = self._scene(view.scene)
+        elif view.exemplar is not None:
+            opened = self._open_exemplar(view.exemplar)
         else:
             opened = self._example(view.example or EXAMPLES[0].name)
         shown = {"view": _view_json(view), "misfits": ignored}
@@ -112,6 +116,8 @@ class ConceptsDesk:
             return picture_of(_scene_of(data))
         if kind == "code":
             return picture_of(_scene_of_code(data))
+        if kind == "exemplar":
+            return self.catalogue.picture(data)[0]
         if kind == "upload":
             return self.uploaded(fields_of(data).get("path"))
         raise ImageError("The picture is not known any more. Open one in the Concepts tab.")
@@ -174,6 +180,12 @@ class ConceptsDesk:
         source = {"kind": "scene", "link": scene_code(scene), "scene": _scene_fields(scene)}
         shown = _on_screen(image, describe_scene(scene))
         return {**self._lay_out(analysis, source), "picture": shown}
+
+    def _open_exemplar(self, data: object) -> Json:
+        image, caption = self.catalogue.picture(data)
+        source = {"kind": "exemplar", "name": data, "link": f"ix:{data}"}
+        found = self._lay_out(self.analyst.analyse(image), source)
+        return {**found, "picture": _on_screen(image, caption)}
 
     def _open_file(self, data: object) -> Json:
         path = fields_of(data).get("path")

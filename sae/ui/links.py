@@ -7,7 +7,7 @@ told in a clause for the one sentence that misfits.js says. Nothing of a link is
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,11 +41,14 @@ class Limits:
     """The order that a view has if its link names none."""
     mark: str = ""
     """Of the SAE, see `mark_of`; a link with another one keeps its picture only."""
+    has_exemplar: Callable[[int], bool] = lambda _number: False
+    """Whether the concept index keeps a picture of this number."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What is on screen: at most one of `example` and `scene`, patches, concept, switches."""
+    """What is on screen: at most one of `example`, `scene` and `exemplar` (its number in the concept
+    index), patches, concept, switches."""
 
     example: str | None = None
     scene: Scene | None = None
@@ -55,6 +58,7 @@ class View:
     scale: str = "dataset"
     card: int | None = None
     """The concept whose card is open."""
+    exemplar: int | None = None
 
 
 @dataclass
@@ -73,8 +77,9 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
     if limits.mark and query.get("sae", limits.mark) != limits.mark:
         check.ignored.append(OTHER_SAE)
         query = {key: text for key, text in query.items() if key not in ("z", "card")}
-    example, scene = _image(query.get("img"), check)
-    lost = "img" in query and example is None and scene is None
+    exemplar = _exemplar(query.get("img"), check.limits)
+    example, scene = (None, None) if exemplar is not None else _image(query.get("img"), check)
+    lost = "img" in query and example is None and scene is None and exemplar is None
     view = View(
         example=example,
         scene=scene,
@@ -83,6 +88,7 @@ def parse_view(query: Mapping[str, str], limits: Limits) -> tuple[View, list[str
         rank=_choice(query.get("rank"), _ranks(limits), limits.rank, "order", check),
         scale=_choice(query.get("scale"), SCALES, "dataset", "colour scale", check),
         card=_concept(query.get("card"), check),
+        exemplar=exemplar,
     )
     return view, check.ignored
 
@@ -97,6 +103,8 @@ def format_view(view: View, rank: str = "max") -> str:
         pairs.append(("img", f"ex:{view.example}"))
     elif view.scene is not None:
         pairs.append(("img", scene_code(view.scene)))
+    elif view.exemplar is not None:
+        pairs.append(("img", f"ix:{view.exemplar}"))
     if view.patches:
         pairs.append(("p", ",".join(_ranges(view.patches))))
     if view.concept is not None:
@@ -170,6 +178,13 @@ def _image(text: str | None, check: _LinkCheck) -> tuple[str | None, Scene | Non
     if not _OWN.fullmatch(text):  # the visitor's own, which the page looks for in the browser
         check.ignored.append("its picture is not known")
     return None, None
+
+
+def _exemplar(text: str | None, limits: Limits) -> int | None:
+    number = (text or "").removeprefix("ix:")
+    if not (text or "").startswith("ix:") or not re.fullmatch(r"[0-9]{1,9}", number, re.ASCII):
+        return None
+    return int(number) if limits.has_exemplar(int(number)) else None
 
 
 def _patches(text: str | None, check: _LinkCheck) -> tuple[int, ...]:

@@ -71,6 +71,7 @@ FIRST_SCRIPTS = (
     "concepts_order.js",
     "concepts_sources.js",
     "concepts_stage.js",
+    "exemplars.js",
 )
 """What the page needs when it opens; the browser is told to fetch them at once."""
 _LOADER = """\

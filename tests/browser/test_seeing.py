@@ -136,3 +136,87 @@ def test_the_opacity_is_remembered_and_in_the_link(visit):
         page.wait_for_selector(".pl[data-state=ready]")
         assert page.locator("#concepts .pl-opacity input").input_value() == "40"
     assert visit.errors == []
+
+
+def viewer_map(page) -> int:
+    """How many pixels of the large picture are tinted; -1 where the map is not shown."""
+    return page.evaluate(
+        "() => { const map = document.querySelector('.pl-viewer canvas'); if (map.hidden) return -1;"
+        " return map.getContext('2d').getImageData(0, 0, map.width, map.height).data"
+        ".filter((_, i) => i % 4 === 3).filter(Boolean).length; }"
+    )
+
+
+def test_an_exemplar_opens_large_by_key_and_arrows_go_on_to_the_next(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.locator(".pl-open").first.click()
+    page.wait_for_selector(".pl-card-body .pl-exemplar img")
+    opened = page.locator(".pl-exemplar-row").first.locator(".pl-exemplar")
+    n = opened.count()
+    opened.first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".pl-viewer[open]")
+    words = page.locator(".pl-viewer-words")
+    large = page.locator(".pl-viewer-frame").bounding_box()
+    assert large["width"] > 3 * opened.first.bounding_box()["width"]
+    for step in range(1, 7):
+        page.keyboard.press("ArrowRight")
+        assert words.inner_text().startswith(f"{step % n + 1} of {n}")
+    page.keyboard.press("ArrowLeft")
+    at = (6 - 1) % n
+    assert words.inner_text().startswith(f"{at + 1} of {n}")
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('.pl-viewer')"
+        )
+    assert viewer_map(page) > 0
+    page.locator(".pl-viewer-mask").uncheck()
+    assert viewer_map(page) == -1
+    page.keyboard.press("ArrowRight")
+    assert viewer_map(page) == -1
+    page.locator(".pl-viewer-mask").check()
+    assert viewer_map(page) > 0
+    page.keyboard.press("Escape")
+    assert page.locator(".pl-viewer[open]").count() == 0
+    assert page.locator(".pl-card[open]").count() == 1
+    assert opened.nth((at + 1) % n).evaluate("node => node === document.activeElement")
+    assert visit.errors == []
+
+
+def test_an_exemplar_is_taken_to_concepts_with_its_concept_and_the_link_keeps_it(visit):
+    page = visit.open("?v=1&img=ex:bus")
+    page.locator(".pl-open").first.click()
+    page.wait_for_selector(".pl-card-body .pl-exemplar img")
+    latent = query(page)["card"]
+    label = page.locator(".pl-exemplar img").first.get_attribute("alt")
+    page.locator(".pl-exemplar").first.click()
+    page.get_by_role("button", name="Open in Concepts").click()
+    page.wait_for_function("location.search.includes('img=ix:')")
+    assert page.locator(".pl-photo").get_attribute("alt") == label
+    assert page.locator("dialog[open]").count() == 0
+    said = query(page)
+    assert said["img"].startswith("ix:")
+    assert said["z"] == latent
+    assert "card" not in said
+    assert page.locator(".pl-concept[aria-pressed=true]").count() == 1
+    page.reload()
+    page.wait_for_selector(".pl[data-state=ready]")
+    assert page.locator(".pl-photo").get_attribute("alt") == label
+    assert query(page) == said
+    assert visit.errors == []
+
+
+def test_pictures_that_are_still_to_come_show_nothing_broken(visit):
+    page = visit.page
+    page.route("**/component_server*", lambda _: None)  # no icon, no card ever comes
+    page.goto(f"{visit.url}?v=1&img=ex:bus")
+    page.wait_for_selector(".pl[data-state=ready]")
+    images = page.locator(".pl img")
+    assert page.locator(".pl-icon").count() > 5
+    for image in images.all():
+        assert image.get_attribute("src").startswith("data:image/")
+        assert image.get_attribute("alt") is not None
+        assert image.evaluate("node => node.complete && node.naturalWidth > 0")
+    first = page.locator(".pl-icon").first
+    assert first.bounding_box()["width"] == first.bounding_box()["height"] > 30

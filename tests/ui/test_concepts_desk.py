@@ -227,3 +227,35 @@ def test_an_sae_of_the_summary_token_opens_on_it_and_says_so():
     assert desk.link({"img": "ex:tiger"})["view"]["rank"] == "cls"
     assert desk.link({"img": "ex:tiger", "rank": "max"})["view"]["rank"] == "max"
     assert "trained on the summary token" in facts(backbone, sae, None)["warning"]
+
+
+def test_an_exemplar_opens_as_a_picture_and_by_its_link(desk):
+    latent = int(np.argmax(desk.catalogue.index.max_activation))
+    shown = desk.catalogue.card(latent)["exemplars"]["top"][0]
+    assert shown["kept"] is True
+    number = int(shown["image"])
+    answer = ask(desk, ticket=4, kind="exemplar", data=number)
+    assert answer["source"]["link"] == f"ix:{number}"
+    assert answer["picture"]["alt"] == shown["label"]
+    assert latent in unpack(answer["code"]).latents
+    by_link = desk.link({"v": "1", "img": f"ix:{number}", "z": str(latent)})
+    assert by_link["code"] == answer["code"]
+    assert by_link["view"]["concept"] == latent
+    assert by_link["misfits"] == []
+    copy = desk.picture({"kind": "exemplar", "data": number})
+    assert copy.mode == "RGB"
+    for nonsense in (-1, 10**9, "0", None, True, [number], 1.5):
+        assert set(ask(desk, ticket=5, kind="exemplar", data=nonsense)) == {"ticket", "problem"}
+    for unknown in ("ix:", "ix:-1", "ix:1e3", "ix:999999999", "ix:1234567890", "ix:x", "IX:1"):
+        stale = desk.link({"img": unknown})
+        assert stale["source"]["kind"] == "example"
+        assert len(stale["misfits"]) == 1
+
+
+def test_an_index_without_pictures_offers_none_of_them(desk, monkeypatch):
+    monkeypatch.setattr(type(desk.catalogue.index), "has_thumbnail", lambda *_: False)
+    card = desk.catalogue.card(5)
+    assert not any(one["kept"] for row in card["exemplars"].values() for one in row)
+    image = next(one["image"] for row in card["exemplars"].values() for one in row)
+    problem = ask(desk, ticket=1, kind="exemplar", data=int(image))
+    assert "keeps no copy" in problem["problem"]

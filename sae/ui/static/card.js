@@ -1,21 +1,9 @@
 // The concept card: a dialog over the page, whatever tab is open. Asked from the server once, then kept.
 
 import { bus } from "./bus.js";
-import {
-  amountText,
-  figureText,
-  make,
-  makeButton,
-  makePicture,
-  Panel,
-  setChildren,
-  setText,
-  shareText,
-  showPicture,
-} from "./dom.js";
+import { amountText, figureText, make, makeButton, Panel, setChildren, setText, shareText } from "./dom.js";
+import { ExemplarViewer, exemplarRow } from "./exemplars.js";
 import { copyLink, followTabs, readCard, restoreWith, writeCard } from "./links.js";
-import { look } from "./look.js";
-import { coverWith } from "./overlay.js";
 import { notes, showName } from "./notes.js";
 import { OwnNotes } from "./notes_card.js";
 
@@ -38,7 +26,7 @@ const NUMERALS = ["strongest", "second", "third", "fourth", "fifth", "sixth", "s
 const TENTHS = Array.from({ length: 10 }, (_, i) => `tenth${i}`);
 
 // Exemplars drawn by chance from every tenth of the pictures in which it fires, strongest tenth first.
-function tenthsBox(facts) {
+function tenthsBox(facts, open) {
   const section = make("section", "pl-tenths");
   const head = make("h3", "", "From strong to weak");
   const slider = make("input", "pl-tenth");
@@ -54,7 +42,7 @@ function tenthsBox(facts) {
     setText(words, `${NUMERALS[slider.value - 1]} tenth of the pictures, drawn by chance`);
     row.replaceChildren(
       exemplars.length
-        ? exemplarRow(facts, exemplars, "", "")
+        ? exemplarRow(facts, exemplars, "", "", open)
         : make("p", "pl-note", "No picture was kept from this tenth."),
     );
   };
@@ -63,45 +51,6 @@ function tenthsBox(facts) {
   section.append(head, slider, row);
   draw();
   return section;
-}
-
-function exemplarRow(facts, exemplars, title, hint) {
-  const section = make("section", "pl-exemplars");
-  const head = make("h3", "", title);
-  const row = make("div", "pl-exemplar-row");
-  head.append(make("small", "", hint));
-  head.hidden = !title;
-  for (const exemplar of exemplars) {
-    const figure = make("figure");
-    const picture = make("div", "pl-exemplar");
-    const image = makePicture("", exemplar.label || "example picture");
-    const map = make("canvas");
-    showPicture(image, facts.images[exemplar.image]);
-    map.setAttribute("aria-hidden", "true");
-    picture.append(image, map);
-    showWhere(map, exemplar, facts);
-    const caption = make("figcaption");
-    caption.title = exemplar.label || "";
-    caption.append(make("span", "", exemplar.label || ""), make("b", "", amountText(exemplar.activation)));
-    figure.append(picture, caption);
-    row.append(figure);
-  }
-  section.append(head, row);
-  return section;
-}
-
-// The map of an exemplar over its picture, on one scale for all pictures of the concept.
-function showWhere(canvas, exemplar, facts) {
-  const [rows, columns] = facts.grid;
-  const map = new Float32Array(rows * columns);
-  exemplar.patches.forEach((patch, i) => {
-    map[patch] = exemplar.values[i];
-  });
-  coverWith(canvas, map, { rows, columns }, { top: strongestOf(facts), opacity: look.opacity });
-}
-
-function strongestOf(facts) {
-  return Math.max(...Object.values(facts.exemplars).flatMap((row) => row.flatMap((one) => one.values)), 1e-9);
 }
 
 function figureTiles(facts, statistics) {
@@ -183,6 +132,7 @@ export class Card {
     notes.open(props.setup);
     this.own = new OwnNotes();
     this.shown = null;
+    this.viewer = new ExemplarViewer(this.panel.find(".pl-viewer"), { leave: () => this.closeCard() });
   }
 
   listen() {
@@ -297,6 +247,7 @@ export class Card {
   buildCard(facts) {
     if (facts.problem) return [make("p", "pl-empty", facts.problem)];
     const body = make("div", "pl-card-body");
+    const open = (shown) => this.viewer.show(shown);
     if (facts.dead) body.append(make("p", "pl-card-flag", "This concept never fired on the data set."));
     if (facts.dense) {
       body.append(
@@ -307,9 +258,9 @@ export class Card {
     const doubts = facts.doubts || [];
     if (doubts.length) body.append(make("p", "pl-card-weak", `Weak points: ${doubts.join("; ")}.`));
     if ((facts.exemplars.top || []).length) {
-      body.append(exemplarRow(facts, facts.exemplars.top, "Where it fires most", "the strongest pictures"));
+      body.append(exemplarRow(facts, facts.exemplars.top, "Where it fires most", "the strongest pictures", open));
     }
-    if (TENTHS.some((level) => (facts.exemplars[level] || []).length)) body.append(tenthsBox(facts));
+    if (TENTHS.some((level) => (facts.exemplars[level] || []).length)) body.append(tenthsBox(facts, open));
     if (!body.querySelector("figure")) {
       body.append(make("p", "pl-empty", "No example pictures are known for this concept."));
     }

@@ -115,8 +115,9 @@ export class ConceptsTab {
       if (link) this.sources.choose(link);
       if (picture) {
         this.keepConcept = false;
-        const { kind, data, patches } = picture;
-        this.sources.ask(kind, data, "Opening the picture", patches ? { patches } : null);
+        const { kind, data, patches, concept: chosen } = picture;
+        const asked = { ...(patches && { patches }), ...(chosen !== undefined && { concept: chosen }) };
+        this.sources.ask(kind, data, "Opening the picture", Object.keys(asked).length ? asked : null);
       }
       if (concept === undefined) return;
       this.state.concept = concept;

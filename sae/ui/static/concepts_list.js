@@ -148,7 +148,8 @@ export class ConceptList {
   render() {
     const { code, rank, showAll, showDense } = this.state;
     const places = this.tab.placesInView();
-    const order = orderConcepts(code, places, { rank, bars: look.bars, showDense }, this.tab.limits);
+    const isKept = (slot) => code.ids[slot] === this.state.concept || notes.isPinned(code.ids[slot]);
+    const order = orderConcepts(code, places, { rank, bars: look.bars, showDense, isKept }, this.tab.limits);
     const listed = showAll ? [...order.strong, ...order.weak] : order.strong;
     const shown = notes.pinnedFirst(listed, (slot) => code.ids[slot]);
     const most = order.asShares ? 1 : Math.max(0, ...order.strong.map((slot) => order.amounts[slot]));

@@ -11,7 +11,8 @@ function sharesOf(code, slots, amounts) {
 }
 
 // A concept is weak where it stays below a share of its own maximum, wherever it is strongest here, or
-// where as many others come before it. The ones that lead never are.
+// where as many others come before it. The ones that lead never are, nor those
+// that are chosen or pinned.
 function isStrong(code, places, rank, limits) {
   if (!code.datasetMax) return () => true;
   if (places) {
@@ -25,7 +26,7 @@ function isStrong(code, places, rank, limits) {
 
 // The list for some places, null for the whole picture: `strong` and `weak` slots in order, how many are
 // `always` on, and the `amounts` that the bars show, which are shares if `bars` says so.
-export function orderConcepts(code, places, { rank, bars, showDense }, limits) {
+export function orderConcepts(code, places, { rank, bars, showDense, isKept }, limits) {
   const ranked = places ? rankPatches(code, places, rank) : rankPicture(code, rank);
   const asShares = bars === "share" && Boolean(code.datasetMax);
   const amounts = asShares ? sharesOf(code, ranked.slots, ranked.amounts) : ranked.amounts;
@@ -40,7 +41,8 @@ export function orderConcepts(code, places, { rank, bars, showDense }, limits) {
   const reaches = isStrong(code, places, rank, limits);
   for (const slot of found) {
     if (leading.includes(slot)) continue;
-    (strong.length < limits.n_strong && reaches(slot) ? strong : weak).push(slot);
+    const isShown = isKept(slot) || (strong.length < limits.n_strong && reaches(slot));
+    (isShown ? strong : weak).push(slot);
   }
   if (!strong.length && weak.length) strong.push(weak.shift());
   return { strong, weak, always, amounts, asShares };

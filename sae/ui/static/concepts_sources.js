@@ -89,7 +89,7 @@ export class Sources {
     const known = this.requests.get(value.ticket);
     this.requests.clear();
     if (known) return known;
-    if (source.kind === "example") return { kind: "example", data: source.name };
+    if (source.kind === "example" || source.kind === "exemplar") return { kind: source.kind, data: source.name };
     return source.scene ? { kind: "scene", data: JSON.stringify(source.scene) } : null;
   }
 

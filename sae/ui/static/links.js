@@ -22,7 +22,7 @@ const MARK = "sae";
 const ORDER = [VERSION, MARK, ...Object.values(KEYS).flat()];
 // What means nothing to another SAE.
 const OF_THE_SAE = ["card", "z", "lit", "lasso", "zoom", "steer", "off"];
-const PICTURE = /^(?:ex:[a-z-]{1,40}|own:[a-z0-9]{1,20}|sc:[\w.~-]{1,400})$/;
+const PICTURE = /^(?:ex:[a-z-]{1,40}|own:[a-z0-9]{1,20}|ix:\d{1,9}|sc:[\w.~-]{1,400})$/;
 const WHERE_LETTERS = { all: "", patches: "p", cls: "c", region: "r", only: "o" };
 const EDIT = /^(\d{1,7})\*(-?\d{1,5}(?:\.\d{1,3})?)([pcro]?)(a?)(x?)$/;
 // What of a value counts as chosen on purpose: all of it, but for these. Composing, doses, typing and

@@ -1,4 +1,4 @@
-// A picture by what links call it, `ex:tiger`, `sc:…` or `own:…`, as the server is asked for it.
+// A picture by what links call it, `ex:tiger`, `sc:…`, `ix:17` or `own:…`, as the server is asked for it.
 
 import { exampleOf } from "./links.js";
 import { own } from "./own_pictures.js";
@@ -15,5 +15,7 @@ export function ownOf(link) {
 export async function requestOf(link) {
   if (ownOf(link)) return own.requestFor(ownOf(link));
   if (String(link).startsWith("sc:")) return { kind: "code", data: link };
+  const exemplar = /^ix:(\d{1,9})$/.exec(link || "");
+  if (exemplar) return { kind: "exemplar", data: Number(exemplar[1]) };
   return exampleOf(link) ? { kind: "example", data: exampleOf(link) } : null;
 }
