@@ -15,7 +15,8 @@ const HELP =
   "Point at a dot to see what it is, click it for its card. Drag around dots to list them; the wheel or two " +
   "fingers zoom, and names appear. / jumps to the search.";
 const KEYS =
-  "Arrow keys go from dot to dot, Enter opens the card, plus and minus zoom, 0 shows all; the table beside it lists them.";
+  "Arrow keys go from dot to dot, Enter opens the card, plus and minus zoom, 0 shows all; " +
+  "the table beside it lists them.";
 const NO_INDEX =
   "This SAE has no concept index yet, so there is no map. Build one: patchlens index --sae DIR --data DIR";
 const IDLE_ROUNDS = 4;
