@@ -26,7 +26,7 @@ import { offerConcepts } from "./take_concepts.js";
 import { own } from "./own_pictures.js";
 import { ownOf } from "./pictures.js";
 
-const LINK_WAIT_MS = 15000;
+const LINK_WAIT_MS = 60000; // a later answer would take the place of what somebody has chosen meanwhile
 const NOT_IN_LINK =
   "Your picture stays in this browser: here the link opens it again, elsewhere it keeps the concept only.";
 const HELP =
