@@ -37,7 +37,10 @@ const SETTLED = {
 
 // What the address asks for: as the visitor came or went back to; the tabs rewrite it soon after.
 let opened = new URLSearchParams(location.search);
-if (opened.has(VERSION) && opened.get(VERSION) !== "1") opened = new URLSearchParams();
+if (opened.has(VERSION) && opened.get(VERSION) !== "1") {
+  opened = new URLSearchParams();
+  leaveOut("another version of PatchLens made it");
+}
 let mark = "";
 const followers = new Map();
 
@@ -300,7 +303,8 @@ function write(owner, pairs) {
   const others = [...now].filter(([key]) => ![...KEYS[owner], VERSION, MARK].includes(key));
   const said = Object.entries(pairs).filter(([, text]) => text !== null && text !== undefined && text !== "");
   const kept = others.map(([key, text]) => [encodeURIComponent(key), escaped(text)]);
-  const made = [[VERSION, 1], ...(mark ? [[MARK, mark]] : []), ...kept, ...said];
+  const sae = mark || escaped(now.get(MARK) || ""); // until this page's own is known, the link's
+  const made = [[VERSION, 1], ...(sae ? [[MARK, sae]] : []), ...kept, ...said];
   made.sort(([a], [b]) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99));
   const text = `?${made.map(([key, value]) => `${key}=${value}`).join("&")}`;
   const next = new URLSearchParams(text);
