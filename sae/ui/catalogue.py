@@ -102,8 +102,9 @@ class Catalogue:
 
     def has_picture(self, image_id: object) -> bool:
         """Whether the index keeps a picture of this number, an exemplar's."""
-        ok = isinstance(image_id, int) and not isinstance(image_id, bool)
-        return ok and self.index is not None and self.index.has_thumbnail(image_id)
+        if self.index is None or not isinstance(image_id, int) or isinstance(image_id, bool):
+            return False
+        return self.index.has_thumbnail(image_id)
 
     def picture(self, image_id: object) -> tuple[Image.Image, str]:
         """The index's own copy of an exemplar, small as it is, and what it is called."""
