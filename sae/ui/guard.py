@@ -145,7 +145,10 @@ class Guard:
         address = request.client.host if request.client else ""
         if request.method in ("GET", "HEAD"):
             _check_get(path)
-            await self.app(request.scope, request.receive, send)
+            here = request.method == "HEAD" and path in ("", "/")
+            # Gradio asks so at its start, waits 3 s, and ends the app; the whole page may take longer
+            answer = Response(media_type="text/html") if here else self.app
+            await answer(request.scope, request.receive, send)
         elif request.method == "OPTIONS":
             await self.app(request.scope, request.receive, send)
         elif request.method != "POST":

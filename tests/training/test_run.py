@@ -226,8 +226,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     made = run(config(tmp_path))
     made.start()
     x = next(iter(made.stream))
-    with torch.no_grad():
-        made.trainers[0].weights.W_enc[0, 0] = float("nan")
+    with torch.no_grad():  # of a latent that never fires, so that the loss is a number yet
+        made.trainers[0].weights.b_enc[0] = -1e9
+        made.trainers[0].weights.W_dec[0, 0] = float("nan")
     outs = made.step(x)
     with pytest.raises(ValueError, match="a weight became NaN or infinite by step 1"):
         made.progress(x, outs)

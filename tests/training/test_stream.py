@@ -215,7 +215,9 @@ def test_a_streamed_dataset_is_split_resumed_and_held_out(
     first, where = reader.take(7), json.loads(json.dumps(reader.state()))
     again, rest = source.reader(0, 2, where), reader.take(40)
     assert again.take(40) == rest
-    assert again.state() == reader.state()
+    states = again.state(), reader.state()  # datasets may write one place between files in two ways
+    assert {**states[0], "rows": None} == {**states[1], "rows": None}
+    assert again.take(20) == reader.take(20)
     assert len(set(first)) == 7
     other = {**where, "hash": "0" * 32}
     with pytest.raises(ValueError, match="its first 7 rows are not those .* another --out"):

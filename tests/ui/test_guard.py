@@ -110,6 +110,15 @@ def lens_of(client: httpx.Client) -> int:
     return next(one["id"] for one in parts if one["props"].get("elem_id") == "concepts")
 
 
+def test_whether_the_page_is_there_is_told_without_making_it(client, monkeypatch):
+    def made(*_args: object, **_options: object) -> None:
+        raise AssertionError("the page was made")
+
+    monkeypatch.setattr("gradio.blocks.Blocks.get_config_file", made)
+    answer = client.head("/")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_the_page_and_its_endpoints_are_answered(client):
     assert client.get("/").status_code == 200
     assert set(client.get(f"{API}/info").json()["named_endpoints"]) >= {"/concepts", "/search"}
