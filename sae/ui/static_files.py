@@ -59,6 +59,7 @@ FIRST_SCRIPTS = (
     "own_tiles.js",
     "pictures.js",
     "rove.js",
+    "sliders.js",
     "undo.js",
     "card.js",
     "code.js",

@@ -187,7 +187,7 @@ def test_arrow_keys_go_from_dot_to_dot_and_enter_opens_the_card(visit):
     shown = page.locator(".pl-dot-name").inner_text()
     page.keyboard.press("Enter")
     page.wait_for_selector(".pl-card[open] .pl-card-body")
-    assert shown.removeprefix("Concept ") in page.locator(".pl-card").inner_text()
+    assert shown.removeprefix("Concept ") in page.locator(".pl-card[open]").inner_text()
 
 
 def test_what_is_opened_is_joined_with_what_is_most_like_it(visit):

@@ -4,7 +4,7 @@
 import { make } from "./dom.js";
 
 const NARROW = window.matchMedia("(max-width: 720px)");
-const MOSTLY_GONE = 0.35; // of its height still in view
+const MOSTLY_GONE = 0.6; // of its height still in view
 
 // `picture` keeps its place: a box of its size stays where it was, so nothing jumps. It floats while
 // `whole`, which it belongs to, is in view.

@@ -2,9 +2,11 @@
 
 import { make } from "./dom.js";
 import { giveHints, hinted } from "./hints.js";
+import { keepSliders } from "./sliders.js";
 
 export function start({ element, props }) {
   giveHints();
+  keepSliders();
   const facts = props.value || {};
   element.querySelector(".pl-lead").textContent = facts.lead || "";
   for (const [term, text, help] of facts.figures || []) {
