@@ -143,7 +143,11 @@ def without_folders(text: str) -> str:
 def is_local(config: dict[str, Any], training: dict[str, Any]) -> bool:
     """Whether the backbone is a folder of whoever made this, so that nobody else has its id."""
     id_ = str((config.get("backbone") or {}).get("id", "bundled"))
-    if id_.startswith(("hf-hub:", "timm/")) or id_ == "bundled" or base_model(config, training):
+    if (
+        id_.startswith(("hf-hub:", "timm/"))
+        or id_ in ("bundled", "photos")
+        or base_model(config, training)
+    ):
         return False
     # a backbone from the Hub has its commit; where none was trained on, a Hub id is believed
     return "steps" in training or not _HUB_ID.fullmatch(id_) or Path(id_).exists()

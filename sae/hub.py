@@ -26,6 +26,10 @@ from sae.errors import (
 )
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
+PHOTOS = "photos"
+"""The name of the lens on photographs, which comes along beside "bundled", the emoji world."""
+NAMES = ("bundled", PHOTOS)
+"""What names a model that comes with PatchLens, whatever folders there are."""
 ATTEMPTS = 4
 """How often an upload is tried before it is given up; waits double from WAIT seconds."""
 WAIT = 1.0
@@ -54,17 +58,17 @@ def local_folder(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The local folder that holds `files` of a Hub id, of a folder, or of `"bundled"`.
+    """The local folder that holds `files` of a Hub id, of a folder, or of a name of NAMES.
 
     Files of a Hub id are downloaded into the Hub's cache, all from the commit that `revision`
     named when the first one was asked for; "user/name@revision" names one too. `optional` files are
-    fetched from the same commit where it has them. A folder or "bundled" takes no `revision`.
+    fetched from the same commit where it has them. A folder or a name takes no `revision`.
     FileNotFoundError for what is neither a folder nor a Hub id; HubError by its kind for what the
     Hub does not give.
     """
     if subfolder is not None:
         _check_subfolder(subfolder)
-    folder = BUNDLED / bundled if str(id_or_dir) == "bundled" else Path(id_or_dir)
+    folder = carried(str(id_or_dir), bundled) or Path(id_or_dir)
     if not folder.is_dir() and isinstance(id_or_dir, str):
         repo_id, _, pinned = id_or_dir.partition("@")
         if _HUB_ID.fullmatch(repo_id):
@@ -77,9 +81,16 @@ def local_folder(
     if not folder.is_dir():
         raise FileNotFoundError(
             f"No folder {folder}, and {str(id_or_dir)!r} is not a Hub id (user/name). "
-            "Give an existing folder, a Hub id or 'bundled'."
+            f"Give an existing folder, a Hub id, {' or '.join(map(repr, NAMES))}."
         )
     return folder
+
+
+def carried(name: str, part: str = "sae") -> Path | None:
+    """The folder of a `part` of what comes with PatchLens, by its name; None for other names."""
+    if name not in NAMES:
+        return None
+    return (BUNDLED / PHOTOS if name == PHOTOS else BUNDLED) / part
 
 
 def snapshot(

@@ -161,7 +161,7 @@ class SparseAutoencoder(nn.Module):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Load an artifact (format 1) from a folder, a Hub id or `"bundled"`.
+        """Load an artifact (format 1) from a folder, a Hub id, `"bundled"` or `"photos"`.
 
         `"preset:NAME"` (or the bare name) loads a published SAE of `sae.interop.presets`, whatever library
         wrote it, and warns of what its files did not say and had to be assumed. `dtype=None` means

@@ -89,15 +89,16 @@ def _at_home(word: str) -> str:
     return f"{option}{equals}{os.path.expanduser(value)}" if value[:1] == "~" else word
 
 
-def local_path(id_or_path: str) -> str:
-    """A folder or file as an absolute path, so that it is found from any folder; other names as they are."""
-    if id_or_path in NAMES:
+def local_path(id_or_path: str, names: Sequence[str] = NAMES) -> str:
+    """A folder or file as an absolute path, so that it is found from any folder; `names` of PatchLens and
+    other names as they are."""
+    if id_or_path in names:
         return id_or_path
     path = Path(id_or_path).expanduser()
     if path.exists():
         return str(path.absolute())
     name, mark, column = id_or_path.partition("#")  # a column of a data set that is a folder
-    return f"{local_path(name)}{mark}{column}" if mark else id_or_path
+    return f"{local_path(name, names)}{mark}{column}" if mark else id_or_path
 
 
 def n_cores() -> int:

@@ -9,11 +9,13 @@ import pytest
 from huggingface_hub import errors
 
 from sae import hub
+from sae.concepts.index import ConceptIndex
 from sae.errors import HubError
 from sae.hub import local_folder, push_folder, write_card
 from sae.model import SparseAutoencoder
 from sae.storage import write_sealed
 from tests.tiny_saes import tiny_sae
+from training.indexing.index_pass import index_folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,6 +85,18 @@ def test_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert SparseAutoencoder.from_pretrained("bundled").cfg.architecture == "relu"
     with pytest.raises(ValueError, match="has no revision 'main'"):
         SparseAutoencoder.from_pretrained("bundled", revision="main")
+
+
+def test_photos_are_a_lens_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The name wins over a folder of photographs that happens to be called so."""
+    monkeypatch.setattr(hub, "BUNDLED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    tiny_sae("relu").save_pretrained(tmp_path / "photos" / "sae")
+    assert SparseAutoencoder.from_pretrained("photos").cfg.architecture == "relu"
+    assert ConceptIndex.beside("photos") is None
+    assert local_folder("./photos", files=[]) == Path("photos")
+    with pytest.raises(ValueError, match="is no folder to write an index into"):
+        index_folder("photos", None)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./user/name", "a/b/c", "/nowhere/at/all", "user/"])

@@ -71,14 +71,37 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=described(__doc__.split("\n\n")[0], "embedder"))
     parser.add_argument("--out", default="runs/efficientnet-lite0")
     parser.add_argument("--weights", type=Path, help="a .pth file (default: the package's)")
+    parser.add_argument(
+        "--size", type=int, help="pixels of a whole picture's side (default: 224 of its centre)"
+    )
+    parser.add_argument("--half", action="store_true", help="store float16: half the file")
     options = parser.parse_args(argv)
-    weights = torch.load(options.weights or weights_file(), map_location="cpu", weights_only=True)
-    out = Path(options.out)
+    write_folder(Path(options.out), options.weights, size=options.size, half=options.half)
+    print(f"Wrote {options.out}; give it to patchlens index as --embedder {options.out}")  # noqa: T201
+
+
+def write_folder(
+    out: Path, weights: Path | None = None, *, size: int | None = None, half: bool = False
+) -> None:
+    """Write OUT/config.json and OUT/model.safetensors, from the installed package unless `weights` says else.
+
+    `size` in pixels makes the model read the largest centred square, at that size, in place of timm's 224
+    from the middle 7/8. ValueError where the weights are not there or are another network's.
+    """
+    tensors = torch.load(weights or weights_file(), map_location="cpu", weights_only=True)
+    named = renamed(tensors)
+    if half:
+        named = {name: t.half() if t.is_floating_point() else t for name, t in named.items()}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(renamed(weights), out / "model.safetensors", metadata={"format": "pt"})
-    config = {"architecture": ARCHITECTURE, "num_classes": 1000, "pretrained_cfg": FRAMING}
+    save_file(named, out / "model.safetensors", metadata={"format": "pt"})
+    framing = FRAMING if size is None else {**FRAMING, **_whole(size)}
+    config = {"architecture": ARCHITECTURE, "num_classes": 1000, "pretrained_cfg": framing}
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    print(f"Wrote {out}; give it to patchlens index as --embedder {out}")  # noqa: T201
+
+
+def _whole(size: int) -> dict[str, object]:
+    """The framing that reads the largest centred square of a picture at `size` pixels."""
+    return {"input_size": [3, size, size], "crop_pct": 1.0}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if not __package__:
 import torch
 from tqdm import tqdm
 
+from sae import hub
 from sae.backbones import Backbone
 from sae.backbones.tokens import TokenView, n_random
 from sae.images import MAX_UNREADABLE
@@ -205,7 +206,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         return options
     if None in (options.backbone, options.data):
         made.error("--backbone and --data are needed (or --check, for a store that is there)")
-    options.backbone, options.data = local_path(options.backbone), local_path(options.data)
+    options.backbone = local_path(options.backbone, hub.NAMES)
+    options.data = local_path(options.data)
     return options
 
 

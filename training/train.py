@@ -22,6 +22,7 @@ if not __package__:
 import torch
 from accelerate import Accelerator
 
+from sae import hub
 from sae.backbones import Backbone
 from sae.storage import read_sealed
 from sae.terminal import INTERRUPTED, command, local_path
@@ -92,7 +93,7 @@ def is_over(out: Path, config: TrainConfig) -> bool:
 
 def found_anywhere(config: TrainConfig) -> TrainConfig:
     """The same run with its folders as absolute paths, for whoever opens its artifact from elsewhere."""
-    data, backbone = local_path(config.data), local_path(config.backbone)
+    data, backbone = local_path(config.data), local_path(config.backbone, hub.NAMES)
     return dataclasses.replace(config, data=data, backbone=backbone)
 
 

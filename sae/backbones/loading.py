@@ -33,7 +33,8 @@ FAMILIES: list[type[Backbone]] = [
     OpenClipBackbone,
 ]
 """Every family that a folder, a Hub id or a model is offered to, the last one first."""
-BUNDLED = Path(__file__).resolve().parents[1] / "bundled" / "clip"
+CARRIED = {"bundled": "clip", hub.PHOTOS: "backbone"}
+"""Folders of the backbones that come with PatchLens, by name."""
 
 
 def register_family(family: type[Backbone]) -> type[Backbone]:
@@ -65,8 +66,8 @@ def load_backbone(
         "local_files_only": local_files_only,
     }
     placed: dict[str, Any] = {"device": device, "dtype": dtype}
-    if id_or_dir == "bundled":
-        return _load_folder(BUNDLED, id="bundled", revision=None, **placed)
+    if own := hub.carried(id_or_dir, CARRIED.get(id_or_dir, "")):
+        return _load_folder(own, id=id_or_dir, revision=None, **placed)
     name = id_or_dir.removeprefix("hf-hub:")
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -138,7 +139,7 @@ def _family(folder: Path, id: str) -> tuple[type[Backbone], dict[str, Any]]:
         if family.reads(folder, config):
             return family, config
     if not config:
-        extra = "; install PatchLens again, its models are part of it" if id == "bundled" else ""
+        extra = "; install PatchLens again, its models are part of it" if id in CARRIED else ""
         raise BackboneError(
             f"backbone {id} has no config.json in {folder}, found "
             f"{sorted(p.name for p in folder.glob('*'))[:8]}; expected a model folder{extra}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from sae.artifact import CONFIG, SAELENS_CONFIG, WEIGHTS
 from sae.concepts.content import FILES, FOLDER
 from sae.concepts.index import ConceptIndex
-from sae.hub import local_folder
+from sae.hub import NAMES, local_folder
 from sae.interop.presets import artifact_of
 from sae.terminal import command
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
 def _folder(sae: str, out: Path | None) -> Path:
     """Where the index goes: into the SAE's own folder, or into `out`, beside a copy of the SAE."""
     if out is None:
-        if sae == "bundled" or not Path(sae).is_dir():
+        if sae in NAMES or not Path(sae).is_dir():
             raise ValueError(
                 f"--sae {sae} is no folder of one's own to write into; say with --out DIR where the "
                 "SAE goes together with its index"

@@ -117,7 +117,7 @@ class ConceptIndex:
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> "ConceptIndex":
-        """Read the index of an artifact: "bundled", a folder, a Hub id or a preset of ours.
+        """Read the index of an artifact: "bundled", "photos", a folder, a Hub id or a preset of ours.
 
         Raises ArtifactError if there is none, if it is damaged, or if it describes other weights
         than the SAE beside it, naming the file.

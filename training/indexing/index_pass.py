@@ -23,6 +23,7 @@ from sae.concepts.build.naming import name_by_labels, name_by_text, read_words
 from sae.concepts.build.partial import load_parts, parts_in, remove_parts, save_part
 from sae.concepts.index import ConceptIndex
 from sae.errors import ArtifactError
+from sae.hub import NAMES
 from sae.metrics.untrained import Untrained
 from sae.model import SparseAutoencoder
 from training.indexing.labelled import Labelled, World, vocabulary
@@ -170,12 +171,12 @@ class Pass:
 def index_folder(sae: str, out: str | None) -> Path:
     """Where the index of `--sae` goes: into `--out`, or beside the SAE, if that is a folder of one's own.
 
-    ValueError for "bundled" and a Hub id without `--out`: neither the package nor the Hub's cache is a place
-    to write into.
+    ValueError for what comes with PatchLens and a Hub id without `--out`: neither the package nor the
+    Hub's cache is a place to write into.
     """
     if out is not None:
         return Path(out)
-    if sae == "bundled" or not Path(sae).is_dir():
+    if sae in NAMES or not Path(sae).is_dir():
         raise ValueError(
             f"--sae {sae} is no folder to write an index into; say with --out DIR where it goes."
         )
