@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32
 from PIL import Image
 from torch import Tensor
 
+from sae.backbones.base import Backbone
 from sae.backbones.tokens import inference_policy
 from sae.backbones.vlm_layout import PatchLayout
 from sae.model import SparseAutoencoder
@@ -176,6 +177,16 @@ class Activations:
         if policy == "all":  # the layout need not be known
             return torch.ones(self.x.shape[:2], dtype=torch.bool, device=self.sae.W_dec.device)
         return self.layout().read_by(policy).to(self.sae.W_dec.device)
+
+
+def layout_of(backbone: Backbone, size: tuple[int, int]) -> PatchLayout:
+    """Where the backbone's tokens lie in a picture of `size` (width, height)."""
+    rows, columns = backbone.patch_grid
+    left, top, right, bottom = backbone.image_box(size)
+    x = (left + (torch.arange(columns) + 0.5) / columns * (right - left)) / size[0]
+    y = (top + (torch.arange(rows) + 0.5) / rows * (bottom - top)) / size[1]
+    centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(1, -1, 2)
+    return PatchLayout(centres, (rows, columns), backbone.n_prefix, backbone.has_cls)
 
 
 def check_image(image: Any) -> None:

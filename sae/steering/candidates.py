@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from sae.steering.activations import check_edits
+from sae.steering.activations import Activations, check_edits
 from sae.steering.answers import word_tokens
 from sae.steering.edits import EVERYWHERE, Edit, Scope
 
@@ -34,11 +34,11 @@ class Candidate:
     name: str
     """The concept's name, "" if it has none."""
     predicted: float
-    """Change of the word's logit, by the gradient."""
+    """Change of the word's logit, by the gradient; of a class, of its log-probability."""
     actual: float
-    """Change of the word's logit when run."""
+    """The same when run."""
     before: float
-    """Probability that the word comes next, as it is."""
+    """Probability that the word comes next, or of the class, as it is."""
     after: float
     """Probability with the edit."""
 
@@ -74,21 +74,13 @@ def candidates(
     tokens = word_tokens(steerer.vlm.tokenizer, word)
     up, off = predicted_changes(steerer, prepared, tokens, dose, scope)
     sign = -1.0 if less else 1.0
-    allowed = torch.ones(len(up), dtype=torch.bool)
     if latents is not None:
         latents = list(latents)
         known = [Edit(latent, "ablate") for latent in latents]
         check_edits(known, steerer.sae, steerer.max_activation)
-        allowed = torch.zeros_like(allowed).index_fill_(0, torch.tensor(latents), True)
-    scores = (sign * torch.stack([up, off])).masked_fill(~allowed, -torch.inf)
-    places = scores.flatten().topk(min(n, 2 * int(allowed.sum()))).indices.tolist()
-    edits = [
-        Edit(place, "set", dose, "max", scope)
-        if place < len(up)
-        else Edit(place - len(up), "ablate", scope=scope)
-        for place in places
-    ]
-    guesses = [float(sign * scores.flatten()[place]) for place in places]
+    changes = torch.stack([up, off])
+    edits, places = likeliest_edits(sign * changes, n, dose, scope, latents)
+    guesses = changes.flatten()[places].tolist()
     verified = _verified(steerer, prepared, tokens, edits, guesses)
     return sorted(verified, key=lambda candidate: -sign * candidate.actual)
 
@@ -98,26 +90,58 @@ def predicted_changes(
 ) -> tuple[Float32[Tensor, " d_sae"], Float32[Tensor, " d_sae"]]:
     """First-order change (d_sae) of the word's logit for each latent set to `dose` times its
     maximum, and for each switched off. Float32 on the CPU."""
-    activations, sae = prepared.activations, steerer.sae
     leaf = prepared.kept.hidden.detach().clone().requires_grad_()
     with torch.enable_grad():
         logit = steerer.run(prepared, leaf)[0, tokens].logsumexp(0)
         (gradient,) = torch.autograd.grad(logit, leaf)
-    with torch.no_grad():
-        reach = activations.reach(scope)
-        slope = (
-            gradient.reshape(activations.x.shape).float().to(sae.W_dec.device) * reach[..., None]
-        )
-        slope = slope * sae.token_scale(activations.x.to(sae.W_dec))
-        per_unit = slope.sum((0, 1)).to(sae.W_dec.dtype) @ sae.W_dec.T
-        values, indices = activations.code
-        slopes = torch.einsum("rtd,rtnd->rtn", slope.to(sae.W_dec.dtype), sae.W_dec[indices])
-        off = torch.zeros(sae.cfg.d_sae, device=slopes.device, dtype=slopes.dtype)
-        off.index_add_(0, indices.flatten(), -(values * slopes).flatten())
-        assert steerer.max_activation is not None, "checked by candidates"
-        limits = steerer.max_activation.to(per_unit)
-        up = torch.where(limits > 0, dose * limits * per_unit + off, 0.0)
+    assert steerer.max_activation is not None, "checked by candidates"
+    return first_order(prepared.activations, gradient, steerer.max_activation, dose, scope)
+
+
+@torch.no_grad()
+def first_order(
+    activations: Activations,
+    gradient: Float[Tensor, "*rows tokens d"],
+    max_activation: Float[Tensor, " d_sae"],
+    dose: float,
+    scope: Scope,
+) -> tuple[Float32[Tensor, " d_sae"], Float32[Tensor, " d_sae"]]:
+    """`predicted_changes` of anything whose `gradient` in the activations is given."""
+    sae, reach = activations.sae, activations.reach(scope)
+    slope = gradient.reshape(activations.x.shape).float().to(sae.W_dec.device) * reach[..., None]
+    slope = slope * sae.token_scale(activations.x.to(sae.W_dec))
+    per_unit = slope.sum((0, 1)).to(sae.W_dec.dtype) @ sae.W_dec.T
+    values, indices = activations.code
+    slopes = torch.einsum("rtd,rtnd->rtn", slope.to(sae.W_dec.dtype), sae.W_dec[indices])
+    off = torch.zeros(sae.cfg.d_sae, device=slopes.device, dtype=slopes.dtype)
+    off.index_add_(0, indices.flatten(), -(values * slopes).flatten())
+    limits = max_activation.to(per_unit)
+    up = torch.where(limits > 0, dose * limits * per_unit + off, 0.0)
     return up.float().cpu(), off.float().cpu()
+
+
+def likeliest_edits(
+    scores: Float32[Tensor, "2 d_sae"],
+    n: int,
+    dose: float,
+    scope: Scope,
+    allowed: Iterable[int] | None,
+) -> tuple[list[Edit], list[int]]:
+    """The `n` edits of the highest scores (turned up, switched off), of the latents `allowed`, and their
+    places in `scores` as one row."""
+    d_sae = scores.shape[1]
+    kept = torch.ones(d_sae, dtype=torch.bool)
+    if allowed is not None:
+        kept = torch.zeros_like(kept).index_fill_(0, torch.tensor(list(allowed)), True)
+    scores = scores.masked_fill(~kept, -torch.inf).flatten()
+    places = scores.topk(min(n, 2 * int(kept.sum()))).indices.tolist()
+    edits = [
+        Edit(place, "set", dose, "max", scope)
+        if place < d_sae
+        else Edit(place - d_sae, "ablate", scope=scope)
+        for place in places
+    ]
+    return edits, places
 
 
 @torch.no_grad()

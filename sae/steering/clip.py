@@ -13,6 +13,7 @@ p_steered - p_default, latent set to s on every token, error term kept;
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,10 @@ from torch import Tensor
 
 from sae.backbones import Backbone
 from sae.backbones.text import averaged_text_features
-from sae.backbones.vlm_layout import PatchLayout
 from sae.backbones.vlm_replay import Capture, capture, replaying
 from sae.concepts.index import ConceptIndex
 from sae.model import SparseAutoencoder
-from sae.steering.activations import Activations, check_edits, check_image
+from sae.steering.activations import Activations, check_edits, check_image, layout_of
 from sae.steering.edits import EVERYWHERE, Edit, Mode, Scope, Units, as_edits
 
 SCALE = 100.0
@@ -159,18 +159,9 @@ class ClipSteerer:
         inputs = backbone._inputs(pixels)
         with torch.no_grad():
             kept = capture(backbone._layers, self.layer, lambda: backbone._forward(inputs))
-        layout = lambda: self._layout(size)  # noqa: E731
+        layout = partial(layout_of, backbone, size)
         edited = Activations(kept.hidden, self.sae, layout, self.max_activation)
         return Seen(inputs, kept, edited)
-
-    def _layout(self, size: tuple[int, int]) -> PatchLayout:
-        backbone = self.backbone
-        rows, columns = backbone.patch_grid
-        left, top, right, bottom = backbone.image_box(size)
-        x = (left + (torch.arange(columns) + 0.5) / columns * (right - left)) / size[0]
-        y = (top + (torch.arange(rows) + 0.5) / rows * (bottom - top)) / size[1]
-        centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(1, -1, 2)
-        return PatchLayout(centres, (rows, columns), backbone.n_prefix, backbone.has_cls)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def dose_response(
             f"{len(request.edits)} edits"
         )
     prepared = steerer.prepare(image, request.prompt, request.answer_start)
-    ladder = [_dosed(request, dose) for dose in doses]
+    ladder = [dosed(request.edits, dose) for dose in doses]
     original, rows = _rung(steerer, prepared, request, ladder, list(doses), word)
     flip = _flip(original, rows, word)
     if refine and flip is not None:
@@ -97,21 +97,22 @@ def dose_response(
             (d for d in (0.0, *doses) if d * flip >= 0 and abs(d) < abs(flip)), key=abs, default=0.0
         )
         between = [lower + (flip - lower) * step / 5 for step in range(1, 5)]
-        finer = [_dosed(request, dose) for dose in between]
+        finer = [dosed(request.edits, dose) for dose in between]
         _, more = _rung(steerer, prepared, request, finer, between, word)
         finer_flip = _flip(original, more, word)
         flip = flip if finer_flip is None else finer_flip
     return DoseResponse(word, original, rows, flip)
 
 
-def _dosed(request: SteerRequest, dose: float) -> tuple[Edit, ...]:
+def dosed(edits: Sequence[Edit], dose: float) -> tuple[Edit, ...]:
+    """The edits with their strengths multiplied by `dose`; dose 0 leaves all away."""
     if dose == 0:
         return ()
     return tuple(
         replace(edit, strength=1 + (edit.strength - 1) * dose)
         if edit.mode == "scale"
         else replace(edit, strength=edit.strength * dose)
-        for edit in request.edits
+        for edit in edits
     )
 
 
