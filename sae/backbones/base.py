@@ -111,8 +111,9 @@ class Backbone(ABC):
         """Load a backbone, frozen and in eval mode, from safetensors.
 
         `id_or_dir`: "bundled" (the emoji world) or "photos"; a directory or Hub id of a
-        transformers CLIP, SigLIP, SigLIP 2, DINOv2, DINOv3 or ViT checkpoint; an open_clip
-        or timm directory; "hf-hub:ORG/NAME" for open_clip on the Hub; "timm/NAME" for timm on the Hub. `revision` becomes the exact commit.
+        transformers CLIP, SigLIP, SigLIP 2, DINOv2, DINOv3 or ViT checkpoint; an open_clip or timm
+        directory; "hf-hub:ORG/NAME" for open_clip on the Hub; "timm/NAME" for timm on the Hub.
+        `revision` becomes the exact commit.
 
         Raises ValueError for an unknown kind of model, BackboneError for what cannot be read,
         HubError for what the Hub does not give.
