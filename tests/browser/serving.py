@@ -31,7 +31,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_S = 900
+PATIENCE_S = 300
 """How long is waited for anything, before the wait itself is called a failure: no measure of pace."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -141,7 +141,7 @@ def test_card_shows_levels_figures_and_traps_focus(visit):
             "document.activeElement === document.body || !!document.activeElement.closest('.pl-card')"
         )
     visit.requests.clear()
-    page.locator(".pl-card-close").click()
+    page.get_by_role("button", name="Close the card").click()
     page.locator(".pl-open").first.click()
     page.wait_for_selector(".pl-card[open] .pl-exemplar img")
     assert [address for address in visit.requests if "component_server" in address] == []

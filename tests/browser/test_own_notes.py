@@ -120,7 +120,7 @@ def test_pins_are_first_and_filtered_in_latents_and_own_names_are_found(visit, t
     own(page, "zebra crossing")
     page.locator(".pl-mine-pinning").click()
     close_card(page)
-    page.get_by_role("tab", name="Latents").click()
+    page.get_by_role("tab", name="Map").click()
     page.wait_for_selector(".pl-latents[data-state=ready] .pl-table-row")
     top = page.locator("#latents .pl-table-row").first
     assert "zebra crossing" in top.inner_text()

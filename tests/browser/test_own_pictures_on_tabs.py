@@ -59,7 +59,7 @@ def test_a_tile_on_steer_and_one_on_compare_show_it_there_and_after_a_reload(vis
         ("tab=steer&steer=99999999*1,12*1", ".pl-rack-row", "doses"),
         ("tab=steer&steer=12*1,12*2,<b>*3", ".pl-rack-row", "doses"),
         ("tab=steer&img=own:gone&steer=12*1", ".pl-rack-row", "picture"),
-        ("tab=steer&sae=00000000&steer=12*1", ".pl-rack-empty", "another SAE"),
+        ("tab=steer&sae=00000000&steer=12*1", ".pl-rack-row", "another SAE"),
         ("tab=compare&task=__proto__&heads=a,b&split=c", ".pl-fall-sum", "task"),
         ("tab=compare&pic=own:gone", ".pl-fall-sum", "kept in this browser"),
         ("tab=compare&pic=999&off=1,x,99999999", ".pl-fall-sum", "no picture of the task"),
@@ -76,7 +76,7 @@ def test_a_link_that_does_not_fit_says_so_in_a_sentence_on_every_tab(visit, aske
     )
     assert page.locator(".pl-misfit").count() == 1
     assert page.locator(".pl-misfit p").is_visible()
-    for name in ("Latents", "Concepts"):
+    for name in ("Map", "Concepts"):
         page.get_by_role("tab", name=name).click()
         assert page.locator(".pl-misfit p").is_visible()
     assert visit.errors == []

@@ -29,12 +29,13 @@ def test_concepts_go_as_csv_json_and_python_with_the_same_numbers(visit, tmp_pat
     path = take(page, "concepts", "(CSV)", tmp_path)
     assert path.name == "patchlens-tiger-concepts-of-picture-strongest-patch.csv"
     rows = rows_of(path)
-    first = [
-        int(text.strip("#")) for text in listed.locator(".pl-number").all_inner_texts() if text
-    ]
-    assert set(first) <= {int(row["concept"]) for row in rows[: listed.count()]}
-    for row, text in zip(rows, listed.locator(".pl-amount").all_inner_texts(), strict=False):
-        assert float(row["activation"]) == pytest.approx(float(text), rel=0.05)
+    amounts = {int(row["concept"]): float(row["activation"]) for row in rows}
+    named = listed.filter(has=page.locator(".pl-number", has_text="#"))
+    numbers = [int(text.strip("#")) for text in named.locator(".pl-number").all_inner_texts()]
+    shown = [float(text) for text in named.locator(".pl-amount").all_inner_texts()]
+    assert len(numbers) > 3
+    assert [amounts[number] for number in numbers] == pytest.approx(shown, rel=0.05)
+    assert list(amounts.values()) == sorted(amounts.values(), reverse=True)
     data = json_of(take(page, "concepts", "(JSON)", tmp_path))
     assert [one["concept"] for one in data["concepts"]] == [int(row["concept"]) for row in rows]
     assert data["models"]["d_sae"] == 512

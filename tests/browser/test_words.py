@@ -185,15 +185,3 @@ def test_the_page_has_its_name_from_the_first_byte(visit, url):
 
 def test_only_a_page_gets_a_name():
     assert with_head(b'{"detail": "no page"}') == b'{"detail": "no page"}'
-
-
-def test_use_via_api_finds_everything_it_asks_for_on_the_real_page(visit):
-    page = opened(visit, "concepts")
-    missing: list[str] = []
-    page.on("response", lambda one: missing.append(one.url) if one.status >= 400 else None)
-    with page.expect_response("**/monitoring/summary"):
-        page.get_by_text("Use via API").click()
-    page.wait_for_selector("text=/concepts/")
-    page.wait_for_load_state("networkidle")
-    assert missing == []
-    assert visit.errors == []

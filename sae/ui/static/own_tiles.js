@@ -16,7 +16,7 @@ export class OwnTiles {
     this.box.setAttribute("aria-label", "Your own pictures");
     this.tiles = new Map();
     this.away = makeButton("pl-quiet pl-forget-all", "", () => this.forgetAll());
-    this.asked = 0;
+    this.asked = -Infinity;
     strip.insertBefore(this.box, before || null);
     bus.on("own", () => this.draw());
     this.draw();
@@ -28,7 +28,7 @@ export class OwnTiles {
     const tiles = list.map((one) => this.tiles.get(one.id) || this.makeTile(one));
     setText(this.away, list.length > 1 ? `Forget all ${list.length}` : "Forget it");
     this.away.title = "Your pictures are kept in this browser only. This takes them out of it.";
-    this.asked = 0;
+    this.asked = -Infinity;
     setChildren(this.box, list.length ? [...tiles, this.away] : []);
     this.box.hidden = !list.length;
   }

@@ -105,7 +105,14 @@ function travelled(event) {
 }
 
 const early = { capture: true };
-document.addEventListener("pointerup", acted, early);
+document.addEventListener(
+  "pointerup",
+  () => {
+    if (waiting) replaceNow(); // what was dragged is told when it is let go
+    acted();
+  },
+  early,
+);
 document.addEventListener("keydown", keyPressed, early);
 document.addEventListener("click", (event) => event.isTrusted && event.detail === 0 && acted(), early);
 for (const kind of ["drop", "paste"]) document.addEventListener(kind, acted, early);

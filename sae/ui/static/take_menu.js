@@ -6,6 +6,7 @@ import { openNotesDialog } from "./notes_dialog.js";
 import { download } from "./take_files.js";
 
 const NOT_MADE = "This file could not be made. Try again, or reload the page.";
+const MARGIN = 12;
 
 export class TakeMenu {
   // `entries()` gives [{ label, hint, take }]; `take` may give the name of the file that it saved.
@@ -69,8 +70,16 @@ export class TakeMenu {
     this.list.replaceChildren(...[...this.entries(), mine].map((entry) => this.makeEntry(entry)));
     this.list.hidden = false;
     this.button.setAttribute("aria-expanded", "true");
-    this.list.classList.toggle("pl-take-left", this.node.getBoundingClientRect().left < 300);
+    this.place();
     this.list.querySelector("button").focus({ preventScroll: true });
+  }
+
+  // To the side and above or below the button, where there is room for it.
+  place() {
+    const { left, top, bottom } = this.node.getBoundingClientRect();
+    const { height } = this.list.getBoundingClientRect();
+    this.list.classList.toggle("pl-take-left", left < 300);
+    this.list.classList.toggle("pl-take-up", bottom + height + MARGIN > innerHeight && top > height + MARGIN);
   }
 
   close() {
