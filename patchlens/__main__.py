@@ -32,6 +32,7 @@ COMMANDS = {
     "steerability": ("training.steerability", "measure what every concept makes a model say"),
     "prompts": ("training.prompts", "train a class head: CoOp, VPT, MaPLe, linear"),
     "compare": ("training.compare", "measure what heads change, concept by concept"),
+    "photos": ("training.photos", "train the lens on photographs that comes along"),
     "publish": ("training.publish", "assemble a Gradio Space, or push a run to the Hub"),
 }
 """Name → the module whose `main(argv)` it is, and one line for `--help`."""

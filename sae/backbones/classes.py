@@ -3,11 +3,19 @@
 Knows logits, names and linear readouts; knows timm's list of ImageNet's classes, and no SAEs.
 """
 
+import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
+
+from sae.storage import read_json
+
+IMAGENET_WORDS = Path(__file__).resolve().parents[1] / "bundled" / "imagenet_words.json"
+"""Wider words of ImageNet's classes, made by training/photographs/words.py."""
 
 
 class ClassReadout(NamedTuple):
@@ -15,6 +23,23 @@ class ClassReadout(NamedTuple):
 
     weights: Float[Tensor, "classes d_model"]
     bias: Float[Tensor, " classes"]
+
+
+def classes_sha256(classes: Sequence[str]) -> str:
+    """What tells one list of classes from another, its order included."""
+    return hashlib.sha256("\n".join(classes).encode()).hexdigest()
+
+
+def wider_words(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Words that stand for several of `classes` each ("dog", "vehicle", "musical instrument"), with the
+    numbers of these classes; {} for classes that are not ImageNet's thousand. ArtifactError if the file
+    that comes with PatchLens is damaged."""
+    if len(classes) != 1000:
+        return {}
+    content = read_json(IMAGENET_WORDS)
+    if content.get("classes") != classes_sha256(classes):
+        return {}
+    return {word: tuple(numbers) for word, numbers in content["words"].items()}
 
 
 def class_words(model: Any) -> tuple[str, ...]:

@@ -72,6 +72,10 @@ class Labelled:
         label = self._labels[number]
         return Item(self._source.load(int(self._numbers[number])), label, label)
 
+    def label(self, number: int) -> str:
+        """The image's class, "" for none."""
+        return self._labels[number]
+
     def image_name(self, number: int) -> str:
         """The image's path in the data set, or its number."""
         of_source, number = self._source.image_name, int(self._numbers[number])

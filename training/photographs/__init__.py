@@ -1,1 +1,1 @@
-"""What `training/photos.py` is made of: views of photographs, names of latents, words of classes, figures."""
+"""What `training/photos.py` is made of: a look at every photo, names, words of classes, figures."""
