@@ -62,17 +62,19 @@ def swipe(page, by: int) -> None:
     page.wait_for_timeout(150)
 
 
-def in_view(page, selector: str) -> bool:
-    """Whether more than half of it is within the window, and nothing lies over the middle of that."""
-    return page.locator(selector).first.evaluate(
-        """(node) => {
+def wait_until_in_view(page, selector: str) -> None:
+    """Until more than half of it is within the window, and nothing lies over the middle of that."""
+    page.wait_for_function(
+        """(selector) => {
+          const node = document.querySelector(selector);
           const { left, top, right, bottom } = node.getBoundingClientRect();
           const tabs = document.querySelector("#tabs > .tab-wrapper").getBoundingClientRect().bottom;
           const first = Math.max(top, tabs), last = Math.min(bottom, innerHeight);
           const over = document.elementFromPoint((left + right) / 2, (first + last) / 2);
           return left >= 0 && right <= innerWidth && last - first > Math.max(40, (bottom - top) / 2)
             && node.contains(over);
-        }"""
+        }""",
+        arg=selector,
     )
 
 
@@ -92,7 +94,7 @@ def test_the_picture_is_in_view_beside_what_one_chooses(phone, tab, extra, pictu
             break
         swipe(page, 180)
     assert page.evaluate("scrollY") > 300
-    assert in_view(page, picture)
+    wait_until_in_view(page, picture)
     if tab == "steer":
         assert page.locator(".pl-dose").evaluate_all("(doses) => doses.map((d) => d.value)") == [
             "1",
@@ -105,7 +107,7 @@ def test_the_picture_is_in_view_beside_what_one_chooses(phone, tab, extra, pictu
         assert small["y"] >= tabs["y"] + tabs["height"] - 2
     chosen.focus()
     page.keyboard.press("ArrowRight" if tab == "steer" else " ")
-    assert in_view(page, picture)
+    wait_until_in_view(page, picture)
     where = page.evaluate("scrollY")
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_function("!document.querySelector('.pl-afloat')")
