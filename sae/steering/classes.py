@@ -35,6 +35,8 @@ from sae.steering.activations import (
 from sae.steering.doses import DOSES, MAX_DOSES, dosed, has_word
 from sae.steering.edits import EVERYWHERE, Edit, Mode, Scope, Units, as_edits
 
+LISTED = 0.01
+"""Probability from which a class that was not likely before is listed."""
 MAX_EFFECTS = 1 << 23
 """Numbers of the table of all latents' effects on all classes that is kept; beyond it, gradients guess."""
 _RUN = 8
@@ -71,10 +73,11 @@ class ClassAnswers:
         return ClassChange(self.class_names[number], before, after, control)
 
     def top(self, n: int = 5, risen: int = 3) -> list[ClassChange]:
-        """The `n` likeliest as it is, in order; then those of the `risen` likeliest with the edits, and the
-        likeliest with the control, that are not among them."""
+        """The `n` likeliest as it is, in order; then those of the `risen` likeliest with the edits that have
+        at least LISTED, and the likeliest with the control, that are not among them."""
         chosen = self.before.topk(min(n, len(self.before))).indices.tolist()
-        more = self.after.topk(min(risen, len(self.after))).indices.tolist()
+        after = self.after.topk(min(risen, len(self.after)))
+        more = after.indices[after.values >= LISTED].tolist()
         if self.control is not None:
             more.append(int(self.control.argmax()))
         return [self.change(number) for number in dict.fromkeys([*chosen, *more])]
@@ -286,8 +289,8 @@ class ClassSteerer:
         near = get_close_matches(asked, called, 3, 0.5) or list(called)[:3]
         near = [self.class_names[called[name]] for name in near]
         raise ValueError(
-            f"there is no class {word!r} among the {len(self.class_names):,} of {self.backbone.id}; "
-            f"try another word, such as {', '.join(near)}"
+            f"there is no class {word!r} among the {len(self.class_names):,} of this classifier; try another "
+            f"word, such as {', '.join(near)}"
         )
 
     @torch.no_grad()

@@ -222,7 +222,7 @@ def python_for(
     The picture is the file `image`, or the expression `opened`, which needs `imports`.
     """
     loaded = repr(model) if sae is None else f"{model!r}, {sae!r}"
-    edits = "".join(f"    {_as_python(edit)},\n" for edit in request.edits)
+    edits = "".join(f"    {as_python(edit)},\n" for edit in request.edits)
     own = ("from sae import Steerer", "from sae.steering import Edit, Scope")
     lines = "\n".join(sorted({*own, *imports}))
     picture = f"open_image({image!r})" if opened is None else opened
@@ -285,7 +285,8 @@ def _whole(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _as_python(edit: Edit) -> str:
+def as_python(edit: Edit) -> str:
+    """The edit as a literal; the script imports Edit and Scope."""
     scope = edit.scope
     text = f"Edit({edit.latent}, {edit.mode!r}, {edit.strength!r}, {edit.units!r}"
     if scope == EVERYWHERE:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
-    from sae.steering import Steerer
+    from sae.steering import ClassSteerer, Steerer
 
 __all__ = ["build_demo", "launch_settings"]
 
@@ -66,7 +66,7 @@ def build_demo(
     index: "ConceptIndex | None" = None,
     *,
     metrics: Mapping[str, object] | None = None,
-    steerer: "Callable[[], Steerer] | None" = None,
+    steerer: "Callable[[], Steerer] | ClassSteerer | None" = None,
     experiments: "Path | None" = None,
     comparison: "Comparison | None" = None,
     sources: tuple[str, str] = ("bundled", "bundled"),
@@ -74,7 +74,8 @@ def build_demo(
     """The page for one backbone, one SAE made for it and, where there is one, its index.
 
     `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
-    Steer tab asks; without one there is no such tab. `experiments` is a file of recorded ones.
+    Steer tab asks, or is the backbone's own classifier; without one there is no such tab.
+    `experiments` is a file of recorded ones.
     `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
     names what `steerer` and `sae` were loaded from, for the Python that is taken away.
     Raises ValueError where the SAE or the index does not fit. Start the page with

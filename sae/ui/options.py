@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
-    from sae.steering import Steerer
+    from sae.steering import ClassSteerer, Steerer
 
 EXPERIMENTS = Path(__file__).parents[1] / "bundled" / "steering" / "presets.json"
 PORTS = range(1, 65536)
@@ -47,8 +47,8 @@ class Loaded:
     sae: "SparseAutoencoder"
     index: "ConceptIndex | None"
     metrics: dict[str, object] | None
-    steerer: "Callable[[], Steerer] | None" = None
-    """Loads the model of the Steer tab, with its first question."""
+    steerer: "Callable[[], Steerer] | ClassSteerer | None" = None
+    """Loads the model of the Steer tab, with its first question; or the backbone's own classifier."""
     experiments: Path | None = None
     """Recorded experiments of the Steer tab."""
     comparison: "Comparison | None" = None
@@ -144,7 +144,7 @@ def load(options: Options) -> Loaded:
     backbone = Backbone.from_pretrained(chosen, revision=revision, device=device).at(where.layer)
     index = ConceptIndex.beside(options.sae)
     vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
-    steerer = partial(_steerer, vlm, backbone, sae, index, device) if vlm else None
+    steerer = _asked(vlm, backbone, sae, index, device)
     experiments = EXPERIMENTS if vlm == options.sae == "bundled" else None
     comparison = None
     if chosen == "bundled":
@@ -153,6 +153,21 @@ def load(options: Options) -> Loaded:
         comparison = Comparison(backbone, sae, index.names if index else None)
     metrics = _metrics(options.sae)
     return Loaded(backbone, sae, index, metrics, steerer, experiments, comparison, vlm or "")
+
+
+def _asked(
+    vlm: str | None,
+    backbone: "Backbone",
+    sae: "SparseAutoencoder",
+    index: "ConceptIndex | None",
+    device: str,
+) -> "Callable[[], Steerer] | ClassSteerer | None":
+    """What the Steer tab asks: a model that answers in text, else the backbone's own classifier."""
+    from sae.steering import ClassSteerer
+
+    if vlm:
+        return partial(_steerer, vlm, backbone, sae, index, device)
+    return ClassSteerer(backbone, sae, index=index) if backbone.classes else None
 
 
 def _steerer(

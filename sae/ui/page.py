@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
-    from sae.steering import Steerer
+    from sae.steering import ClassSteerer, Steerer
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """Of events that only the page's own scripts raise."""
@@ -58,7 +58,7 @@ class Page:
     catalogue: Catalogue
     concepts: ConceptsDesk
     dispatch: Dispatch = field(default_factory=Dispatch)
-    steerer: "Callable[[], Steerer] | None" = None
+    steerer: "Callable[[], Steerer] | ClassSteerer | None" = None
     experiments: Path | None = None
     comparison: "Comparison | None" = None
     sources: tuple[str, str] = ("bundled", "bundled")
@@ -68,9 +68,16 @@ class Page:
     """Names of the tabs that are there, in order."""
 
     def component(
-        self, name: str, module: str, *events: str, value: Json | None = None, **setup: object
+        self,
+        name: str,
+        module: str,
+        *events: str,
+        value: Json | None = None,
+        layout: str = "",
+        **setup: object,
     ) -> gr.HTML:
-        """A component of the page: static/NAME.html, its script `module`, and what it needs once.
+        """A component of the page: static/NAME.html (or `layout`), its script `module`, and what it
+        needs once.
 
         The script finds the page's limits in `props.setup.limits`, its models in `props.setup.about`,
         asks with `server.ask({way, …})`, see `Dispatch`, and raises `events`.
@@ -81,7 +88,7 @@ class Page:
 
         return gr.HTML(
             value,
-            html_template=template(f"{name}.html"),
+            html_template=template(layout or f"{name}.html"),
             js_on_load=script(module, *events),
             apply_default_css=False,
             elem_id=name,
@@ -117,7 +124,7 @@ class Page:
 def page_limits(page: Page) -> Json:
     """Every bound that the scripts keep to, told by the server once."""
     from sae.adaptation.compare import MAX_WORDS
-    from sae.ui import compare_desk, latents_desk, steer_desk
+    from sae.ui import compare_desk, latents_desk, rack_desk, steer_desk
 
     has_index = page.index is not None
     usual, most = (3, 20) if has_index else (100, 10_000)
@@ -140,7 +147,7 @@ def page_limits(page: Page) -> Json:
         "search_letters": latents_desk.MAX_TEXT,
         "prompt_letters": MAX_PROMPT,
         "start_letters": steer_desk.MAX_START,
-        "word_letters": steer_desk.MAX_WORD,
+        "word_letters": rack_desk.MAX_WORD,
         "new_tokens": steer_desk.MAX_WRITTEN,
         "usual_tokens": steer_desk.USUAL_WRITTEN,
         "edits": MAX_EDITS,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sae.concepts.search import NameSearch
+from sae.steering.edits import SteerRequest, as_python
 from sae.ui.catalogue import ALWAYS
 from sae.ui.dispatch import fields_of
 from sae.ui.examples import EXAMPLES
@@ -198,6 +199,19 @@ def compare_code(
     if off:
         body += f"after = comparison.switched_off(found, {list(off)})\nprint(*after.scores)\n"
     return _script(models, picture, ["from sae.adaptation.compare import Comparison"], body)
+
+
+def classes_code(models: Models, picture: Opened, request: SteerRequest) -> str:
+    """`found`: what a classifier says of the picture, as it is and with the edits."""
+    index = ", index=index" * models.has_index
+    edits = "".join(f"    {as_python(edit)},\n" for edit in request.edits)
+    body = picture.line() + f"\nsteerer = ClassSteerer(backbone, sae{index})\n"
+    body += f"edits = [\n{edits}]\n" if edits else "edits = []\n"
+    how = f"error_term={request.error_term}, control={bool(request.edits)}"
+    body += f"found = steerer.classify(image, edits, {how})\n"
+    body += "for row in found.top():\n    print(row.name, row.before, row.after, row.control)\n"
+    more = ["from sae.steering import ClassSteerer, Edit, Scope"]
+    return _script(models, picture, more, body)
 
 
 def _script(models: Models, picture: Opened | None, more: Sequence[str], body: str) -> str:

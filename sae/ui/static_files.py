@@ -31,6 +31,7 @@ STYLES = (
     "take.css",
     "latents.css",
     "steer.css",
+    "classes.css",
     "compare.css",
     "own.css",
     "hints.css",

@@ -10,11 +10,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sae.lazy import lazy
 from sae.steering.answers import unknown_words
-from sae.steering.candidates import MAX_VERIFIED, Candidate, candidates
+from sae.steering.candidates import candidates
 from sae.steering.doses import dose_response
 from sae.steering.edits import SteerRequest
 from sae.storage import plain_key
@@ -22,6 +23,7 @@ from sae.ui.catalogue import Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json
 from sae.ui.questions import DESCRIBE, asks_to_describe, doubt, only_describes
+from sae.ui.rack_desk import MAX_WORD, RackDesk
 
 if TYPE_CHECKING:
     from sae.steering import Prepared, Steerer
@@ -30,20 +32,13 @@ if TYPE_CHECKING:
 MAX_PREPARED = 6
 MAX_RUNNING = 64
 MAX_CAPTIONS = 64
-MAX_SUGGESTED = 12
 MAX_WRITTEN, USUAL_WRITTEN = 256, 48
 """Tokens of an answer on the page: at most, and if nobody says."""
-MAX_GUESSED, MAX_NAMED, MAX_SHOWN = 10, 4, 8
-"""Concepts that are tried for a word: by the gradient and by their names; and those that are shown."""
-DOSES = (1.0, 2.0, 3.0)
-"""Strengths at which each is tried."""
-WORTH_TAKING = 0.01
-"""Probability from which a word can be kept from being said."""
-MAX_START, MAX_WORD = 200, 60
-"""Letters of the start of an answer, and of a word, that are read."""
+MAX_START = 200
+"""Letters of the start of an answer that are read."""
 
 
-class SteerDesk:
+class SteerDesk(RackDesk):
     """Answers the Steer tab; shared by all visitors. The model is loaded with the first question."""
 
     def __init__(
@@ -55,8 +50,9 @@ class SteerDesk:
         bundled: bool = False,
     ) -> None:
         """`bundled`: whether `load` gives the bundled model, of which it is known what it was taught."""
+        super().__init__(catalogue)
         self.bundled = bundled
-        self._load, self.concepts, self.catalogue = load, concepts, catalogue
+        self._load, self.concepts = load, concepts
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._running: OrderedDict[str, CaptionStream] = OrderedDict()
         self._captions: OrderedDict[str, str] = OrderedDict()
@@ -70,7 +66,7 @@ class SteerDesk:
     def offer(self, dispatch: Dispatch) -> None:
         """Answer `next`, `ladder`, `candidates` and `suggest`."""
         dispatch.offer(next=self._next, ladder=self._ladder, candidates=self._candidates)
-        dispatch.offer(model=False, suggest=self._suggest)
+        dispatch.offer(model=False, suggest=self.suggest)
 
     def captions(self, fields: Json, session: str) -> Iterator[Json]:
         """Original, steered and control text as they grow; the last one has `done`."""
@@ -167,60 +163,4 @@ class SteerDesk:
         prepared, _ = self._asked(fields)
         prepared = prepared.with_prompt(prepared.prompt, str(fields.get("start") or "")[:MAX_START])
         word, less = str(fields.get("word") or "")[:MAX_WORD], fields.get("less") is True
-        best = self._best(prepared, word, less)
-        return {
-            "word": word,
-            "found": [
-                {**c.to_json(), **self._about(c.edit.latent), "does": does(c, less)} for c in best
-            ],
-        }
-
-    def _best(self, prepared: "Prepared", word: str, less: bool) -> "list[Candidate]":
-        """The edits that truly move a word most: of concepts that the gradient names and of those
-        that are called so, each at the smallest of DOSES that does it, or else its best."""
-        named = self.catalogue.matching(word, MAX_NAMED)
-        guessed = candidates(self.steerer, prepared, word, less=less, n=MAX_GUESSED)
-        tried = list({c.edit.latent: None for c in guessed} | dict.fromkeys(named))
-        best: dict[int, Candidate] = {}
-        for dose in DOSES:
-            for candidate in candidates(
-                self.steerer, prepared, word, dose=dose, less=less, n=MAX_VERIFIED, latents=tried
-            ):
-                latent = candidate.edit.latent
-                if latent not in best or (
-                    not does(best[latent], less) and better(candidate, best[latent], less)
-                ):
-                    best[latent] = candidate
-        moved = [c for c in best.values() if (c.after < c.before if less else c.after > c.before)]
-        moved.sort(key=lambda c: c.after if less else -c.after)
-        return moved[:MAX_SHOWN]
-
-    def _suggest(self, fields: Json) -> Json:
-        latents = fields.get("latents")
-        if isinstance(latents, list):
-            chosen = [n for n in latents[:32] if self.catalogue.known(n)]
-        else:
-            chosen = self.catalogue.matching(
-                str(fields.get("text") or "")[:MAX_WORD], MAX_SUGGESTED
-            )
-        return {"found": [self._about(latent) for latent in chosen]}
-
-    def _about(self, latent: int) -> Json:
-        return {
-            "latent": latent,
-            "name": self.catalogue.label(latent),
-            "maximum": self.catalogue.maximum(latent),
-            "icon": self.catalogue.icons([latent]).get(str(latent), ""),
-        }
-
-
-def does(candidate: Candidate, less: bool) -> bool:
-    """Whether an edit makes a word the likely next one, or takes half of a probability worth taking."""
-    if less:
-        return candidate.before >= WORTH_TAKING and candidate.after <= candidate.before / 2
-    return candidate.after >= 0.5
-
-
-def better(one: Candidate, other: Candidate, less: bool) -> bool:
-    """Whether an edit moves a word further than another does."""
-    return one.after < other.after if less else one.after > other.after
+        return self.found(partial(candidates, self.steerer, prepared, word, less=less), fields)

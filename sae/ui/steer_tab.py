@@ -7,15 +7,19 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest
 from sae.storage import read_sealed
+from sae.ui import class_tab
 from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
 
 def build(page: Page) -> None:
-    """Build the tab inside the open Blocks context."""
+    """Build the tab inside the open Blocks context; of a classifier, its other form."""
     assert page.steerer is not None, "a tab of its own only then"
+    if isinstance(page.steerer, ClassSteerer):
+        return class_tab.build(page, page.steerer)
     desk = SteerDesk(
         page.steerer, page.concepts, page.catalogue, bundled=page.sources[0] == "bundled"
     )
@@ -40,7 +44,7 @@ def build(page: Page) -> None:
 
     panel.write(write, outputs=[panel], trigger_mode="always_last", **QUIET, **WRITING)
     panel.halt(halt, queue=False, **QUIET)
-    _steer_endpoint(page, desk)
+    return _steer_endpoint(page, desk)
 
 
 def _steer_endpoint(page: Page, desk: SteerDesk) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sae.concepts.statistics import table
+from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest, python_for
 from sae.ui import python_code
 from sae.ui.compare_desk import MAX_OFF
@@ -29,6 +30,7 @@ class TakeDesk:
         vlm, sae = page.sources
         own = page.backbone.id == page.sae.cfg.backbone.id
         self.models = Models(sae, None if own else page.backbone.id, page.index is not None)
+        self.of_classes = isinstance(page.steerer, ClassSteerer)
         self.vlm, self.catalogue, self.n_patches = (
             vlm,
             page.catalogue,
@@ -119,6 +121,8 @@ class TakeDesk:
     def _steer(self, fields: Json) -> str:
         request = SteerRequest.from_json(fields.get("steer"))
         picture: Opened = python_code.opened(fields.get("picture"))
+        if self.of_classes:
+            return python_code.classes_code(self.models, picture, request)
         sae = self.models.sae
         return python_for(
             request,

@@ -116,7 +116,9 @@ def test_words_mean_classes_and_unknown_ones_are_one_sentence() -> None:
     steerer = steerer_of("timm_efficientnet")
     assert steerer.numbers(" Class  4 ") == [4]
     assert steerer.numbers("class") == list(range(len(steerer.class_names)))
-    with pytest.raises(ValueError, match="no class 'dog' among the 7 of .*such as class 0"):
+    with pytest.raises(
+        ValueError, match="no class 'dog' among the 7 of this classifier; .*such as class 0"
+    ):
         steerer.numbers("dog")
     backbone, sae = made("timm_efficientnet")
     with pytest.raises(ValueError, match="need each latent's maximum"):

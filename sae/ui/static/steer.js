@@ -1,28 +1,18 @@
 // The Steer tab: joins picture, rack and answers; asks the server; keeps the address bar.
 
-import { keepInView } from "./afloat.js";
 import { bus } from "./bus.js";
-import { busyWhile, make, makeButton, Panel, pictureColour, setDisabled, setText } from "./dom.js";
-import { copyLink, exampleOf, markLinks, pictureInLink, rackText, readRack, readSteer, restoreWith } from "./links.js";
+import { makeButton, setDisabled, setText } from "./dom.js";
+import { rackText, readSteer, restoreWith } from "./links.js";
 import { mend } from "./own_pictures.js";
-import { OwnTiles } from "./own_tiles.js";
-import { ownOf } from "./pictures.js";
 import { Answers, RECORDED, WRITING } from "./steer_answers.js";
-import { experimentPng, savedIn } from "./steer_picture.js";
+import { Bench } from "./steer_bench.js";
 import { rove } from "./rove.js";
-import { Rack } from "./steer_rack.js";
-import { Experiment, newRow, ofRegion, PROMPTS } from "./steer_state.js";
-import { download } from "./take_files.js";
+import { newRow, PROMPTS } from "./steer_state.js";
 import { offerSteer } from "./take_steer.js";
 
-const DOSE_FROM_CARD = 1.5;
-const MOST_PNG_BYTES = 30e6;
-const NOTHING_SAVED = "This picture carries no experiment that was saved here, so it is opened as a picture.";
 const ONLY_DESCRIBES =
   "To this question the model says the same as when it is asked to describe the image: it may not have understood " +
   "what is asked.";
-const patchesNow = () => (bus.picture ? bus.picture.patches() : []);
-
 // An answer to "describe" begins with "a": what comes after it is the word worth looking at.
 const startFor = (prompt) => (prompt === PROMPTS[0] ? "a" : "");
 
@@ -33,17 +23,10 @@ const rowsOf = (experiment) =>
     where: (edit.scope || {}).where || "all",
   }));
 
-const openInConcepts = (link) => bus.send("concepts", { link });
-
-export class SteerTab {
+export class SteerTab extends Bench {
   constructor(component) {
-    const { element, props, server, trigger } = component;
-    Object.assign(this, { props, server, trigger });
-    this.limits = props.setup.limits;
-    markLinks(this.limits);
-    this.panel = new Panel(element, server);
-    this.experiment = new Experiment(this);
-    this.rack = new Rack(this);
+    super(component);
+    this.ways = { ladder: "ladder", candidates: "candidates" };
     this.answers = new Answers(this);
     this.promptField = this.panel.find(".pl-prompt");
     offerSteer(this);
@@ -53,44 +36,16 @@ export class SteerTab {
     this.nextWait = 0;
     this.writeWait = 0;
     this.asking = false;
-    this.begun = false;
     this.doubt = "";
     this.describes = ""; // the question whose answer was the caption over again
-    this.chosen = false; // whether anybody has chosen what is in the rack
   }
 
   listen() {
     this.listenToExperiment();
+    this.listenToErrorTerm();
     this.listenToAnswers();
-    keepInView(this.panel.find(".pl-subject-frame"), this.panel.root);
-    const askWith = (selector, ask) => {
-      this.panel.find(selector).addEventListener("click", (event) => busyWhile(event.currentTarget, ask));
-    };
-    askWith(".pl-ladder-go", () => this.askLadder());
-    askWith(".pl-would-go", () => this.askCandidates());
-    this.panel.find(".pl-target").addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.panel.find(".pl-would-go").click();
-    });
-    document.addEventListener("dragover", (event) => {
-      if (this.panel.isVisible()) event.preventDefault();
-    });
-    document.addEventListener("drop", (event) => {
-      const file = this.panel.isVisible() && event.dataTransfer && event.dataTransfer.files[0];
-      if (!file) return;
-      event.preventDefault();
-      this.openPicture(file);
-    });
-    bus.receive("steer", ({ concept }) => {
-      this.begun = true;
-      this.rack.addConcept(concept, DOSE_FROM_CARD);
-    });
-    bus.on("picture", () => {
-      this.drawSubject();
-      this.look();
-    });
-    new IntersectionObserver((entries) => {
-      if (entries.some((entry) => entry.isIntersecting)) this.look();
-    }).observe(this.panel.root);
+    this.listenToTables();
+    this.listenToPictures();
   }
 
   listenToExperiment() {
@@ -98,17 +53,9 @@ export class SteerTab {
       this.answers.dropStale();
       this.askNext();
     });
-    for (const box of this.panel.findAll(".pl-target, .pl-would-way")) {
-      box.addEventListener("input", () => this.answers.dropCandidates());
-    }
     this.promptField.addEventListener("change", () => this.setPrompt(this.promptField.value));
     this.promptField.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.setPrompt(this.promptField.value);
-    });
-    this.panel.find(".pl-error-term").addEventListener("change", (event) => {
-      this.experiment.state.errorTerm = event.target.checked;
-      this.experiment.keep();
-      this.changed();
     });
     this.panel.find(".pl-limit").addEventListener("change", (event) => {
       const limit = Math.round(Number(event.target.value)) || this.limits.usual_tokens;
@@ -129,13 +76,13 @@ export class SteerTab {
       this.stopped();
       this.answers.sayState("Stopped; the text so far is kept.");
     });
-    this.panel.find(".pl-copy").addEventListener("click", (event) => copyLink(this.panel, event.currentTarget));
   }
 
   // The first look: what the link says, or an empty rack.
   open() {
     this.boundFields();
     this.layPrompts();
+    this.layStrip();
     this.layExperiments();
     this.applySaved(readSteer(this.limits));
     restoreWith("steer", () => this.restore());
@@ -153,56 +100,14 @@ export class SteerTab {
     Object.assign(this.panel.find(".pl-limit"), { max: this.limits.new_tokens, value: this.limits.usual_tokens });
   }
 
-  async askLadder() {
-    if (!this.experiment.state.rows.some((row) => row.on)) {
-      this.panel.notice("Turn a concept first: the ladder runs the rack at five strengths.");
-      return;
-    }
-    const of = this.answers.ladderQuestion();
-    const answer = await this.ask({ way: "ladder", word: this.panel.find(".pl-word").value, ...this.question() });
-    if (answer) this.answers.drawLadder(answer, of);
-  }
-
-  async askCandidates() {
-    const word = this.panel.find(".pl-target").value.trim();
-    if (!word) {
-      this.panel.notice("Type a word first: which one should the model say?");
-      return;
-    }
-    this.panel.find(".pl-word").value = word;
-    const less = this.panel.find(".pl-would-way").value === "less";
-    const of = this.answers.candidatesQuestion();
-    this.answers.dropCandidates();
-    const answer = await this.ask({ way: "candidates", word, less, start: this.answerStart(), ...this.question() });
-    if (!answer) return;
-    this.panel.notice([]);
-    this.answers.drawCandidates({ ...answer, less }, of);
-  }
-
-  async savePicture(name) {
-    const { rows, prompt, errorTerm } = this.experiment.state;
+  savePicture(name) {
     const { original, steered, control } = this.answers.shown;
-    const saved = { v: 1, ...pictureInLink(), steer: rackText(rows), ask: prompt, keep: errorTerm ? "1" : "0" };
-    const edits = rows.filter((row) => row.on).map((row) => this.rack.editText(row));
     const texts = [
       ["As it is", original],
       ["Steered", steered],
       ["Control", control],
     ];
-    const photo = this.panel.find(".pl-subject-photo");
-    const png = await experimentPng(saved, { photo, prompt, edits, texts });
-    return download(name, new Blob([png], { type: "image/png" }));
-  }
-
-  // A saved experiment goes on; any other picture is what is asked about from now on.
-  async openPicture(file) {
-    const text = file.size < MOST_PNG_BYTES ? savedIn(new Uint8Array(await file.arrayBuffer())) : null;
-    try {
-      this.openSaved(JSON.parse(text));
-    } catch {
-      this.panel.notice(NOTHING_SAVED);
-      bus.send("concepts", { file });
-    }
+    return this.savePng(name, { title: this.experiment.state.prompt, texts });
   }
 
   // How an answer to the question begins, until somebody says otherwise.
@@ -212,10 +117,6 @@ export class SteerTab {
 
   answerStart() {
     return this.panel.find(".pl-start").value;
-  }
-
-  question() {
-    return { picture: bus.picture && bus.picture.request, steer: this.experiment.steerRequest(patchesNow()) };
   }
 
   // After every change: draw at once, ask for the next word soon, write the texts a little later.
@@ -231,13 +132,6 @@ export class SteerTab {
     this.nextWait = setTimeout(() => this.askNext(), 60);
     this.writeWait = setTimeout(() => this.write(), 380);
     this.answers.sayState(this.answers.recorded ? RECORDED : WRITING);
-  }
-
-  // Like `panel.ask`; there is a moment before the first picture is there.
-  async ask(question) {
-    if (bus.picture) return this.panel.ask(question);
-    this.panel.notice("The picture is still on its way. Try again in a moment.");
-    return null;
   }
 
   async askNext() {
@@ -332,74 +226,13 @@ export class SteerTab {
     this.changed();
   }
 
-  drawSubject() {
-    const { picture } = bus;
-    if (!picture) return;
-    const photo = this.panel.find(".pl-subject-photo");
-    photo.src = picture.value.picture.src;
-    photo.alt = picture.value.picture.alt;
-    for (const button of this.panel.findAll(".pl-subject-example")) {
-      button.setAttribute(
-        "aria-pressed",
-        String(picture.source.kind === "example" && button.dataset.name === picture.source.name),
-      );
-    }
-    this.tiles.mark(picture.source.link);
-    photo.decode().then(
-      () => this.drawMarks(),
-      () => {},
-    );
-  }
-
-  // The chosen patches, outlined on the small picture.
-  drawMarks() {
-    const canvas = this.panel.find(".pl-subject-marks");
-    const photo = this.panel.find(".pl-subject-photo");
-    const context = canvas.getContext("2d");
-    canvas.width = photo.clientWidth * devicePixelRatio || 1;
-    canvas.height = photo.clientHeight * devicePixelRatio || 1;
-    const patches = patchesNow();
-    const uses = this.experiment.state.rows.some((row) => ofRegion(row));
-    if (!bus.picture || !patches.length || !uses) return;
-    const { code, value } = bus.picture;
-    const [l, t, r, b] = value.box;
-    const w = ((r - l) * canvas.width) / code.columns;
-    const h = ((b - t) * canvas.height) / code.rows;
-    context.strokeStyle = pictureColour("on-picture");
-    context.lineWidth = 1.5 * devicePixelRatio;
-    context.fillStyle = pictureColour("marked");
-    for (const patch of patches) {
-      const x = l * canvas.width + (patch % code.columns) * w;
-      const y = t * canvas.height + Math.floor(patch / code.columns) * h;
-      context.fillRect(x, y, w, h);
-      context.strokeRect(x, y, w, h);
-    }
-  }
-
   layPrompts() {
     for (const prompt of PROMPTS) {
       const chip = makeButton("pl-chip pl-prompt-chip", prompt, () => this.setPrompt(prompt));
       chip.dataset.prompt = prompt;
       this.panel.find(".pl-prompts").append(chip);
     }
-    for (const example of this.props.setup.examples) {
-      const button = makeButton("pl-subject-example");
-      const art = make("img");
-      art.src = example.thumbnail;
-      art.alt = example.title;
-      button.title = example.title;
-      button.dataset.name = example.name;
-      button.append(art);
-      button.addEventListener("click", () =>
-        bus.send("concepts", { picture: { kind: "example", data: example.name } }),
-      );
-      this.panel.find(".pl-subject-strip").append(button);
-    }
-    const strip = this.panel.find(".pl-subject-strip");
-    this.tiles = new OwnTiles(strip, { before: strip.firstChild, look: "pl-subject-example", choose: openInConcepts });
-    strip.append(makeButton("pl-quiet", "Your own picture …", () => bus.goTo("concepts")));
     rove(this.panel.find(".pl-prompts"), "button");
-    rove(strip, "button");
   }
 
   layExperiments() {
@@ -436,44 +269,6 @@ export class SteerTab {
       this.rack.drawRack();
       bus.send("concepts", { picture: { kind: "example", data: experiment.example, patches } });
     }
-  }
-
-  applySaved(saved) {
-    const rack = readRack(saved.steer, this.limits);
-    this.experiment.state.rows = rack;
-    if (typeof saved.ask === "string" && saved.ask.trim()) {
-      this.experiment.state.prompt = saved.ask.slice(0, this.limits.prompt_letters);
-    }
-    this.experiment.state.errorTerm = saved.keep !== "0";
-    this.experiment.undo.begin(this.experiment.snapshot());
-    this.rack.learn(rack.map((row) => row.latent));
-  }
-
-  // Back or Forward. The experiment that is left can be undone to, like any other.
-  restore() {
-    const { undo } = this.experiment;
-    const { kept } = undo;
-    const link = readSteer(this.limits);
-    this.applySaved({ ...link, ask: link.ask || PROMPTS[0] });
-    this.begun = this.experiment.state.rows.length > 0;
-    if (undo.kept !== kept) undo.past.push(kept);
-    this.beginAnswer();
-    this.changed();
-  }
-
-  openSaved(saved) {
-    this.begun = true;
-    this.applySaved(saved);
-    this.panel.notice("The experiment of this picture was taken up.");
-    const name = exampleOf(saved.img);
-    if (name || ownOf(saved.img)) bus.send("concepts", { link: saved.img });
-    else this.changed();
-  }
-
-  // Nothing is shown before there is a picture and a rack, so that nothing moves.
-  look() {
-    if (!this.begin()) this.changed();
-    if (bus.picture && this.panel.isVisible()) this.panel.root.dataset.state = "ready";
   }
 
   // The first look at an empty rack opens the first experiment, if the picture in view is that experiment's.

@@ -1,6 +1,6 @@
 // The experiment as a PNG that carries what was asked, and back. Knows the PNG format's chunks.
 
-import { colour } from "./dom.js";
+import { colour, shareText } from "./dom.js";
 
 const KEYWORD = "patchlens";
 
@@ -59,8 +59,26 @@ function wrapText(context, text, left, top, width, lineHeight) {
   return top + lineHeight;
 }
 
-// A picture of 1200 × 630 for sharing: the photo, what was turned, and the texts.
-export async function experimentPng(saved, { photo, prompt, edits, texts }) {
+// Classes with their bars from `y` on: as it is, edited, and the control.
+function drawBars(context, bars, y) {
+  const inks = [colour("print-soft"), colour("first"), colour("second")];
+  for (const { name, shares } of bars.slice(0, 7)) {
+    context.font = "20px system-ui, sans-serif";
+    context.fillStyle = colour("print-ink");
+    context.fillText(name.slice(0, 26), 450, y + 22, 240);
+    shares.forEach((share, i) => {
+      if (share === null) return;
+      context.fillStyle = inks[i];
+      context.fillRect(700, y + 12 * i, Math.max(2, 340 * share), 9);
+    });
+    context.fillStyle = colour("print-ink");
+    context.fillText(shares.slice(0, 2).map(shareText).join(" → "), 1054, y + 22, 130);
+    y += 58;
+  }
+}
+
+// A picture of 1200 × 630 for sharing: the photo, what was turned, and the texts or classes.
+export async function experimentPng(saved, { photo, title, edits, texts = [], bars = [] }) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
   canvas.width = 1200;
@@ -73,19 +91,20 @@ export async function experimentPng(saved, { photo, prompt, edits, texts }) {
   context.drawImage(photo, 40, 90, photo.naturalWidth * scale, photo.naturalHeight * scale);
   context.fillStyle = colour("print-ink");
   context.font = "600 30px system-ui, sans-serif";
-  context.fillText(`PatchLens: ${prompt.slice(0, 50)}`, 40, 56);
+  context.fillText(`PatchLens: ${title.slice(0, 50)}`, 40, 56);
   context.font = "20px system-ui, sans-serif";
   edits.slice(0, 4).forEach((line, i) => context.fillText(line, 40, 490 + 30 * i));
   let y = 112;
-  for (const [title, text] of texts) {
+  for (const [name, text] of texts) {
     if (!text) continue;
     context.font = "600 20px system-ui, sans-serif";
     context.fillStyle = colour("print-soft");
-    context.fillText(title, 450, y);
+    context.fillText(name, 450, y);
     context.font = "24px system-ui, sans-serif";
     context.fillStyle = colour("print-ink");
     y = wrapText(context, text.slice(0, 400), 450, y + 34, 700, 32) + 26;
   }
+  drawBars(context, bars, y);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
   return withSaved(new Uint8Array(await blob.arrayBuffer()), JSON.stringify(saved));
 }

@@ -231,7 +231,7 @@ export class Rack {
     const { rows } = this.experiment.state;
     const next = rows[Math.min(at, rows.length - 1)];
     if (!byKey) return;
-    (next ? this.rackRows.get(next.latent).away : this.panel.find(".pl-prompt")).focus();
+    (next ? this.rackRows.get(next.latent).away : this.panel.find(".pl-prompt") || this.adder).focus();
   }
 
   changeRack(act) {

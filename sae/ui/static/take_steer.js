@@ -8,9 +8,8 @@ import { openPython, TakeMenu } from "./take_menu.js";
 
 const word = () => (bus.picture ? pictureWord(bus.picture.value) : "");
 
-function saveAnswers(tab, ending) {
-  const { prompt, rows, errorTerm } = tab.experiment.state;
-  const edits = rows
+function editsOf(tab) {
+  return tab.experiment.state.rows
     .filter((row) => row.on)
     .map(({ latent, strength, where, mode }) => ({
       concept: latent,
@@ -20,13 +19,29 @@ function saveAnswers(tab, ending) {
       where,
       mode,
     }));
-  const name = fileName(ending, word(), "steering-answers");
-  const { original, steered, control } = tab.answers.shown;
-  const answers = Object.entries({ original, steered, control }).map(([which, text]) => ({ which, text: text || "" }));
-  if (ending === "csv") return download(name, csvOf(["which", "text"], answers));
-  const models = tab.props.setup.about;
-  const content = { kind: "patchlens steering", saved: today(), models, prompt, error_term: errorTerm, edits, answers };
+}
+
+// `rows` are what a CSV has; a JSON file has what was turned as well.
+function save(tab, { ending, what, asked, rows }) {
+  const name = fileName(ending, word(), what);
+  if (ending === "csv") return download(name, csvOf(Object.keys(rows[0]), rows));
+  const facts = { kind: "patchlens steering", saved: today(), models: tab.props.setup.about };
+  const { errorTerm } = tab.experiment.state;
+  const content = { ...facts, ...asked, error_term: errorTerm, edits: editsOf(tab), answers: rows };
   return download(name, jsonOf(content));
+}
+
+function saveAnswers(tab, ending) {
+  const { prompt } = tab.experiment.state;
+  const { original, steered, control } = tab.answers.shown;
+  const rows = Object.entries({ original, steered, control }).map(([which, text]) => ({ which, text: text || "" }));
+  return save(tab, { ending, what: "steering-answers", asked: { prompt }, rows });
+}
+
+function saveClasses(tab, ending) {
+  const { classes, relative_change: change, control_latent: random } = tab.answers.shown;
+  const rows = classes.map(({ name, before, after, control }) => ({ class: name, before, after, control }));
+  return save(tab, { ending, what: "classes", asked: { relative_change: change, control_latent: random }, rows });
 }
 
 function python(tab) {
@@ -46,4 +61,23 @@ export function offerSteer(tab) {
     { label: "Answers (JSON)", hint: "with what was turned", take: () => saveAnswers(tab, "json") },
     { label: "Python", hint: "the same answers from the library", take: () => python(tab) },
   ]);
+}
+
+export function offerClasses(tab) {
+  notes.open(tab.props.setup);
+  bus.on("notes", () => tab.rack.drawRack());
+  return new TakeMenu(tab.panel, tab.panel.find(".pl-share-row"), () =>
+    tab.answers.shown
+      ? [
+          {
+            label: "Picture of the experiment (PNG)",
+            hint: "drop it onto this tab to go on from it",
+            take: () => tab.savePicture(fileName("png", word(), "classes")),
+          },
+          { label: "Classes (CSV)", hint: "as it is, changed, control", take: () => saveClasses(tab, "csv") },
+          { label: "Classes (JSON)", hint: "with what was turned", take: () => saveClasses(tab, "json") },
+          { label: "Python", hint: "the same from the library", take: () => python(tab) },
+        ]
+      : [],
+  );
 }

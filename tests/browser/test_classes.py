@@ -1,0 +1,82 @@
+"""Steer and Compare of a classifier under a person's hands, on a small random one."""
+
+import json
+
+import pytest
+from gradio_client import handle_file
+
+from tests.browser.concepts_page import query
+from tests.browser.serving import chromium, client_of, served
+from tests.browser.taking import json_of, take
+from tests.small_classifier import CLASSES, save
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
+SAID = "document.querySelector('#steer .pl-answers .pl-subtitle').textContent"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = save(tmp_path_factory.mktemp("classifier"))
+    with served("app.py", "--port", "{port}", "--sae", str(folder), "--device", "cpu") as address:
+        yield address
+
+
+def opened(visit, extra: str = ""):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=steer&img=ix:3{extra}")
+    page.wait_for_function("performance.getEntriesByName('patchlens-classes').length")
+    return page
+
+
+def shown(page) -> list[str]:
+    return page.locator("#steer .pl-class b").all_text_contents()
+
+
+def test_a_drag_moves_the_bars_on_the_way_and_keys_undo_it(visit):
+    page = opened(visit, "&steer=5*0")
+    page.wait_for_selector("#steer .pl-class-bars.pl-turned")
+    amounts = "[...document.querySelectorAll('#steer .pl-amount')].map((n) => n.textContent).join()"
+    before = page.evaluate(amounts)
+    box = page.locator("#steer .pl-dose").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, middle, steps=12)
+    page.wait_for_function(f"{amounts} !== {json.dumps(before)}")  # the hand has not let go
+    page.mouse.up()
+    assert set(shown(page)) <= set(CLASSES)
+    page.keyboard.press("Control+z")
+    page.wait_for_function(f"{amounts} === {json.dumps(before)}")
+    assert query(page)["steer"] == "5*0"
+    assert visit.errors == []
+
+
+def test_six_presses_find_what_holds_the_answer_up_and_a_reload_keeps_it(visit, tmp_path):
+    page = opened(visit)
+    said = page.locator("#steer .pl-target").input_value()
+    assert shown(page)[0] == said
+    page.locator("#steer .pl-would-go").click()
+    page.locator("#steer .pl-would-list .pl-rack-name").first.click()
+    page.wait_for_selector("#steer .pl-class-bars.pl-turned")
+    page.locator("#steer .pl-ladder-go").click()
+    page.locator("#steer .pl-rung").last.click()
+    page.wait_for_function(f"{SAID}.includes('random change')")
+    content = json_of(take(page, "steer", "Classes (JSON)", tmp_path))
+    assert content["kind"] == "patchlens steering"
+    assert content["answers"][0]["class"] == said
+    latent = query(page)["steer"].split("*")[0]
+    page.reload()
+    page.wait_for_selector("#steer .pl-class-bars.pl-turned")
+    assert query(page)["steer"].startswith(f"{latent}*0")
+    page.locator("#steer .pl-target").fill("no such thing")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#steer .pl-notice[data-tone=problem]")
+    assert "There is no class" in page.locator("#steer .pl-notice-text").text_content()
+
+
+def test_callers_get_the_classes(url, tiger):
+    answer = client_of(url).predict(
+        handle_file(tiger), [{"latent": 5, "strength": 2.0}], api_name="/steer"
+    )
+    assert {row["name"] for row in answer["classes"]} <= set(CLASSES)
+    assert answer["relative_change"] > 0
