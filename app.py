@@ -1,7 +1,7 @@
 """PatchLens as a page: `python app.py`, then open the printed address.
 
 Options and their environment variables are listed by `python app.py --help`. Imported, it has `demo`, the
-page, for Gradio's own tools and for a Space.
+first page, for Gradio's own tools.
 """
 
 import sys
@@ -12,4 +12,4 @@ from sae.ui.options import parse
 if __name__ == "__main__":
     sys.exit(main())
 options = parse([])
-demo = build(options)
+demo = build(options).first

@@ -28,7 +28,7 @@ from sae.ui.analysis import Analyst  # noqa: E402
 from sae.ui.options import parse  # noqa: E402
 
 options = parse([])
-demo = build(options)
+pages = build(options)
 
 if spaces is not None:
     _as_before, _analysts = Analyst.analyse, {}
@@ -48,4 +48,6 @@ if spaces is not None:
     Analyst.analyse = _analyse
 
 if __name__ == "__main__":
-    demo.launch(server_name=options.host, server_port=options.port, **launch_settings())
+    pages.first.launch(
+        server_name=options.host, server_port=options.port, **launch_settings(pages.beside)
+    )

@@ -26,6 +26,7 @@ COMMANDS = {
     "extract": ("training.extract", "write a backbone's activations to disk, to train from"),
     "evaluate": ("training.evaluate", "print held-out figures of an SAE as JSON"),
     "index": ("training.index", "build the concept index of an SAE: statistics, exemplars, names"),
+    "fit": ("training.fit", "measure how well an SAE's concepts fit pictures of its own kind"),
     "notes": ("sae.concepts.__main__", "put people's own names and notes into an index"),
     "grids": ("training.grids", "draw sheets of exemplars to look at"),
     "embedder": ("training.embedder", "get an image encoder for MonoSemanticity from PyPI"),

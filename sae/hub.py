@@ -35,6 +35,7 @@ ATTEMPTS = 4
 WAIT = 1.0
 PUSHED: tuple[str, ...] = ("config.json", "cfg.json", "sae_weights.safetensors", "head.safetensors")
 PUSHED += ("metrics.json", "training.json", "held_out.jsonl", "README.md", "LICENSE", *PICTURES)
+PUSHED += ("fit.json", "examples/examples.json", "examples/*.webp")
 PUSHED += ("concepts/*.json", "concepts/*.safetensors")
 PUSHED += ("heads/**/*.json", "heads/**/head.safetensors")
 """What `push_folder` takes of a folder; logs, checkpoints and whatever else lies there stay."""

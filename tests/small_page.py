@@ -42,7 +42,7 @@ METRICS = {"fvu": 0.21, "l0": 16.0}
 class Scenes:
     """SCENES as the data set of an index."""
 
-    name, classes = "scenes", KINDS
+    name, classes = "emoji world, 40 scenes", KINDS
 
     def __len__(self) -> int:
         return len(SCENES)

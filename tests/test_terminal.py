@@ -104,7 +104,7 @@ def build_demo(*loaded, **more):
     gradio.Blocks.block_thread = lambda demo: demo.close()
     with gradio.Blocks() as page:
         return page
-app.build_demo, app.launch_settings = build_demo, lambda: {"quiet": True}
+app.build_demo, app.launch_settings = build_demo, lambda _beside: {"quiet": True}
 app.load = lambda options: type("Loaded", (), dict.fromkeys(Loaded.__annotations__))()
 raise SystemExit(app.main(["--host", "127.0.0.1"]))
 """

@@ -27,8 +27,9 @@ from sae.artifact import WEIGHTS
 from sae.concepts.content import FOLDER
 from sae.model import SparseAutoencoder
 from sae.terminal import command, described
-from training import embedder, extract, index, train
+from training import embedder, extract, fit, index, train
 from training.data.store import open_store
+from training.photographs.examples import keep_examples
 from training.photographs.study import Study
 from training.photographs.threshold import with_threshold
 
@@ -53,6 +54,8 @@ def main(argv: list[str]) -> None:
         ("sae", out / "sae" / WEIGHTS, lambda: sae(work, out, options.train)),
         ("index", out / "sae" / FOLDER / "index.json", lambda: concepts(work, out)),
         ("names and figures", work / FIGURES, lambda: study(options)),
+        ("examples", out / "sae" / "examples" / "examples.json", lambda: examples(options)),
+        ("fit", out / "sae" / "fit.json", lambda: usual(options)),
     ]
     for name, made, make in steps:
         print(f"[photos] {name}: {'is there' if made.is_file() else 'making it'}", flush=True)  # noqa: T201
@@ -123,6 +126,17 @@ def study(options: argparse.Namespace) -> None:
     content = json.dumps(made.figures(), indent=1)
     (options.work / FIGURES).write_text(content + "\n", encoding="utf-8")
     shutil.copyfile(options.work / FIGURES, options.out / FIGURES)
+
+
+def examples(options: argparse.Namespace) -> None:
+    """The photographs that the page opens with."""
+    keep_examples(options.photos, options.out / "sae")
+
+
+def usual(options: argparse.Namespace) -> None:
+    """What is usual for photographs, so that the page can tell what is none."""
+    data = ["--data", str(options.work / COLLECTION), "--held-out", str(options.photos / "test")]
+    run(fit, ["--sae", str(options.out / "sae"), *data])
 
 
 def run(step: Any, words: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ Importing this package is light; Gradio is imported when a page is built.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
+    from sae.concepts.fit import Fit
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
     from sae.steering import ClassSteerer, Steerer
+    from sae.ui.bounds import Bounds
+    from sae.ui.gallery import Shown
+    from sae.ui.lenses import Lenses
 
 __all__ = ["build_demo", "launch_settings"]
 
@@ -70,6 +74,10 @@ def build_demo(
     experiments: "Path | None" = None,
     comparison: "Comparison | None" = None,
     sources: tuple[str, str] = ("bundled", "bundled"),
+    examples: "Sequence[Shown]" = (),
+    fit: "Fit | None" = None,
+    lens: str = "",
+    lenses: "Lenses | None" = None,
 ) -> "gradio.Blocks":
     """The page for one backbone, one SAE made for it and, where there is one, its index.
 
@@ -77,7 +85,9 @@ def build_demo(
     Steer tab asks, or is the backbone's own classifier; without one there is no such tab.
     `experiments` is a file of recorded ones.
     `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
-    names what `steerer` and `sae` were loaded from, for the Python that is taken away.
+    names what `steerer` and `sae` were loaded from, for the Python that is taken away. `examples`
+    are what `sae.ui.gallery.read_examples` found, `fit` says which pictures are foreign. `lens` is
+    this page's name among `lenses`, those of the server; without them the page is alone.
     Raises ValueError where the SAE or the index does not fit. Start the page with
     `demo.launch(**launch_settings())`.
     """
@@ -87,13 +97,20 @@ def build_demo(
     from sae.ui.analysis import Analyst
     from sae.ui.catalogue import Catalogue
     from sae.ui.concepts_desk import ConceptsDesk
+    from sae.ui.dispatch import Dispatch
+    from sae.ui.gallery import Gallery
     from sae.ui.guard import MAX_QUEUED
     from sae.ui.identity import identity
+    from sae.ui.lenses import Lens, Lenses
     from sae.ui.page import Page
     from sae.ui.page_head import TITLE
 
     analyst = Analyst(backbone, sae)
     catalogue = Catalogue(index, sae.cfg.d_sae, analyst.grid)
+    lenses = Lenses((Lens(lens, "", ""),)) if lenses is None else lenses
+    gallery = Gallery(catalogue, examples, world=backbone.id == "bundled")
+    desk = ConceptsDesk(analyst, catalogue, lenses.uploads, gallery)
+    lenses.add(lens, desk, fit)
     there = {"steerer": steerer, "comparison": comparison}
     tabs = [tab for tab in TABS if not tab.needs or there[tab.needs] is not None]
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
@@ -104,13 +121,16 @@ def build_demo(
             index=index,
             metrics=metrics,
             catalogue=catalogue,
-            concepts=ConceptsDesk(analyst, catalogue),
+            concepts=desk,
+            dispatch=Dispatch(lenses.turns),
             steerer=steerer,
             experiments=experiments,
             comparison=comparison,
             sources=sources,
             about=identity(backbone, sae, index, sources[1]),
             tabs=tuple(tab.name for tab in tabs),
+            lens=lens,
+            lenses=lenses,
         )
         frame.header(page)
         with gr.Tabs(elem_id="tabs"):
@@ -121,16 +141,35 @@ def build_demo(
     return demo.queue(default_concurrency_limit=4, max_size=2 * MAX_QUEUED)
 
 
-def launch_settings() -> dict[str, Any]:
+def launch_settings(beside: "Mapping[str, gradio.Blocks] | None" = None) -> dict[str, Any]:
     """Keyword arguments of `demo.launch` that belong to the page: theme, styles, limits.
 
+    `beside`: further pages of the same server by name, each at /NAME/ and within the same limits.
     The app serves the page's scripts and takes uploads itself, by the routes in `app_kwargs`; `Guard`
     stands before Gradio, and `PageHead` names the page before any script does.
     """
+    from starlette.middleware import Middleware
+
+    from sae.ui import doors, guard
+
+    bounds = guard.Bounds()
+    settings = _page_settings(bounds)
+    app = settings["app_kwargs"]
+    app["lifespan"] = guard.beside
+    if beside:
+        bounds.pages += beside.values()
+        mounts, lifespan = doors.mount(beside, lambda: _page_settings(bounds))
+        app["middleware"].insert(0, Middleware(doors.Doors, mounts))
+        app["lifespan"] = doors.together(guard.beside, lifespan)
+    return settings
+
+
+def _page_settings(bounds: "Bounds") -> dict[str, Any]:
+    """What `launch` and `mount_gradio_app` are told of every page."""
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from sae.ui.guard import MAX_SESSIONS, MAX_UPLOAD, ROUTES, Guard, beside
+    from sae.ui.guard import MAX_SESSIONS, MAX_UPLOAD, ROUTES, Guard, bounded
     from sae.ui.page_head import PageHead
     from sae.ui.static_files import head, script_route
 
@@ -139,8 +178,8 @@ def launch_settings() -> dict[str, Any]:
         "head": head(),
         "app_kwargs": {
             "routes": [script_route(), *ROUTES],
-            "middleware": [Middleware(Guard), Middleware(PageHead)],
-            "lifespan": beside,
+            "middleware": [Middleware(Guard, bounds), Middleware(PageHead)],
+            "lifespan": bounded,
         },
         "ssr_mode": False,
         "max_file_size": f"{MAX_UPLOAD}mb",

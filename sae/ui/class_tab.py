@@ -8,7 +8,7 @@ import gradio as gr
 from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest
 from sae.ui.class_desk import ClassDesk
-from sae.ui.page import Page, example_pictures, sent_file, sent_path
+from sae.ui.page import Page, sent_file, sent_path
 
 ANY = "describe the image"
 """A request has a prompt; a classifier is asked nothing."""
@@ -23,7 +23,7 @@ def build(page: Page, steerer: ClassSteerer) -> None:
         "steer_classes.js",
         layout="steer_classes.html",
         experiments=[],
-        examples=example_pictures(),
+        examples=page.concepts.gallery.strip(),
     )
 
     def steer(image: str | None, edits: object) -> dict[str, object]:

@@ -15,13 +15,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 from PIL import Image
 
+from sae.concepts.fit import Look, look_of
 from sae.errors import ImageError
 from sae.ui.analysis import Analysis, Analyst
 from sae.ui.catalogue import Catalogue
 from sae.ui.dispatch import Dispatch, Json, aside, fields_of
-from sae.ui.examples import EXAMPLES, Example, describe_scene, drawing_box, picture_of
+from sae.ui.examples import describe_scene, drawing_box, picture_of
+from sae.ui.gallery import Gallery
 from sae.ui.links import Limits, View, mark_of, parse_view, scene_code, scene_from_code
 from sae.ui.uploads import Uploads
 from sae.views.code import pack, to_base64
@@ -44,15 +47,23 @@ MAX_KEPT_BYTES = 32 * 1024**2
 class ConceptsDesk:
     """Answers the Concepts tab, and opens pictures for the others; shared by all visitors."""
 
-    def __init__(self, analyst: Analyst, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        analyst: Analyst,
+        catalogue: Catalogue,
+        uploads: Uploads | None = None,
+        gallery: Gallery | None = None,
+    ) -> None:
         self.analyst = analyst
         self.catalogue = catalogue
-        self.uploads = Uploads()
+        self.uploads = Uploads() if uploads is None else uploads
         self._kept = KeptAnswers()
-        self._examples = {example.name: example for example in EXAMPLES}
-        self._example = lru_cache(maxsize=len(EXAMPLES))(self._make_example)
+        self.gallery = Gallery(catalogue) if gallery is None else gallery
+        self.judge: Callable[[Look, Image.Image], Json | None] = lambda _look, _image: None
+        """Whether a picture is foreign, and to whom it is not; see `Lenses.judge`."""
+        self._example = lru_cache(maxsize=len(self.gallery.names))(self._make_example)
         self.limits = Limits(
-            examples=tuple(self._examples),
+            examples=self.gallery.names,
             n_patches=analyst.n_patches,
             d_sae=analyst.sae.cfg.d_sae,
             has_summary=analyst.has_summary,
@@ -63,7 +74,7 @@ class ConceptsDesk:
 
     def start(self) -> Json:
         """The example that the page opens with, whole."""
-        opened = self._example(EXAMPLES[0].name)
+        opened = self._example(self.gallery.names[0])
         view = {**dict(opened["view"]), "rank": self.limits.rank}
         return {**opened, "view": view, "ticket": 0}
 
@@ -102,7 +113,7 @@ class ConceptsDesk:
         elif view.exemplar is not None:
             opened = self._open_exemplar(view.exemplar)
         else:
-            opened = self._example(view.example or EXAMPLES[0].name)
+            opened = self._example(view.example or self.gallery.names[0])
         shown = {"view": _view_json(view), "misfits": ignored}
         return {**opened, "ticket": 0, "linked": True, **shown}
 
@@ -110,8 +121,8 @@ class ConceptsDesk:
         """The picture, upright and RGB, of a browser's `{kind, data}`; ImageError if it is gone."""
         fields = fields_of(request)
         kind, data = fields.get("kind"), fields.get("data")
-        if kind == "example" and isinstance(data, str) and data in self._examples:
-            return picture_of(self._examples[data].scene)
+        if kind == "example":
+            return self.gallery.picture(self.gallery.find(data))[0]
         if kind == "scene":
             return picture_of(_scene_of(data))
         if kind == "code":
@@ -130,6 +141,23 @@ class ConceptsDesk:
     def open_image(self, image: Image.Image) -> Json:
         """The answer for a visitor's own picture, upright and RGB."""
         return {**self._found_in(image), "picture": _on_screen(image, "Your picture")}
+
+    def look(self, image: Image.Image) -> Look:
+        """What the concepts make of a picture, in two numbers."""
+        return self._look(self.analyst.analyse(image))
+
+    def _look(self, analysis: Analysis) -> Look:
+        n, code = self.analyst.n_patches, analysis.code
+        if (
+            self.analyst.summary_only
+        ):  # what such an SAE says of patches is outside of what it learned
+            return look_of(analysis.error[n:], analysis.total[n:], code.scale)
+        here = code.place < n
+        maxima = np.zeros(len(code.latents), np.float32)
+        slots = code.slot[here].astype(np.int64)
+        np.maximum.at(maxima, slots, code.value[here] / np.float32(255))
+        maxima *= code.scale * ~self.catalogue.always_on[code.latents.astype(np.int64)]
+        return look_of(analysis.error[:n], analysis.total[:n], maxima)
 
     def rows_of(self, path: object) -> list[Json]:
         """`rows` of an uploaded picture."""
@@ -153,20 +181,18 @@ class ConceptsDesk:
         ]
 
     def _open_example(self, data: object) -> Json:
-        if not isinstance(data, str) or data not in self._examples:
-            raise ImageError("There is no such example. Choose one from the strip.")
-        return self._example(data)
+        return self._example(self.gallery.find(data).name)
 
     def _make_example(self, name: str) -> Json:
-        example: Example = self._examples[name]
-        answer = self._scene(example.scene)
-        source = {
-            **dict(answer["source"]),
-            "kind": "example",
-            "name": name,
-            "link": f"ex:{name}",
-        }
-        return {**answer, "source": source}
+        shown = self.gallery.find(name)
+        own: Json = {"kind": "example", "name": name, "link": f"ex:{name}"}
+        if shown.scene is not None:
+            answer = self._scene(shown.scene)
+            source = dict(answer["source"])
+            return {**answer, "source": {**source, **own, "scene_link": source["link"]}}
+        image, title = self.gallery.picture(shown)
+        found = self._found(image, own)
+        return {**found, "picture": _on_screen(image, title)}
 
     def _open_scene(self, data: object) -> Json:
         return self._scene(_scene_of(data))
@@ -176,15 +202,14 @@ class ConceptsDesk:
 
     def _scene(self, scene: Scene) -> Json:
         image = picture_of(scene)
-        analysis = self.analyst.analyse(image)
         source = {"kind": "scene", "link": scene_code(scene), "scene": _scene_fields(scene)}
         shown = _on_screen(image, describe_scene(scene))
-        return {**self._lay_out(analysis, source), "picture": shown}
+        return {**self._found(image, source), "picture": shown}
 
     def _open_exemplar(self, data: object) -> Json:
         image, caption = self.catalogue.picture(data)
         source = {"kind": "exemplar", "name": data, "link": f"ix:{data}"}
-        found = self._lay_out(self.analyst.analyse(image), source)
+        found = self._found(image, source)
         return {**found, "picture": _on_screen(image, caption)}
 
     def _open_file(self, data: object) -> Json:
@@ -197,7 +222,13 @@ class ConceptsDesk:
 
     def _found_in(self, image: Image.Image) -> Json:
         """The answer for a visitor's own picture, without the picture."""
-        return self._lay_out(self.analyst.analyse(image), {"kind": "upload"})
+        return self._found(image, {"kind": "upload"})
+
+    def _found(self, image: Image.Image, source: Json) -> Json:
+        """The answer for a picture, without the picture."""
+        analysis = self.analyst.analyse(image)
+        foreign = self.judge(self._look(analysis), image)
+        return {**self._lay_out(analysis, source), "foreign": foreign}
 
     def _lay_out(self, analysis: Analysis, source: Json) -> Json:
         return {

@@ -14,7 +14,7 @@ from sae.ui.page import (
     MODEL,
     QUIET,
     Page,
-    example_pictures,
+    lens_name,
     sent_file,
     sent_path,
 )
@@ -30,7 +30,8 @@ def build(page: Page) -> None:
         "open",
         "sent",
         value=desk.start(),
-        examples=example_pictures(),
+        examples=desk.gallery.strip(),
+        composes=desk.gallery.composes,
     )
 
     def answer(event: gr.EventData, request: gr.Request) -> dict[str, object]:
@@ -63,12 +64,12 @@ def build(page: Page) -> None:
 
 
 def _concepts_endpoint(page: Page) -> None:
-    def concepts(image: str | None) -> list[dict[str, object]]:
-        """The concepts of a picture, strongest first: at most 64 rows.
+    def concepts(image: str | None, lens: str | None = None) -> list[dict[str, object]]:
+        """The concepts of a picture, strongest first: at most 64 rows. `lens`: the page's own unless named.
 
         Every row has latent (its number), name (may be empty), activation (maximum over patches),
         mean (over all patches) and frequency (share of the index's images; null without an index).
         """
-        return page.concepts.rows_of(sent_path(image, "concepts"))
+        return page.lenses.desk(lens, page.lens).rows_of(sent_path(image, "concepts"))
 
-    page.endpoint(concepts, [sent_file()], "concepts")
+    page.endpoint(concepts, [sent_file(), lens_name()], "concepts")

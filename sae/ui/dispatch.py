@@ -60,12 +60,22 @@ def aside() -> Iterator[None]:
         _mine.turn = turn
 
 
-class Dispatch:
-    """Every way to be asked, of all tabs; shared by all visitors."""
+class Turns:
+    """Whose turn it is: MAX_WAITING questions at a time, one of them with a model. One for a machine."""
 
     def __init__(self) -> None:
+        self.seats, self.model = BoundedSemaphore(MAX_WAITING), Lock()
+
+
+class Dispatch:
+    """Every way to be asked, of all tabs; shared by all visitors.
+
+    `turns`: those of the whole server, where several pages are on it; a page's own without.
+    """
+
+    def __init__(self, turns: Turns | None = None) -> None:
         self._ways: dict[str, tuple[Way, bool]] = {}
-        self._seats, self._model = BoundedSemaphore(MAX_WAITING), Lock()
+        self._turns = Turns() if turns is None else turns
 
     def offer(self, *, model: bool = True, **ways: Way) -> None:
         """Answer these ways from now on; with `model`, one question at a time.
@@ -123,10 +133,10 @@ class Dispatch:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One at a time; a question whose asker has left meanwhile is dropped."""
-        with self._model:
+        with self._turns.model:
             if (left := asker_left.get()) is not None and left.is_set():
                 raise QuestionError(LEFT)
-            _mine.turn = self._model
+            _mine.turn = self._turns.model
             try:
                 yield
             finally:
@@ -134,12 +144,12 @@ class Dispatch:
 
     @contextmanager
     def _seat(self) -> Iterator[None]:
-        if not self._seats.acquire(blocking=False):
+        if not self._turns.seats.acquire(blocking=False):
             raise QuestionError(BUSY)
         try:
             yield
         finally:
-            self._seats.release()
+            self._turns.seats.release()
 
 
 def fields_of(asked: object) -> Json:

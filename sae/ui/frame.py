@@ -15,15 +15,23 @@ from sae.ui.page import Page
 from sae.ui.static_files import template
 from sae.ui.take_desk import TakeDesk
 
-_OF_A_TAB = re.compile(r'<div data-tab="(\w+)">(.*?)</div>', re.DOTALL)
+_ONLY_IF = re.compile(r'<(div|span|li) data-if="(\w+)">(.*?)</\1>', re.DOTALL)
+PROMISE = "See what a vision model looked at, turn it off, and watch its answer change."
+LOOK = "See what a vision model looked at, and where else it sees the same."
 
 
 def build(page: Page) -> None:
-    """The About tab: method, limits, citations, licences; it tells of the tabs that are there."""
+    """The About tab: method, limits, citations, licences; it tells of this lens and its tabs."""
+    tower = "convolutional" if page.backbone.is_convolutional else "transformer"
+    there = {*page.tabs, tower, page.lens}
+    there |= {"scenes"} if page.concepts.gallery.composes else set()
+
+    def kept(part: "re.Match[str]") -> str:
+        whole, tag = part[3], part[1]
+        return "" if part[2] not in there else f"<li>{whole}</li>" if tag == "li" else whole
+
     gr.HTML(
-        html_template=_OF_A_TAB.sub(
-            lambda part: part[2] if part[1] in page.tabs else "", template("about.html")
-        ),
+        html_template=_ONLY_IF.sub(kept, template("about.html")),
         js_on_load=None,
         apply_default_css=False,
         elem_id="about",
@@ -31,8 +39,15 @@ def build(page: Page) -> None:
 
 
 def header(page: Page) -> None:
-    """The header: what one is looking at, in two sentences, and the models' figures."""
-    page.component("header", "header.js", value=facts(page.backbone, page.sae, page.metrics))
+    """The header: what one can do here, the lenses to choose from, and the models' figures."""
+    said = facts(page.backbone, page.sae, page.metrics)
+    promise = PROMISE if "steer" in page.tabs else LOOK
+    page.component(
+        "header",
+        "header.js",
+        value={**said, "promise": promise},
+        lenses=page.lenses.switch(page.lens),
+    )
 
 
 def card(page: Page) -> None:
@@ -44,7 +59,7 @@ def card(page: Page) -> None:
 def facts(
     backbone: Backbone, sae: SparseAutoencoder, metrics: Mapping[str, object] | None
 ) -> dict[str, object]:
-    """Two sentences, figures as (term, text, explanation), and a warning where models differ."""
+    """How the model looks, figures as (term, text, explanation), and a warning where models differ."""
     cfg = sae.cfg
     layer = backbone.resolve_layer(cfg.backbone.layer)
     rows, columns = backbone.patch_grid
@@ -75,22 +90,22 @@ def facts(
             )
         )
     lead = (
-        f"{_tower(backbone)} {rows} × {columns} patches, and here you "
-        f"see which concepts it finds in each of them. The concepts are the {cfg.d_sae:,} units "
-        f"of a sparse autoencoder (SAE) that rewrites what layer {layer} of {name} says."
+        f"{_tower(backbone)} sees {rows} × {columns} patches; a sparse autoencoder (SAE) tells which of "
+        f"{cfg.d_sae:,} concepts are in each."
     )
     return {"lead": lead, "figures": figures, "warning": _warning(backbone, sae)}
 
 
 def _tower(backbone: Backbone) -> str:
     if backbone.is_convolutional:
-        return "A convolutional network looks at every picture in"
-    return "A vision transformer cuts every picture into"
+        return "A convolutional network"
+    return "A vision transformer"
 
 
 def model_name(id: str) -> str:
     """A backbone's id as people read it."""
-    return "Emoji World CLIP (bundled)" if id == "bundled" else id.rstrip("/").split("/")[-1]
+    carried = {"bundled": "Emoji World CLIP (bundled)", "photos": "EfficientNet-Lite0 (bundled)"}
+    return carried.get(id) or id.rstrip("/").split("/")[-1]
 
 
 def _warning(backbone: Backbone, sae: SparseAutoencoder) -> str:

@@ -12,9 +12,8 @@ import json
 import logging
 import re
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,9 +23,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sae.ui.bounds import Bounds, Counted, Refusal, busy
 from sae.ui.dispatch import asker_left
 from sae.ui.sessions import hold_nothing
 from sae.ui.uploads import SWEEP_S, keep, sweep, uploaded_file
+
+__all__ = ["Bounds", "Counted", "Guard", "Refusal", "beside", "bounded", "busy"]
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -37,9 +39,6 @@ MAX_BODY = 1_000_000
 """Bytes of any request but an upload."""
 MAX_UPLOAD = 24
 """Largest file that the server accepts, in MB of 1024 * 1024 bytes."""
-MAX_ASKED, MAX_ASKED_BY_ONE = 12, 8
-"""Questions outside of the queue at a time, and of one address; fewer than `Dispatch` has seats."""
-MAX_UPLOADS, MAX_UPLOADS_BY_ONE = 8, 4
 MAX_QUEUED, MAX_QUEUED_BY_ONE, MAX_QUEUED_BY_VISIT = 64, 48, 32
 """Waiting in the queue: of the page, and as many HTTP callers; of one address; of one visit."""
 MAX_SESSIONS = 32
@@ -71,53 +70,12 @@ _SENTENCES = {
 }
 
 
-class Refusal(Exception):
-    """A request that is not passed on: its status, one sentence, and seconds until a retry is worth it."""
-
-    def __init__(self, status: int, sentence: str, retry_after: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status, self.retry_after = status, retry_after
-
-    def response(self) -> Response:
-        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return JSONResponse({"detail": str(self)}, self.status, headers)
-
-
-class Counted:
-    """How many are at work, in all and of each address."""
-
-    def __init__(self, most: int, most_of_one: int) -> None:
-        self.most, self.most_of_one = most, most_of_one
-        self._of: Counter[str] = Counter()
-
-    @contextmanager
-    def one(self, address: str) -> Iterator[None]:
-        """A place for the duration, or a Refusal."""
-        if self._of.total() >= self.most:
-            raise busy(503, 2)
-        if self._of[address] >= self.most_of_one:
-            raise busy(429, 2)
-        self._of[address] += 1
-        try:
-            yield
-        finally:
-            self._of[address] -= 1
-            self._of += Counter()  # forgets addresses without any
-
-
-def busy(status: int, seconds: int) -> Refusal:
-    """503: many are asking; 429: this one asks for too much."""
-    who = "Many questions are" if status == 503 else "Many of your questions are"
-    return Refusal(status, f"{who} being answered; try again in {seconds} seconds.", seconds)
-
-
 class Guard:
-    """ASGI middleware around the Gradio app."""
+    """ASGI middleware around the Gradio app of one page; `bounds` are its own or the server's."""
 
-    def __init__(self, app: "ASGIApp") -> None:
+    def __init__(self, app: "ASGIApp", bounds: Bounds | None = None) -> None:
         self.app = app
-        self._asked = Counted(MAX_ASKED, MAX_ASKED_BY_ONE)
-        self._uploads = Counted(MAX_UPLOADS, MAX_UPLOADS_BY_ONE)
+        self.bounds = Bounds() if bounds is None else bounds
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
@@ -156,7 +114,7 @@ class Guard:
         else:
             _check_origin(request)
             if path == _UPLOAD:
-                with self._uploads.one(address):
+                with self.bounds.uploads.one(address):
                     await self.app(request.scope, _bounded(request), send)
                 return
             if not any(known.fullmatch(path) for known in (_DIRECT, _QUEUED, _OTHER)):
@@ -164,12 +122,26 @@ class Guard:
             content = await _small_body(request)
             _check_body(content, path, request.scope["app"].get_blocks())
             if _QUEUED.fullmatch(path):
-                _check_queue(content, path, request.scope["app"].get_blocks(), address)
+                self._check_queue(content, path, request.scope["app"].get_blocks(), address)
             if _DIRECT.fullmatch(path):
-                with self._asked.one(address):
+                with self.bounds.asked.one(address):
                     await self._watched(request, content, send)
             else:
                 await self.app(request.scope, _again(request, content), send)
+
+    def _check_queue(self, content: "Body", path: str, page: "gr.Blocks", address: str) -> None:
+        """Room for one more: of the page or of HTTP callers, of this address and of this visit."""
+        public = _function(content.told, path, page).api_visibility == "public"
+        waiting = self.bounds.waiting(page)
+        alike = [e for e in waiting if (e.fn.api_visibility == "public") == public]
+        seconds = max(2, min(30, len(alike) // 2))
+        if len(alike) >= MAX_QUEUED:
+            raise busy(503, seconds)
+        of_one = [e for e in alike if e.request.client and e.request.client.host == address]
+        visit = content.told.get("session_hash")
+        of_visit = [e for e in alike if visit and e.session_hash == visit]
+        if len(of_one) >= MAX_QUEUED_BY_ONE or len(of_visit) >= MAX_QUEUED_BY_VISIT:
+            raise busy(429, seconds)
 
     async def _watched(self, request: Request, content: "Body", send: "Send") -> None:
         """Pass it on, and tell whoever answers once the asker has left."""
@@ -200,6 +172,10 @@ class Body:
         if not isinstance(told, dict):
             raise Refusal(400, "The request is no JSON object; see 'Use via API'.")
         self.told: dict[str, Any] = told
+
+    def tell(self, told: dict[str, Any]) -> None:
+        """Say `told` instead."""
+        self.told, self.data = told, json.dumps(told).encode()
 
 
 def _path_of(scope: "Scope") -> str:
@@ -298,7 +274,16 @@ def _check_body(content: Body, path: str, blocks: "gr.Blocks") -> None:
     elif _DIRECT.fullmatch(path) or _QUEUED.fullmatch(path):
         act = _function(told, path, blocks)
         if act.api_visibility == "public" and f"{API}/call/v2/" not in path:
-            _check_values(told.get("data"), [one.get_block_name() for one in act.inputs])
+            _fill_up(content, [one for one in act.inputs if getattr(one, "may_lack", False)], act)
+            _check_values(content.told.get("data"), [one.get_block_name() for one in act.inputs])
+
+
+def _fill_up(content: Body, optional: list[Any], act: Any) -> None:
+    """None for the last values of an endpoint that may be left out, as `optional` says."""
+    given = content.told.get("data")
+    lacking = len(act.inputs) - len(given) if isinstance(given, list) else 0
+    if isinstance(given, list) and 0 < lacking <= len(optional):
+        content.tell({**content.told, "data": [*given, *[None] * lacking]})
 
 
 def _check_values(given: object, kinds: list[str]) -> None:
@@ -344,22 +329,6 @@ def _check_files(told: object) -> None:
 
 def _is_address(text: object) -> bool:
     return isinstance(text, str) and ("://" in text or text.startswith(("//", "data:")))
-
-
-def _check_queue(content: Body, path: str, blocks: "gr.Blocks", address: str) -> None:
-    """Room for one more: of the page or of HTTP callers, of this address and of this visit."""
-    public = _function(content.told, path, blocks).api_visibility == "public"
-    queues = blocks._queue.event_queue_per_concurrency_id.values()
-    waiting = [e for queue in queues for e in queue.queue if e.alive]
-    alike = [e for e in waiting if (e.fn.api_visibility == "public") == public]
-    seconds = max(2, min(30, len(alike) // 2))
-    if len(alike) >= MAX_QUEUED:
-        raise busy(503, seconds)
-    of_one = [e for e in alike if e.request.client and e.request.client.host == address]
-    visit = content.told.get("session_hash")
-    of_visit = [e for e in alike if visit and e.session_hash == visit]
-    if len(of_one) >= MAX_QUEUED_BY_ONE or len(of_visit) >= MAX_QUEUED_BY_VISIT:
-        raise busy(429, seconds)
 
 
 class _ShortErrors:
@@ -418,19 +387,25 @@ ROUTES = (
 
 
 @asynccontextmanager
+async def bounded(app: Any) -> AsyncIterator[None]:
+    """While a page runs, visits are held without what they were shown, and unread answers are bounded."""
+    hold_nothing(app)
+    app.get_blocks()._queue.pending_messages_per_session.max_size = MAX_UNREAD
+    yield
+
+
+@asynccontextmanager
 async def beside(app: Any) -> AsyncIterator[None]:
-    """What runs beside the app: the upload folder is swept, visits are held without what they
-    were shown, and unread answers are bounded."""
+    """What runs beside a server's first page: `bounded`, and the upload folder is swept."""
 
     async def sweep_again() -> None:
         while True:
             await anyio.to_thread.run_sync(sweep)
             await asyncio.sleep(SWEEP_S)
 
-    hold_nothing(app)
-    app.get_blocks()._queue.pending_messages_per_session.max_size = MAX_UNREAD
-    sweeping = asyncio.ensure_future(sweep_again())
-    try:
-        yield
-    finally:
-        sweeping.cancel()
+    async with bounded(app):
+        sweeping = asyncio.ensure_future(sweep_again())
+        try:
+            yield
+        finally:
+            sweeping.cancel()

@@ -17,14 +17,13 @@ from sae.steering.edits import MAX_EDITS, MAX_PROMPT
 from sae.ui.catalogue import MAX_ICONS, Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
 from sae.ui.dispatch import Dispatch, Json, QuestionError
-from sae.ui.examples import EXAMPLES, picture_of
 from sae.ui.guard import MAX_UPLOAD
+from sae.ui.lenses import Lenses
 from sae.ui.links import OTHER_SAE
 from sae.ui.static_files import script, template
 from sae.ui.uploads import GONE, uploaded_file
 from sae.views.code import MAX_PER_PLACE, to_base64
 from sae.views.colours import lookup_table
-from sae.views.pictures import data_uri, thumbnail
 from sae.views.ranking import N_STRONG, WEAK_SHARE
 from sae.world.scenes import MAX_OBJECTS
 
@@ -66,6 +65,10 @@ class Page:
     """Which models these are, for files that are taken away; see `sae.ui.identity`."""
     tabs: tuple[str, ...] = ()
     """Names of the tabs that are there, in order."""
+    lens: str = ""
+    """This page's own, among `lenses`."""
+    lenses: Lenses = field(default_factory=lambda: Lenses(()))
+    """Those of the server."""
 
     def component(
         self,
@@ -168,18 +171,6 @@ def colours() -> str:
     return to_base64(lookup_table())
 
 
-def example_pictures() -> list[Json]:
-    """The example strip: name, title and thumbnail of each."""
-    return [
-        {
-            "name": example.name,
-            "title": example.title,
-            "thumbnail": data_uri(thumbnail(picture_of(example.scene)), "webp"),
-        }
-        for example in EXAMPLES
-    ]
-
-
 class SentFile(gr.File):
     """A file that the caller has sent. An address is refused: this server fetches nothing.
 
@@ -207,6 +198,21 @@ class SentFile(gr.File):
 def sent_file() -> SentFile:
     """The endpoints' first input, which is never on screen."""
     return SentFile(label="image", type="filepath", visible=False)
+
+
+class LensName(gr.Textbox):
+    """The name of a lens over HTTP; it may be left out, for that of the page. Without a constructor of
+    its own, as `SentFile`."""
+
+    may_lack = True
+
+    def get_block_name(self) -> str:
+        return "textbox"
+
+
+def lens_name() -> LensName:
+    """The last input of an endpoint that another lens can answer too; never on screen."""
+    return LensName(label="lens", visible=False)
 
 
 def sent_path(path: str | None, endpoint: str) -> str:

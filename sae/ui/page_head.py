@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TITLE = "PatchLens"
-DESCRIPTION = "The concepts a vision transformer sees, patch by patch"
+DESCRIPTION = "See what a vision model looked at, turn it off, and watch its answer change"
 _OF_GRADIO = re.compile(
     rb"<title>[^<]*</title>|<meta\s[^>]*(?:property|name)=\"(?:og|twitter):[^>]*>", re.DOTALL
 )

@@ -11,7 +11,7 @@ from sae.concepts.search import NameSearch
 from sae.steering.edits import SteerRequest, as_python
 from sae.ui.catalogue import ALWAYS
 from sae.ui.dispatch import fields_of
-from sae.ui.examples import EXAMPLES
+from sae.ui.gallery import Gallery, of_index_python
 from sae.ui.uploads import plain_name
 from sae.views.code import MAX_PER_PLACE
 from sae.world.scenes import scene_from_json, scene_to_json
@@ -57,16 +57,17 @@ class Opened:
         return f"{name} = {self.expression}{self.comment}\n"
 
 
-def opened(request: object) -> Opened:
-    """The picture of a browser's `{kind, data}`; a file of the visitor's own has its name only."""
+def opened(request: object, gallery: Gallery | None = None) -> Opened:
+    """The picture of a browser's `{kind, data}`; a file of the visitor's own has its name only.
+    `gallery`: the page's examples (default: the emoji world's)."""
     fields = fields_of(request)
     kind, data = fields.get("kind"), fields.get("data")
-    scenes = {example.name: example.scene for example in EXAMPLES}
-    if kind in ("example", "scene"):
-        text = str(data)
-        scene = scenes.get(text) if kind == "example" else scene_from_json(text[:2000])
-        if scene is None:
-            raise ValueError("there is no such example; choose one from the strip")
+    if kind == "example":
+        return Opened(*(Gallery() if gallery is None else gallery).python(data))
+    if kind == "exemplar" and type(data) is int:
+        return Opened(*of_index_python(data))
+    if kind == "scene":
+        scene = scene_from_json(str(data)[:2000])
         return Opened(
             f"Image.fromarray(compose(scene_from_json({scene_to_json(scene)!r})).image)", _SCENE
         )

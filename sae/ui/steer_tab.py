@@ -11,7 +11,7 @@ from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest
 from sae.storage import read_sealed
 from sae.ui import class_tab
-from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, example_pictures, sent_file, sent_path
+from sae.ui.page import QUIET, WRITING, WRITING_CALLS, Page, sent_file, sent_path
 from sae.ui.steer_desk import SteerDesk
 
 
@@ -32,7 +32,7 @@ def build(page: Page) -> None:
         "halt",
         # the file calls them presets, as its first version did
         experiments=read_sealed(recorded)["presets"] if recorded and recorded.is_file() else [],
-        examples=example_pictures(),
+        examples=page.concepts.gallery.strip(),
     )
 
     def write(event: gr.EventData, request: gr.Request) -> Iterator[dict[str, object]]:

@@ -31,6 +31,7 @@ class TakeDesk:
         own = page.backbone.id == page.sae.cfg.backbone.id
         self.models = Models(sae, None if own else page.backbone.id, page.index is not None)
         self.of_classes = isinstance(page.steerer, ClassSteerer)
+        self.gallery = page.concepts.gallery
         self.vlm, self.catalogue, self.n_patches = (
             vlm,
             page.catalogue,
@@ -78,7 +79,7 @@ class TakeDesk:
             raise ValueError(NOT_TAKEN)
         return python_code.concepts_code(
             self.models,
-            python_code.opened(fields.get("picture")),
+            self._opened(fields.get("picture")),
             patches=self._patches(fields.get("patches")) or (),
             rank=rank,
             always=fields.get("always") is True,
@@ -103,10 +104,10 @@ class TakeDesk:
             alive=on.get("alive") is True,
             selective=on.get("selective") is True,
             only_pinned=on.get("pinned") is True,
-            here=python_code.opened(fields.get("picture")) if on.get("here") is True else None,
+            here=self._opened(fields.get("picture")) if on.get("here") is True else None,
             fenced=None if fenced is None else tuple(self._latents(fenced)),
             text=str(fields.get("text") or "").strip()[:MAX_TEXT],
-            like=None if like is None else python_code.opened(like),
+            like=None if like is None else self._opened(like),
             like_patches=self._patches(fields.get("like_patches")),
             meaning=fields.get("meaning") is True,
             most=MAX_FOUND,
@@ -120,7 +121,7 @@ class TakeDesk:
 
     def _steer(self, fields: Json) -> str:
         request = SteerRequest.from_json(fields.get("steer"))
-        picture: Opened = python_code.opened(fields.get("picture"))
+        picture: Opened = self._opened(fields.get("picture"))
         if self.of_classes:
             return python_code.classes_code(self.models, picture, request)
         sae = self.models.sae
@@ -139,7 +140,7 @@ class TakeDesk:
         pair = classes if isinstance(classes, list) and len(classes) == 2 else None
         return python_code.compare_code(
             self.models,
-            python_code.opened(fields.get("picture")),
+            self._opened(fields.get("picture")),
             task=str(fields.get("task"))[:MAX_WORDS],
             heads=(str(heads[0])[:MAX_WORDS], str(heads[1])[:MAX_WORDS]),
             split=str(fields.get("split"))[:MAX_WORDS],
@@ -147,6 +148,9 @@ class TakeDesk:
             words=str(fields.get("words") or "").strip()[:MAX_WORDS],
             off=self._latents(fields.get("off") or [])[:MAX_OFF],
         )
+
+    def _opened(self, picture: object) -> Opened:
+        return python_code.opened(picture, self.gallery)
 
     def _latents(self, asked: object) -> list[int]:
         numbers = asked if isinstance(asked, list) else None

@@ -21,8 +21,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def bundled_url() -> Iterator[str]:
-    """The page as `make demo` starts it, for the files whose `url` this is."""
-    with served("app.py", "--port", "{port}") as address:
+    """The emoji world alone, for the files whose `url` this is."""
+    with served("app.py", "--port", "{port}", "--lens", "emoji") as address:
         yield address
 
 

@@ -1,11 +1,10 @@
 """Pictures of every state of the page into screenshots/: python tests/browser/screenshots.py [URL]
 
-Without a URL it starts app.py on the bundled models.
+Without a URL it starts app.py on the emoji world, then as `make demo` does; a URL is of the emoji world.
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if not __package__:
@@ -80,7 +79,8 @@ def nothing(_page: Page) -> None:
     """The page as it opens."""
 
 
-SHOTS: tuple[tuple[str, dict, str, Callable[[Page], None]], ...] = (
+Shot = tuple[str, dict, str, Callable[[Page], None]]
+SHOTS: tuple[Shot, ...] = (
     ("concepts", DESK, "", nothing),
     ("concepts-dark", {**DESK, "color_scheme": "dark"}, "", nothing),
     ("whole-picture", DESK, "?v=1&img=ex:sailboat", whole),
@@ -104,12 +104,21 @@ SHOTS: tuple[tuple[str, dict, str, Callable[[Page], None]], ...] = (
     ("phone-card", PHONE, "", open_card),
     ("phone-compose", PHONE, "", compose),
 )
+AS_IT_OPENS = (
+    ("opens", DESK, "", nothing),
+    ("opens-dark", {**DESK, "color_scheme": "dark"}, "", nothing),
+    ("opens-card", DESK, "", open_card),
+    ("opens-about", DESK, "", about),
+    ("opens-latents", DESK, "?v=1&tab=latents", latents),
+    ("phone-opens", PHONE, "", nothing),
+)
+"""The page of `make demo`, with every lens that comes along."""
 
 
-def take(running: Browser, url: str) -> None:
-    """Every picture of SHOTS, named after its state."""
+def take(running: Browser, url: str, shots: Sequence[Shot] = SHOTS) -> None:
+    """Every picture of `shots`, named after its state."""
     FOLDER.mkdir(exist_ok=True)
-    for name, options, query, act in SHOTS:
+    for name, options, query, act in shots:
         visit = Visit(running, url, **options)
         page = visit.open(query) if "tab=" not in query else visit.page
         if "tab=" in query:
@@ -129,9 +138,14 @@ def main(argv: list[str]) -> None:
     """Take them all."""
     if chromium() is None:
         raise OSError("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
-    given = nullcontext(argv[0].rstrip("/") + "/") if argv else served("app.py", "--port", "{port}")
-    with given as url, browser() as running:
-        take(running, url)
+    with browser() as running:
+        if argv:
+            take(running, argv[0].rstrip("/") + "/")
+            return
+        with served("app.py", "--port", "{port}", "--lens", "emoji") as url:
+            take(running, url)
+        with served("app.py", "--port", "{port}") as url:
+            take(running, url, AS_IT_OPENS)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,6 @@ def test_a_flip_is_told_without_arithmetic(visit):
 def test_a_layer_is_called_as_the_command_line_calls_it(visit):
     page = opened(visit, "concepts")
     assert "Layer 3 of 0 to 4" in page.locator(".pl-facts").inner_text()
-    assert "what layer 3 of" in page.locator(".pl-lead").inner_text()
     assert "--layer 3" in page.locator(".pl-facts [title*='--layer']").get_attribute("title")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sae.errors import HubError
 from sae.hub import BUNDLED
-from sae.ui.options import load, parse
+from sae.ui.options import lenses, load, parse
 from tests.local_hub import LocalHub, using
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ def test_defaults_and_command_line():
     options = parse([], {})
     assert (options.backbone, options.sae, options.host, options.port) == (
         None,
-        "bundled",
+        None,
         "127.0.0.1",
         None,
     )
@@ -104,3 +104,34 @@ def test_an_sae_of_the_hub_without_an_index_and_one_that_cannot_be_asked_for(tmp
         hub.fault(".*/resolve/.*index.json", 503, 9)
         with pytest.raises(HubError, match=r"index\.json: the Hub answered HTTP 503"):
             load(parse(["--sae", "tester/other", "--device", "cpu"], {}))
+
+
+def names(arguments: list[str], environment: dict[str, str] | None = None) -> list[str]:
+    """The SAEs of the lenses that a command line asks for, in the switch's order."""
+    return [str(own.sae) for _, own in lenses(parse(arguments, environment or {}))]
+
+
+def test_which_lenses_a_command_line_asks_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("sae.ui.options._came_along", lambda _sae: True)
+    assert names([]) == ["photos", "bundled"]
+    assert names(["--lens", "emoji"]) == ["bundled"]
+    assert names([], {"PATCHLENS_LENS": "photos"}) == ["photos"]
+    assert names(["--sae", str(tmp_path)]) == [str(tmp_path)]
+    assert names(["--sae", str(tmp_path), "--lens", "both"]) == [str(tmp_path), "photos", "bundled"]
+    assert names(["--sae", "bundled", "--lens", "both"]) == ["bundled", "photos"]
+    assert names(["--backbone", "a/b"]) == ["bundled"]
+    (mine, own), (_, beside) = lenses(
+        parse(["--sae", "x/Emoji", "--lens", "emoji", "--vlm", "v"], {})
+    )
+    assert (mine.name, mine.title, own.vlm, beside.vlm) == ("emoji-sae", "Emoji", "v", None)
+    with pytest.raises(ValueError, match="are for one lens"):
+        names(["--lens", "both", "--vlm", "v"])
+    with pytest.raises(SystemExit):
+        parse([], {"PATCHLENS_LENS": "birds"})
+
+
+def test_without_the_photographs_the_emoji_world_opens_alone(monkeypatch):
+    monkeypatch.setattr("sae.ui.options._came_along", lambda sae: sae == "bundled")
+    assert names([]) == ["bundled"]
+    with pytest.raises(FileNotFoundError, match="--lens emoji"):
+        names(["--lens", "photos"])

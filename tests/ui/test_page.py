@@ -67,7 +67,7 @@ def test_the_endpoints_take_what_they_say(whole):
         "first head",
         "second head",
     ]
-    assert [labels[i] for i in named["concepts"]["inputs"]] == ["image"]
+    assert [labels[i] for i in named["concepts"]["inputs"]] == ["image", "lens"]
 
 
 def test_every_component_is_told_the_limits_once_and_the_same(whole):
@@ -78,5 +78,5 @@ def test_every_component_is_told_the_limits_once_and_the_same(whole):
     ]
     assert len(told) >= len(TABS)
     assert all(limits == told[0] for limits in told)
-    assert all(isinstance(value, int | str) for value in told[0].values())
+    assert all(isinstance(value, int | float | str) for value in told[0].values())
     assert json.dumps(told[0])

@@ -88,7 +88,7 @@ def address() -> Iterator[str]:
         yield sys.argv[1].rstrip("/") + "/"
         return
     start = time.perf_counter()
-    with served("app.py", "--port", "{port}") as url:
+    with served("app.py", "--port", "{port}", "--lens", "emoji") as url:
         report("start of the app", (time.perf_counter() - start) * 1000, 10_000)
         yield url
 

@@ -216,7 +216,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     start = time.monotonic()
     with (
-        served("app.py", "--port", "{port}", "--device", "cpu") as url,
+        served("app.py", "--port", "{port}", "--lens", "emoji", "--device", "cpu") as url,
         httpx.Client(base_url=url.rstrip("/"), timeout=900) as client,
     ):
         ask(client, "a.png", small(10**7))

@@ -149,7 +149,7 @@ def main(_argv: list[str]) -> None:
         print("no Chromium here: install one, or name it in PATCHLENS_CHROMIUM")
         return
     with browser() as running:
-        with served("app.py", "--port", "{port}") as url:
+        with served("app.py", "--port", "{port}", "--lens", "emoji") as url:
             visit = Visit(running, url, **VIEW)
             latents(visit.open(), "bundled", ("t", "ti", "dog", "#12", "background"))
             by_meaning(visit.page)

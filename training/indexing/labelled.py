@@ -23,16 +23,17 @@ INDEX_SEED = 777
 class World:
     """`n` scenes of the emoji world; labels are the main object's kind, captions describe all."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, seed: int = INDEX_SEED) -> None:
         from sae.world.scenes import kind_names
 
         if n < 1:
             raise ValueError(f"--n-images {n}: an index needs at least one.")
         self.name, self.n, self.classes = f"emoji world, {n} scenes", n, list(kind_names())
+        self.seed = seed
 
     def content(self) -> tuple[str, str]:
         """The seed: scenes have no files that could change."""
-        return f"seed {INDEX_SEED}", f"seed {INDEX_SEED}"
+        return f"seed {self.seed}", f"seed {self.seed}"
 
     def __len__(self) -> int:
         return self.n
@@ -42,7 +43,7 @@ class World:
         from training.world.generator import sample_scene
         from training.world.words import description, main_object
 
-        scene = sample_scene(np.random.Generator(np.random.PCG64([INDEX_SEED, number])))
+        scene = sample_scene(np.random.Generator(np.random.PCG64([self.seed, number])))
         return Item(Image.fromarray(compose(scene).image), main_object(scene), description(scene))
 
 

@@ -20,6 +20,7 @@ import {
   restoreWith,
   writeConcepts,
 } from "./links.js";
+import { showForeign } from "./lenses.js";
 import { changeLook, look, wireOpacity } from "./look.js";
 import { leaveOut } from "./misfits.js";
 import { offerConcepts } from "./take_concepts.js";
@@ -340,6 +341,7 @@ export class ConceptsTab {
     this.panel.root.dataset.state = "ready";
     if (!performance.getEntriesByName("patchlens-usable").length) performance.mark("patchlens-usable");
     bus.picture = this.sharedPicture();
+    showForeign(this.panel.find(".pl-foreign"), value.foreign);
     this.stage.layStage();
     this.stage.forgetArea();
     this.stage.fitCanvas();

@@ -166,6 +166,7 @@ export class Sources {
 
   layExamples() {
     const strip = this.panel.find(".pl-strip");
+    this.panel.find(".pl-make").hidden = !this.tab.props.setup.composes;
     for (const example of this.tab.props.setup.examples) {
       const button = makeButton("pl-source pl-example");
       const art = make("img", "pl-source-art");

@@ -2,12 +2,15 @@
 
 import { make } from "./dom.js";
 import { giveHints, hinted } from "./hints.js";
+import { layLenses } from "./lenses.js";
 import { keepSliders } from "./sliders.js";
 
 export function start({ element, props }) {
   giveHints();
   keepSliders();
   const facts = props.value || {};
+  layLenses(element.querySelector(".pl-lenses"), props.setup.lenses);
+  element.querySelector(".pl-promise").textContent = facts.promise || "";
   element.querySelector(".pl-lead").textContent = facts.lead || "";
   for (const [term, text, help] of facts.figures || []) {
     const item = make("li");
