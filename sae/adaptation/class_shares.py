@@ -23,18 +23,25 @@ from sae.sparse import SparseLatents
 
 @torch.no_grad()
 def class_shares(
-    backbone: Backbone, sae: SparseAutoencoder, image: Image.Image, first: str, second: str
+    backbone: Backbone,
+    sae: SparseAutoencoder,
+    image: Image.Image,
+    first: str,
+    second: str,
+    *,
+    hidden: Float[Tensor, "1 tokens d"] | None = None,
 ) -> Attribution:
     """Shares of the concepts of `image` in logit[first] - logit[second], classes of `backbone.classes`.
 
-    Exact in real numbers; sums are float64. ValueError for an unknown class, and where the classifier is
-    not linear in the SAE's layer.
+    Exact in real numbers; sums are float64. `hidden`: the layer's activations of the image, if they are
+    known. ValueError for an unknown class, and where the classifier is not linear in the SAE's layer.
     """
     readout, (one, other) = _readout(backbone, sae), _numbers(backbone, (first, second))
     direction = (readout.weights[one] - readout.weights[other]).double()
     offset = float(readout.bias[one].double() - readout.bias[other].double())
     view = TokenView(backbone, sae.cfg.backbone.tokens)
-    hidden = backbone.activations([image], sae.cfg.backbone.layer)
+    if hidden is None:
+        hidden = backbone.activations([image], sae.cfg.backbone.layer)
     x = view.read(hidden)[0]
     latents = sae.encode_sparse(x)
     n_tokens = hidden.shape[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import gradio
 
+    from sae.adaptation.class_compare import ClassComparison
     from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.fit import Fit
@@ -72,7 +73,7 @@ def build_demo(
     metrics: Mapping[str, object] | None = None,
     steerer: "Callable[[], Steerer] | ClassSteerer | None" = None,
     experiments: "Path | None" = None,
-    comparison: "Comparison | None" = None,
+    comparison: "Comparison | ClassComparison | None" = None,
     sources: tuple[str, str] = ("bundled", "bundled"),
     examples: "Sequence[Shown]" = (),
     fit: "Fit | None" = None,
@@ -84,8 +85,8 @@ def build_demo(
     `metrics` is the content of the artifact's metrics.json. `steerer` loads the model that the
     Steer tab asks, or is the backbone's own classifier; without one there is no such tab.
     `experiments` is a file of recorded ones.
-    `comparison` knows the heads of the Compare tab; without one there is no such tab. `sources`
-    names what `steerer` and `sae` were loaded from, for the Python that is taken away. `examples`
+    `comparison` knows the heads of the Compare tab, or the backbone's classes; without one there is no
+    such tab. `sources` names what `steerer` and `sae` were loaded from, for the Python that is taken away. `examples`
     are what `sae.ui.gallery.read_examples` found, `fit` says which pictures are foreign. `lens` is
     this page's name among `lenses`, those of the server; without them the page is alone.
     Raises ValueError where the SAE or the index does not fit. Start the page with

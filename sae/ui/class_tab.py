@@ -1,12 +1,14 @@
-"""The Steer tab of a classifier: a rack of concepts, a bar a class, and the endpoint `/steer`.
+"""The Steer and Compare tabs of a classifier, and the endpoints `/steer` and `/compare`.
 
 Knows: Gradio's components. Does not know: how an answer is computed.
 """
 
 import gradio as gr
 
+from sae.adaptation.class_compare import ClassComparison
 from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest
+from sae.ui.class_compare_desk import ClassCompareDesk
 from sae.ui.class_desk import ClassDesk
 from sae.ui.page import Page, sent_file, sent_path
 
@@ -14,8 +16,8 @@ ANY = "describe the image"
 """A request has a prompt; a classifier is asked nothing."""
 
 
-def build(page: Page, steerer: ClassSteerer) -> None:
-    """Build the tab inside the open Blocks context."""
+def build_steer(page: Page, steerer: ClassSteerer) -> None:
+    """Build the tab inside the open Blocks context: a rack of concepts, a bar a class."""
     desk = ClassDesk(steerer, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
     page.component(
@@ -37,3 +39,34 @@ def build(page: Page, steerer: ClassSteerer) -> None:
         return steerer.classify(picture, request.edits).to_json()
 
     page.endpoint(steer, [sent_file(), gr.JSON(label="edits", visible=False)], "classes")
+
+
+def build_compare(page: Page, comparison: ClassComparison) -> None:
+    """Build the tab inside the open Blocks context: one class against another."""
+    ClassCompareDesk(comparison, page.concepts, page.catalogue).offer(page.dispatch)
+    page.component(
+        "compare",
+        "compare_classes.js",
+        layout="compare_classes.html",
+        examples=example_pictures(),
+        n_classes=len(comparison.backbone.classes),
+    )
+
+    def compare(image: str | None, first: str, second: str) -> dict[str, object]:
+        """One class against another on a picture: predictions, and each concept's share in the margin.
+
+        Empty classes mean the two likeliest. start + contributions + residual = margin.
+        """
+        picture = page.concepts.uploaded(sent_path(image, "compare"))
+        classes = (first, second) if first.strip() and second.strip() else None
+        return comparison.explain(picture, classes).to_json()
+
+    page.endpoint(
+        compare,
+        [
+            sent_file(),
+            gr.Textbox(label="first class", visible=False),
+            gr.Textbox(label="second class", visible=False),
+        ],
+        "comparison",
+    )

@@ -5,17 +5,21 @@ Knows: Gradio. Does not know: how an answer is computed.
 
 import gradio as gr
 
+from sae.adaptation.class_compare import ClassComparison
+from sae.ui import class_tab
 from sae.ui.compare_desk import CompareDesk
 from sae.ui.page import Page, sent_file, sent_path
 
 
 def build(page: Page) -> None:
-    """Build the tab inside the open Blocks context."""
+    """Build the tab inside the open Blocks context; of a classifier, its other form."""
     assert page.comparison is not None, "a tab of its own only then"
+    if isinstance(page.comparison, ClassComparison):
+        return class_tab.build_compare(page, page.comparison)
     desk = CompareDesk(page.comparison, page.concepts, page.catalogue)
     desk.offer(page.dispatch)
     page.component("compare", "compare.js", **desk.setup())
-    _compare_endpoint(page, desk)
+    return _compare_endpoint(page, desk)
 
 
 def _compare_endpoint(page: Page, desk: CompareDesk) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sae.adaptation.class_compare import ClassComparison
     from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.fit import Fit
@@ -60,8 +61,8 @@ class Loaded:
     """Loads the model of the Steer tab, with its first question; or the backbone's own classifier."""
     experiments: Path | None = None
     """Recorded experiments of the Steer tab."""
-    comparison: "Comparison | None" = None
-    """The heads of the Compare tab."""
+    comparison: "Comparison | ClassComparison | None" = None
+    """The heads of the Compare tab, or the backbone's own classes."""
     vlm: str = "bundled"
     """What `steerer` loads, as the page names it in Python."""
     examples: "Sequence[Shown]" = ()
@@ -233,11 +234,7 @@ def load(options: Options) -> Loaded:
     vlm = options.vlm or ("bundled" if chosen == "bundled" else None)
     steerer = _asked(vlm, backbone, sae, index, device)
     experiments = EXPERIMENTS if vlm == source == "bundled" else None
-    comparison = None
-    if chosen == "bundled":
-        from sae.adaptation.compare import Comparison
-
-        comparison = Comparison(backbone, sae, index.names if index else None)
+    comparison = _compared(chosen, backbone, sae, index)
     beside = _beside(source)
     return Loaded(
         backbone,
@@ -251,6 +248,19 @@ def load(options: Options) -> Loaded:
         () if beside is None else read_examples(beside),
         None if beside is None else Fit.beside(beside),
     )
+
+
+def _compared(
+    chosen: str, backbone: "Backbone", sae: "SparseAutoencoder", index: "ConceptIndex | None"
+) -> "Comparison | ClassComparison | None":
+    """What the Compare tab shows: the bundled heads, else the backbone's own classes where that is exact."""
+    from sae.adaptation.class_compare import ClassComparison
+    from sae.adaptation.compare import Comparison
+
+    names = index.names if index else None
+    if chosen == "bundled":
+        return Comparison(backbone, sae, names)
+    return ClassComparison(backbone, sae, names) if ClassComparison.fits(backbone, sae) else None
 
 
 def _asked(

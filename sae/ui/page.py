@@ -28,6 +28,7 @@ from sae.views.ranking import N_STRONG, WEAK_SHARE
 from sae.world.scenes import MAX_OBJECTS
 
 if TYPE_CHECKING:
+    from sae.adaptation.class_compare import ClassComparison
     from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
@@ -59,7 +60,7 @@ class Page:
     dispatch: Dispatch = field(default_factory=Dispatch)
     steerer: "Callable[[], Steerer] | ClassSteerer | None" = None
     experiments: Path | None = None
-    comparison: "Comparison | None" = None
+    comparison: "Comparison | ClassComparison | None" = None
     sources: tuple[str, str] = ("bundled", "bundled")
     about: Json = field(default_factory=dict)
     """Which models these are, for files that are taken away; see `sae.ui.identity`."""

@@ -215,6 +215,23 @@ def classes_code(models: Models, picture: Opened, request: SteerRequest) -> str:
     return _script(models, picture, more, body)
 
 
+def class_compare_code(
+    models: Models, picture: Opened, classes: tuple[str, str] | None, off: Sequence[int]
+) -> str:
+    """`found`: one class against another as the Compare tab explains it; `after`: with some switched off."""
+    names = ", index.names" * models.has_index
+    chosen = f", {classes!r}" if classes else ""
+    body = picture.line() + f"\ncomparison = ClassComparison(backbone, sae{names})\n"
+    body += f"found = comparison.explain(image{chosen})\n"
+    body += "parts = found.attribution  # start + shares + residual = score\n"
+    body += "print(*found.classes, parts.score, parts.start, parts.residual)\n"
+    body += "for row in found.concepts[:40]:\n    print(row.latent, row.name, row.share)\n"
+    if off:
+        body += f"after = comparison.switched_off(found, {list(off)})\nprint(after.score)\n"
+    more = ["from sae.adaptation.class_compare import ClassComparison"]
+    return _script(models, picture, more, body)
+
+
 def _script(models: Models, picture: Opened | None, more: Sequence[str], body: str) -> str:
     lines = {*models.imports(), *more, *(picture.imports if picture else ())}
     bare = [line for line in lines if line.startswith("import")]

@@ -19,7 +19,7 @@ def build(page: Page) -> None:
     """Build the tab inside the open Blocks context; of a classifier, its other form."""
     assert page.steerer is not None, "a tab of its own only then"
     if isinstance(page.steerer, ClassSteerer):
-        return class_tab.build(page, page.steerer)
+        return class_tab.build_steer(page, page.steerer)
     desk = SteerDesk(
         page.steerer, page.concepts, page.catalogue, bundled=page.sources[0] == "bundled"
     )

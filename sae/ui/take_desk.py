@@ -6,6 +6,7 @@ Knows the catalogue, how the models are loaded, and what a browser may ask. Does
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sae.adaptation.class_compare import ClassComparison
 from sae.concepts.statistics import table
 from sae.steering.classes import ClassSteerer
 from sae.steering.edits import SteerRequest, python_for
@@ -32,6 +33,8 @@ class TakeDesk:
         self.models = Models(sae, None if own else page.backbone.id, page.index is not None)
         self.of_classes = isinstance(page.steerer, ClassSteerer)
         self.gallery = page.concepts.gallery
+        own_classes = isinstance(page.comparison, ClassComparison)
+        self.class_names = tuple(page.backbone.classes) if own_classes else None
         self.vlm, self.catalogue, self.n_patches = (
             vlm,
             page.catalogue,
@@ -134,6 +137,8 @@ class TakeDesk:
         )
 
     def _compare(self, fields: Json) -> str:
+        if self.class_names is not None:
+            return self._compare_classes(fields, self.class_names)
         heads, classes = fields.get("heads"), fields.get("classes")
         if not isinstance(heads, list) or len(heads) != 2:
             raise ValueError(NOT_TAKEN)
@@ -151,6 +156,18 @@ class TakeDesk:
 
     def _opened(self, picture: object) -> Opened:
         return python_code.opened(picture, self.gallery)
+
+    def _compare_classes(self, fields: Json, names: tuple[str, ...]) -> str:
+        numbers = fields.get("classes")
+        pair = numbers if isinstance(numbers, list) and len(numbers) == 2 else None
+        if pair and not all(type(one) is int and 0 <= one < len(names) for one in pair):
+            raise ValueError(NOT_TAKEN)
+        return python_code.class_compare_code(
+            self.models,
+            self._opened(fields.get("picture")),
+            None if pair is None else (names[pair[0]], names[pair[1]]),
+            self._latents(fields.get("off") or [])[:MAX_OFF],
+        )
 
     def _latents(self, asked: object) -> list[int]:
         numbers = asked if isinstance(asked, list) else None

@@ -7,7 +7,7 @@ from gradio_client import handle_file
 
 from tests.browser.concepts_page import query
 from tests.browser.serving import chromium, client_of, served
-from tests.browser.taking import json_of, take
+from tests.browser.taking import json_of, rows_of, take
 from tests.small_classifier import CLASSES, save
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
@@ -80,3 +80,31 @@ def test_callers_get_the_classes(url, tiger):
     )
     assert {row["name"] for row in answer["classes"]} <= set(CLASSES)
     assert answer["relative_change"] > 0
+
+
+def test_one_class_against_another_follows_what_is_switched_off_and_back(visit, tmp_path):
+    page = visit.page
+    page.goto(f"{visit.url}?v=1&tab=compare&img=ix:3&says=3,1")
+    page.wait_for_selector("#compare .pl-fall-line input")
+    first, second = (page.locator(f"#compare .pl-class-{side}") for side in "ab")
+    assert [first.input_value(), second.input_value()] == ["rocket", "tiger cat"]
+    box = page.locator("#compare .pl-fall-line input").first
+    box.click()
+    after = page.locator("#compare .pl-total", has_text="switched off")
+    after.wait_for()
+    off = query(page)["off"]
+    rows = rows_of(take(page, "compare", "Explanation (CSV)", tmp_path))
+    shares = [float(row["share_model"]) for row in rows[:-1]]
+    assert sum(shares) == pytest.approx(float(rows[-1]["share_model"]), abs=1e-4)
+    assert [row["concept"] for row in rows if row["on"] == "False" or row["on"] == "false"] == [off]
+    page.keyboard.press("Control+z")
+    after.wait_for(state="detached")
+    second.fill("school bus")
+    second.press("Enter")
+    page.wait_for_function("new URLSearchParams(location.search).get('says') === '3,2'")
+    second.fill("nothing")
+    second.press("Enter")
+    page.wait_for_function(
+        "document.querySelector('#compare .pl-notice-text').textContent.includes('no such class')"
+    )
+    assert visit.errors == []

@@ -348,6 +348,12 @@ export class CompareTab {
     }, 60);
   }
 
+  // What a file of this comparison is called.
+  fileWords() {
+    const { task, heads, own, number } = this.view;
+    return [task, ...heads, own ? "your-picture" : `picture-${number}`];
+  }
+
   writeLink() {
     if (this.view.task) writeCompare(this.view);
   }

@@ -20,13 +20,14 @@ import { notes } from "./notes.js";
 export const LINES = 12;
 const GUESSES = 5;
 const REASONS = 3;
-const POINT_AT = "Point at a concept to see where it fires, in both.";
+const POINT_AT = "Point at a concept to see where it fires.";
+const UNTOLD = "Nobody has told what this picture is of; both versions know only the task's classes.";
 const EXACT = "Shares are exact: from this layer on the path to the score is linear.";
 const INTEGRATED =
   "Shares are integrated gradients through the layers behind the SAE; what is left over is shown as not explained.";
 
 const SUMS = {
-  start: ["What any picture gives", "What the version says with no concept at all, whatever the picture"],
+  start: ["What any picture gives", "What is said with no concept at all, whatever the picture"],
   behind: [
     "Without a name, or always on",
     "Concepts for which no word was found, or that fire nearly everywhere: they say little",
@@ -51,7 +52,8 @@ function unexplainedParts(heads) {
   const gap = heads.some((head) => Math.abs(head.residual_parts.gap) >= 0.005)
     ? `, and rounding of the integral ${of("gap")}`
     : "";
-  const start = "What any picture gives is what each version says with no concept at all.";
+  const who = heads.length > 1 ? "each version" : "the model";
+  const start = `What any picture gives is what ${who} says with no concept at all.`;
   return `${start} Not explained is what the SAE leaves out (${of("error")})${gap}.`;
 }
 
@@ -64,8 +66,9 @@ const placed = ([l, t, r, b]) => ({
 });
 
 function strongestSentence(concept) {
-  const [first, second] = concept.activations.map(amountText);
-  return `${rowName(concept)}: strongest patch ${first} and ${second}, one scale for both`;
+  const amounts = concept.activations.map(amountText);
+  const scale = amounts.length > 1 ? ", one scale for both" : "";
+  return `${rowName(concept)}: strongest patch ${amounts.join(" and ")}${scale}`;
 }
 
 // A class with its probability; `was` are the probabilities before concepts were switched off.
@@ -187,7 +190,8 @@ export class Explanation {
     const top = explained.scale[concept] / 255;
     const value = (side) => amountText(this.mapCodes(concept, side)[row * columns + column] * top);
     const where = `${rowName(explained.concepts[concept])} in row ${row + 1}, column ${column + 1}`;
-    setText(this.panel.find(".pl-map-says"), `${where}: ${value(0)} and ${value(1)}`);
+    const values = explained.heads.map((_, side) => value(side)).join(" and ");
+    setText(this.panel.find(".pl-map-says"), `${where}: ${values}`);
   }
 
   // Its number in the list: the one that is pointed at, or else the one that was clicked; -1 for none.
@@ -201,9 +205,10 @@ export class Explanation {
   }
 
   mapCodes(row, side) {
-    const { codes, grid } = this.view.explained;
+    const { codes, grid, heads } = this.view.explained;
     const cells = grid[0] * grid[1];
-    return codes.subarray((2 * row + side) * cells, (2 * row + side + 1) * cells);
+    const at = heads.length * row + side;
+    return codes.subarray(at * cells, (at + 1) * cells);
   }
 
   drawMaps() {
@@ -229,11 +234,10 @@ export class Explanation {
       const lines = now.slice(0, GUESSES).map((guess) => guessLine(guess, side, after ? was : null, label));
       list.replaceChildren(...lines);
     }
-    const truth = label
-      ? `The picture is of: ${label}.`
-      : "Nobody has told what this picture is of; both versions know only the task's classes.";
+    const untold = explained.heads.length > 1 ? UNTOLD : "";
+    const truth = label ? `The picture is of: ${label}.` : untold;
     const without = `With ${plural(off.size, "concept", "concepts")} off; the thin mark is where it stood.`;
-    setText(this.panel.find(".pl-truth"), after ? `${truth} ${without}` : truth);
+    setText(this.panel.find(".pl-truth"), after ? `${truth} ${without}`.trim() : truth);
   }
 
   // The waterfall: what any picture gives, concepts, all others, what stays unexplained; it adds up to the margin.
@@ -280,8 +284,9 @@ export class Explanation {
   drawBecause() {
     const explained = this.view.explained;
     const names = this.view.heads.map((head) => this.tab.headName(head));
-    const sentences = [1, 0].map((side) => becauseSentence(explained, side, names[side]));
-    const doubts = [1, 0].map((side) => unexplainedSentence(explained, side, names[side])).filter(Boolean);
+    const sides = [...names.keys()].toReversed();
+    const sentences = sides.map((side) => becauseSentence(explained, side, names[side]));
+    const doubts = sides.map((side) => unexplainedSentence(explained, side, names[side])).filter(Boolean);
     setText(this.panel.find(".pl-because"), [...sentences, ...doubts].join(" "));
   }
 
@@ -312,12 +317,7 @@ export class Explanation {
   fallHead() {
     const line = make("div", "pl-fall-line pl-fall-head");
     line.setAttribute("role", "row");
-    for (const text of [
-      "On",
-      "Concept",
-      this.tab.headName(this.view.heads[0]),
-      this.tab.headName(this.view.heads[1]),
-    ]) {
+    for (const text of ["On", "Concept", ...this.view.heads.map((head) => this.tab.headName(head))]) {
       const cell = make("span", "", text);
       cell.setAttribute("role", "columnheader");
       line.append(cell);
@@ -369,7 +369,7 @@ export class Explanation {
     const on = make("input");
     on.type = "checkbox";
     on.setAttribute("aria-label", `Keep ${rowName(concept)} on`);
-    on.title = "Switch this concept off and ask both again";
+    on.title = "Switch this concept off and ask again";
     on.addEventListener("change", () => {
       if (on.checked) this.view.off.delete(concept.latent);
       else this.view.off.add(concept.latent);

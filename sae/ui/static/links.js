@@ -13,7 +13,7 @@ const KEYS = {
   concepts: ["img", "p", "z", "rank", "scale"],
   latents: ["q", "like", "map", "sort", "show", "lasso", "zoom", "colour"],
   steer: ["steer", "ask", "keep"],
-  compare: ["task", "heads", "split", "pic", "off"],
+  compare: ["task", "heads", "split", "pic", "says", "off"],
   look: ["op", "bars"],
   beside: ["with", "lit"],
 };
@@ -71,7 +71,8 @@ onTravel((before) => {
   opened = new URLSearchParams(query());
   for (const [owner, act] of followers) {
     const isOther = KEYS[owner].some((key) => opened.get(key) !== left.get(key));
-    if (isOther && !(owner === "compare" && !opened.has("task"))) act(); // without a task it was not open yet
+    const notOpen = owner === "compare" && !opened.has("task") && !opened.has("says");
+    if (isOther && !notOpen) act();
   }
 });
 
@@ -208,16 +209,13 @@ export function readCompare(limits) {
   const isNumber = /^\d{1,3}$/.test(number || "") && Number(number) < limits.samples;
   const isOwn = PICTURE.test(number || "");
   if (number !== null && !isNumber && !isOwn) leaveOut("it names no picture of the task");
-  const parts = (opened.get("off") || "").split(",").filter(Boolean);
-  const off = parts.slice(0, limits.off).filter((part) => /^\d{1,7}$/.test(part) && Number(part) < limits.d_sae);
-  if (off.length < parts.length) leaveOut("some concepts that it switches off do not exist");
   return {
     task: opened.get("task"),
     split: opened.get("split"),
     heads: opened.get("heads"),
     number: isNumber ? Number(number) : null,
     own: isOwn ? number : "",
-    off: off.map(Number),
+    off: readOff(limits),
   };
 }
 
@@ -229,6 +227,26 @@ export function writeCompare({ task, heads, split, number, own, off }) {
     pic: own || number,
     off: [...off].join(","),
   });
+}
+
+// Two of a classifier's classes by number, and what is switched off; null where the link names none.
+export function readClasses(limits, nClasses) {
+  const text = opened.get("says");
+  const numbers = /^\d{1,6},\d{1,6}$/.test(text || "") ? text.split(",").map(Number) : null;
+  const known = numbers && numbers[0] !== numbers[1] && numbers.every((one) => one < nClasses);
+  if (text !== null && !known) leaveOut("its classes do not exist");
+  return { classes: known ? numbers : null, off: readOff(limits) };
+}
+
+export function writeClasses({ classes, off }) {
+  write("compare", { says: classes.join(","), off: [...off].join(",") });
+}
+
+function readOff(limits) {
+  const parts = (opened.get("off") || "").split(",").filter(Boolean);
+  const off = parts.slice(0, limits.off).filter((part) => /^\d{1,7}$/.test(part) && Number(part) < limits.d_sae);
+  if (off.length < parts.length) leaveOut("some concepts that it switches off do not exist");
+  return off.map(Number);
 }
 
 // The open tab: as the address says, written with every change; `tabs` are their ids, the first goes unsaid.

@@ -6,15 +6,12 @@ import { csvOf, download, fileName, jsonOf, today } from "./take_files.js";
 import { openPython, TakeMenu } from "./take_menu.js";
 import { modelLine, planePng } from "./take_picture.js";
 
-const name = (tab, ending, what) => {
-  const { task, heads, own, number } = tab.view;
-  return fileName(ending, task, ...heads, own ? "your-picture" : `picture-${number}`, what);
-};
+const name = (tab, ending, what) => fileName(ending, ...tab.fileWords(), what);
 
 // Concepts, then what is left over: a column of each head adds up to its score.
 function rowsOf(tab) {
   const { explained, off, heads } = tab.view;
-  const columns = heads.map((head, side) => `${side ? "second" : "first"}_${head}`);
+  const columns = heads.map((head, side) => (heads.length > 1 ? `${side ? "second" : "first"}_${head}` : head));
   const both = (values) => Object.fromEntries(values.map((value, side) => [`share_${columns[side]}`, value]));
   const rows = explained.concepts.map((concept) => ({
     row: "concept",
