@@ -128,13 +128,16 @@ def likeliest_edits(
     allowed: Iterable[int] | None,
 ) -> tuple[list[Edit], list[int]]:
     """The `n` edits of the highest scores (turned up, switched off), of the latents `allowed`, and their
-    places in `scores` as one row."""
+    places in `scores` as one row. At dose 0 the two are one and the same, and only the second is taken."""
     d_sae = scores.shape[1]
     kept = torch.ones(d_sae, dtype=torch.bool)
     if allowed is not None:
         kept = torch.zeros_like(kept).index_fill_(0, torch.tensor(list(allowed)), True)
-    scores = scores.masked_fill(~kept, -torch.inf).flatten()
-    places = scores.topk(min(n, 2 * int(kept.sum()))).indices.tolist()
+    scores = scores.masked_fill(~kept, -torch.inf)
+    if dose == 0:
+        scores[0] = -torch.inf
+    known = int((scores > -torch.inf).sum())
+    places = scores.flatten().topk(min(n, known)).indices.tolist()
     edits = [
         Edit(place, "set", dose, "max", scope)
         if place < d_sae

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from functools import partial
 from threading import Lock
 
-from sae.steering.candidates import MAX_VERIFIED, Candidate
+from sae.steering.candidates import Candidate
 from sae.steering.class_candidates import class_candidates
 from sae.steering.classes import ClassSteerer, SeenClasses
 from sae.steering.edits import SteerRequest
@@ -102,4 +102,4 @@ def _of_those_that_fire(
     values, indices = seen.activations.code
     firing = indices[values > 0].unique().tolist()
     tried = firing if latents is None else [one for one in latents if one in firing]
-    return find(dose=dose, n=min(2 * n, MAX_VERIFIED), latents=tried) if tried else []
+    return find(dose=dose, n=n, latents=tried) if tried else []

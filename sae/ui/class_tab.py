@@ -48,7 +48,7 @@ def build_compare(page: Page, comparison: ClassComparison) -> None:
         "compare",
         "compare_classes.js",
         layout="compare_classes.html",
-        examples=example_pictures(),
+        examples=page.concepts.gallery.strip(),
         n_classes=len(comparison.backbone.classes),
     )
 

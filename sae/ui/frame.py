@@ -23,7 +23,7 @@ LOOK = "See what a vision model looked at, and where else it sees the same."
 def build(page: Page) -> None:
     """The About tab: method, limits, citations, licences; it tells of this lens and its tabs."""
     tower = "convolutional" if page.backbone.is_convolutional else "transformer"
-    there = {*page.tabs, tower, page.lens}
+    there = {*page.forms, tower, page.lens}
     there |= {"scenes"} if page.concepts.gallery.composes else set()
 
     def kept(part: "re.Match[str]") -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from sae.adaptation.class_compare import ClassComparison
 from sae.concepts.notes import MAX_CONCEPTS, MAX_NAME, MAX_NOTE
+from sae.steering.classes import ClassSteerer
 from sae.steering.edits import MAX_EDITS, MAX_PROMPT
 from sae.ui.catalogue import MAX_ICONS, Catalogue
 from sae.ui.concepts_desk import ConceptsDesk
@@ -28,12 +30,11 @@ from sae.views.ranking import N_STRONG, WEAK_SHARE
 from sae.world.scenes import MAX_OBJECTS
 
 if TYPE_CHECKING:
-    from sae.adaptation.class_compare import ClassComparison
     from sae.adaptation.compare import Comparison
     from sae.backbones import Backbone
     from sae.concepts.index import ConceptIndex
     from sae.model import SparseAutoencoder
-    from sae.steering import ClassSteerer, Steerer
+    from sae.steering import Steerer
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """Of events that only the page's own scripts raise."""
@@ -70,6 +71,15 @@ class Page:
     """This page's own, among `lenses`."""
     lenses: Lenses = field(default_factory=lambda: Lenses(()))
     """Those of the server."""
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The tabs as the About tab tells of them: on a classifier two have another form."""
+        classes = {
+            "steer": isinstance(self.steerer, ClassSteerer),
+            "compare": isinstance(self.comparison, ClassComparison),
+        }
+        return tuple(f"{tab}_classes" if classes.get(tab) else tab for tab in self.tabs)
 
     def component(
         self,
