@@ -87,8 +87,8 @@ def build_demo(
     `experiments` is a file of recorded ones.
     `comparison` knows the heads of the Compare tab, or the backbone's classes; without one there is no
     such tab. `sources` names what `steerer` and `sae` were loaded from, for the Python that is taken
-    away. `examples` are what `sae.ui.gallery.read_examples` found, `fit` says which pictures are foreign. `lens` is
-    this page's name among `lenses`, those of the server; without them the page is alone.
+    away. `examples` are what `sae.ui.gallery.read_examples` found, `fit` says which pictures are foreign.
+    `lens` is this page's name among `lenses`, those of the server; without them the page is alone.
     Raises ValueError where the SAE or the index does not fit. Start the page with
     `demo.launch(**launch_settings())`.
     """

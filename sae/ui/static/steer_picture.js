@@ -3,6 +3,7 @@
 import { colour, shareText } from "./dom.js";
 
 const KEYWORD = "patchlens";
+const KEY = ["as it is", "changed", "random change of the same size"];
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -62,7 +63,14 @@ function wrapText(context, text, left, top, width, lineHeight) {
 // Classes with their bars from `y` on: as it is, edited, and the control.
 function drawBars(context, bars, y) {
   const inks = [colour("print-soft"), colour("first"), colour("second")];
-  for (const { name, shares } of bars.slice(0, 7)) {
+  const most = bars.some(({ shares }) => shares[2] !== null) ? KEY.length : 1;
+  KEY.slice(0, bars.length ? most : 0).forEach((text, i) => {
+    context.font = "15px system-ui, sans-serif";
+    context.fillStyle = inks[i];
+    context.fillRect(450 + 190 * i, y - 22, 16, 9);
+    context.fillText(text, 474 + 190 * i, y - 13);
+  });
+  for (const { name, shares } of bars.slice(0, 8)) {
     context.font = "20px system-ui, sans-serif";
     context.fillStyle = colour("print-ink");
     context.fillText(name.slice(0, 26), 450, y + 22, 240);
