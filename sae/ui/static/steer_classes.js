@@ -7,6 +7,8 @@ import { ClassAnswers } from "./class_answers.js";
 import { Bench } from "./steer_bench.js";
 import { offerClasses } from "./take_steer.js";
 
+const ALL_OFF = "The ladder multiplies strengths, and here all are 0. Turn a concept up, or below 0, first.";
+
 export class ClassTab extends Bench {
   constructor(component) {
     super(component);
@@ -91,6 +93,14 @@ export class ClassTab extends Bench {
     if (said !== this.spoken) this.panel.say(`The model says ${said}`);
     this.spoken = said;
     performance.mark("patchlens-classes");
+  }
+
+  // Multiples of nothing are nothing: what is switched off has no ladder.
+  askLadder() {
+    const on = this.experiment.state.rows.filter((row) => row.on);
+    const off = on.length > 0 && on.every((row) => row.strength === 0);
+    if (off) this.panel.notice(ALL_OFF);
+    return off ? null : super.askLadder();
   }
 
   savePicture(name) {
