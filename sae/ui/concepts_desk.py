@@ -228,7 +228,11 @@ class ConceptsDesk:
         """The answer for a picture, without the picture."""
         analysis = self.analyst.analyse(image)
         foreign = self.judge(self._look(analysis), image)
-        return {**self._lay_out(analysis, source), "foreign": foreign}
+        answer = self._lay_out(analysis, source)
+        if foreign is not None:  # every name is a guess there
+            names = [name and name.rstrip("?") + "?" for name in answer["concepts"]["names"]]
+            answer["concepts"] = {**answer["concepts"], "names": names}
+        return {**answer, "foreign": foreign}
 
     def _lay_out(self, analysis: Analysis, source: Json) -> Json:
         return {

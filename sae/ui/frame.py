@@ -25,6 +25,7 @@ def build(page: Page) -> None:
     tower = "convolutional" if page.backbone.is_convolutional else "transformer"
     there = {*page.forms, tower, page.lens}
     there |= {"scenes"} if page.concepts.gallery.composes else set()
+    there |= {"classes"} if page.backbone.classes else {"named_by_text"}
 
     def kept(part: "re.Match[str]") -> str:
         whole, tag = part[3], part[1]

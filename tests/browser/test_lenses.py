@@ -56,8 +56,11 @@ def test_the_switch_takes_ones_own_picture_along_and_back_returns(visit, photo):
     assert page.locator(".pl-own-picture[aria-pressed=true]").count() == 1
     foreign = page.locator(".pl-foreign")
     assert "unlike those that this lens knows" in foreign.inner_text()
+    named = page.locator("#concepts .pl-row:not([hidden]) .pl-name").all_inner_texts()
+    assert all(name.endswith("?") or name.startswith("Concept ") for name in named)
     foreign.locator("a").click()
     page.wait_for_url(lambda address: "/emoji/" not in address)
+    page.wait_for_selector(READY)
     page.wait_for_function("document.querySelector('.pl-photo').alt === 'Your picture'")
     assert page.locator(".pl-foreign").is_hidden()
     page.go_back()
