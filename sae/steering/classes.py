@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sae import hub
 from sae.backbones import Backbone
+from sae.backbones.classes import wider_words
 from sae.concepts.index import ConceptIndex
 from sae.lazy import lazy
 from sae.model import SparseAutoencoder
@@ -172,6 +173,8 @@ class ClassSteerer:
                 f"{self.layer} of {backbone.id} has width {self.backbone.d_model}"
             )
         self.sae, self.index, self.class_names = sae, index, tuple(backbone.classes)
+        self.wider = wider_words(self.class_names)
+        """Words that stand for several classes, with their numbers."""
         self.readout = self.backbone.class_readout(self.layer)
         """None where the classifier is not linear in the layer."""
         if max_activation is None and index is not None:
@@ -275,19 +278,21 @@ class ClassSteerer:
         return ClassLadder(word, said, rows, min(turned, key=abs, default=None))
 
     def numbers(self, word: str) -> list[int]:
-        """The classes that a word means: the one that is called so, or all that have it as a whole word.
-
-        ValueError if there is none.
+        """The classes that a word means: the one that is called so, those that a wider word such as "dog"
+        stands for, or all that have it as a whole word. ValueError if there is none.
         """
         asked = " ".join(word.split()).casefold()
         called = {name.casefold(): number for number, name in enumerate(self.class_names)}
         if asked in called:
             return [called[asked]]
+        if asked in self.wider:
+            return list(self.wider[asked])
         found = [i for i, name in enumerate(self.class_names) if asked and has_word(name, asked)]
         if found:
             return found
-        near = get_close_matches(asked, called, 3, 0.5) or list(called)[:3]
-        near = [self.class_names[called[name]] for name in near]
+        spelled = {name.casefold(): name for name in (*self.class_names, *self.wider)}
+        near = get_close_matches(asked, spelled, 3, 0.5) or list(spelled)[:3]
+        near = [spelled[name] for name in near]
         raise ValueError(
             f"there is no class {word!r} among the {len(self.class_names):,} of this classifier; try another "
             f"word, such as {', '.join(near)}"

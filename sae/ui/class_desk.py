@@ -87,7 +87,7 @@ class ClassDesk(RackDesk):
         return [self.steerer.class_names[number] for number in numbers]
 
     def _words(self, _fields: Json) -> Json:
-        return {"words": list(self.steerer.class_names)}
+        return {"words": [*self.steerer.wider, *self.steerer.class_names]}
 
 
 def _of_those_that_fire(

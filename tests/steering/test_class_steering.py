@@ -116,6 +116,11 @@ def test_words_mean_classes_and_unknown_ones_are_one_sentence() -> None:
     steerer = steerer_of("timm_efficientnet")
     assert steerer.numbers(" Class  4 ") == [4]
     assert steerer.numbers("class") == list(range(len(steerer.class_names)))
+    steerer.wider = {"beast": (1, 5)}
+    seen = steerer.prepare(noise(70, 50))
+    shares = seen.logits.softmax(-1)
+    best, *_ = class_candidates(steerer, seen, "Beast", n=1)
+    assert best.before == pytest.approx(float(shares[1] + shares[5]), abs=1e-6)
     with pytest.raises(
         ValueError, match="no class 'dog' among the 7 of this classifier; .*such as class 0"
     ):
