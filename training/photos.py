@@ -10,7 +10,6 @@ the steps are other commands, and `training.photographs`.
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,7 +124,6 @@ def study(options: argparse.Namespace) -> None:
     made.name()
     content = json.dumps(made.figures(), indent=1)
     (options.work / FIGURES).write_text(content + "\n", encoding="utf-8")
-    shutil.copyfile(options.work / FIGURES, options.out / FIGURES)
 
 
 def examples(options: argparse.Namespace) -> None:

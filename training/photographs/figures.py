@@ -44,6 +44,22 @@ def best_of_classes(
     return best, columns[classes, classes]
 
 
+def together(
+    chosen_on: tuple[Float[np.ndarray, "n units"], Int[np.ndarray, " n"]],
+    measured_on: tuple[Float[np.ndarray, "m units"], Int[np.ndarray, " m"]],
+    scale: Float[np.ndarray, " units"],
+    n_classes: int,
+    n_units: int = 3,
+) -> Float[np.ndarray, " classes"]:
+    """For every class the AUROC, on the second photos, of the sum of the `n_units` units that are best on the
+    first, each divided by its `scale`."""
+    first, labels = chosen_on
+    order = np.argsort(-auroc(first, labels[:, None] == np.arange(n_classes)), axis=0)[:n_units]
+    second, labels = measured_on
+    sums = (second[:, order] / scale[order]).sum(1)
+    return np.array([auroc(sums[:, [c]], (labels == c)[:, None])[0, 0] for c in range(n_classes)])
+
+
 def class_figures(scores: Float[np.ndarray, " classes"], names: Sequence[str]) -> dict[str, Any]:
     """Median, share found, and the classes that are not."""
     order = np.argsort(scores)

@@ -31,6 +31,7 @@ from training.photographs.figures import (
     meanings,
     name_figures,
     random_decoder,
+    together,
 )
 from training.photographs.looking import LATENTS, Seen, Units, look
 from training.photographs.names import (
@@ -44,12 +45,11 @@ from training.photographs.names import (
     word_probabilities,
 )
 
-FIT_PHOTOS = 300
+FIT_PHOTOS = 150
 """Photos whose tokens the baselines are fitted on."""
-ICA_COMPONENTS = 256
-"""Principal components that independent ones are sought among: all 1,280 take hours."""
-ICA_STEPS = 40
-MOST_OTHERS = 1000
+PCA_UNITS, ICA_UNITS = 256, 64
+"""Components by variance, and independent ones among the first so many of these: all 1,280 take hours."""
+MOST_OTHERS = 400
 """Training photos that are looked at for names beside those on which class units are chosen."""
 
 
@@ -77,7 +77,7 @@ class Study:
             [source if ok else "" for source, ok in zip(named.sources, keep, strict=True)],
             [round(float(push), 3) for push in named.pushes * keep],
             [round(float(one), 4) for one in sure * keep],
-        ).with_layout()
+        )
         self.index.save_pretrained(self.lens / "sae")
 
     @cached_property
@@ -156,17 +156,26 @@ class Study:
         write_sealed(self.lens / "sae" / "metrics.json", content)
 
     def _classes(self) -> dict[str, Any]:
-        """Of every kind of unit, how well its best one finds each class of the photos."""
+        """Of every kind of unit, how well its best one finds each class of the photos.
+
+        The best is chosen on the photos of `choosing`; of latents also on all photos looked at, and there is
+        also what the three best latents find together.
+        """
         names = sorted(set(self.training.classes) & set(self.test.classes))
         first, second = (_numbers(data, names) for data in (self.training, self.test))
-        first, found = first[self.choosing], {}
-        n = len(self.choosing)
-        for kind in self.seen.firing:
-            one, other = self.seen.firing[kind], self.seen_test.firing[kind]
-            best, scores = best_of_classes((one[:n], first), (other, second), len(names))
+        labels = first[self.choosing]
+        found = {}
+        for kind, one in self.seen.firing.items():
+            known, other = (one[: len(labels)], labels), (self.seen_test.firing[kind], second)
+            best, scores = best_of_classes(known, other, len(names))
             found[kind] = class_figures(scores, names)
             if kind == LATENTS:
                 found[kind]["best_latents"] = dict(zip(names, map(int, best), strict=True))
+                known_all = (one, first[self.looked])
+                _, scores = best_of_classes(known_all, other, len(names))
+                found["latents, chosen on all photos"] = class_figures(scores, names)
+                scores = together(known, other, self.index.max_activation, len(names))
+                found["three latents together"] = class_figures(scores, names)
         return found
 
     def _meanings(self, embedder: str) -> dict[str, Any]:
@@ -178,12 +187,15 @@ class Study:
 
     @cached_property
     def seen(self) -> Seen:
-        """Photos trained on: those of `choosing`, then a part of the others."""
-        n = len(self.choosing)
+        """The photos of `looked`."""
+        photos = (self.training[number].image for number in self.looked)
+        return look(photos, self.backbone, self.sae, self.others, range(len(self.choosing)))
+
+    @cached_property
+    def looked(self) -> list[int]:
+        """The photos trained on that names are from: those of `choosing`, then a part of the others."""
         rest = sorted(set(range(len(self.training))) - set(self.choosing))
-        numbers = [*self.choosing, *rest[:: 1 + len(rest) // MOST_OTHERS]]
-        photos = (self.training[number].image for number in numbers)
-        return look(photos, self.backbone, self.sae, self.others, range(n))
+        return [*self.choosing, *rest[:: 1 + len(rest) // MOST_OTHERS]]
 
     @cached_property
     def choosing(self) -> list[int]:
@@ -203,14 +215,15 @@ class Study:
         """What latents have to beat, fitted on some of the photos trained on."""
         sample = self._sample()
         components = pca(sample)
-        few = LinearUnits(
-            "PCA", components.centre, components.directions[:ICA_COMPONENTS].contiguous()
+        some, few = (
+            LinearUnits("PCA", components.centre, components.directions[:n].contiguous())
+            for n in (PCA_UNITS, ICA_UNITS)
         )
-        independent = ica(few(sample), max_steps=ICA_STEPS)
+        independent = ica(few(sample))
         random = random_decoder(self.sae, sample)
         return {
             "raw neurons": lambda x: x,
-            "PCA": lambda x: _both_signs(components(x)),
+            "PCA": lambda x: _both_signs(some(x)),
             "ICA": lambda x: _both_signs(independent(few(x))),
             "random decoder": random.encode,
         }
