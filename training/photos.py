@@ -95,17 +95,8 @@ def sae(work: Path, out: Path, more: Sequence[str]) -> None:
 
 CALIBRATION_TOKENS, L0 = 8192, 31
 WHERE = ("--backbone", hub.PHOTOS, "--layer", "-1")
-RECIPE: tuple[str, ...] = (
-    "--arch",
-    "batch_topk",
-    "--d-sae",
-    "2048",
-    "--k",
-    "31",
-    "--batch-size",
-    "1024",
-)
-RECIPE += ("--steps", "1000", "--aux", "0.125", "--dead-after", "100000")
+RECIPE: tuple[str, ...] = ("--arch", "topk", "--d-sae", "2048", "--k", "32", "--steps", "1000")
+RECIPE += ("--batch-size", "1024", "--aux", "0.125", "--dead-after", "100000")
 RECIPE += ("--checkpoint-every", "250", "--eval-images", "64", "--log-every", "100")
 
 
