@@ -241,8 +241,8 @@ def test_an_index_of_changed_images_goes_on_only_if_that_is_accepted(
     line = f"--sae {tmp_path / 'run'} --data {photos} --batch 8 --save-every 8 --name-exemplars 0"
     line = [*line.split(), "--device", "cpu", "--resume"]
 
-    def stop_after_a_batch(data, backbone, sae, gathered, walk, *, embed, done):
-        gather(data, backbone, sae, gathered, islice(walk, 1), embed=embed, done=done)
+    def stop_after_a_batch(data, backbone, sae, gathered, walk, **more):
+        gather(data, backbone, sae, gathered, islice(walk, 1), **more)
         raise KeyboardInterrupt
 
     gather = index_pass.gather

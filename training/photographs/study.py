@@ -81,7 +81,7 @@ class Study:
         self.index.save_pretrained(self.lens / "sae")
 
     @cached_property
-    def named(self) -> tuple[Named, Judged, np.ndarray]:
+    def named(self) -> tuple[Named, Judged, Float[np.ndarray, " d_sae"]]:
         """Names, how they did on training photos that they are not from, and their confidences."""
         readout, seen = self._readout(), self.seen
         effects = (self.sae.W_dec.detach() @ readout.weights.float().T).numpy()
