@@ -22,7 +22,7 @@ def test_what_a_busy_server_turns_away_is_asked_again_and_answered(visit, photo)
     page.set_input_files(".pl-file", photo)
     page.wait_for_selector(".pl-crowded:not([hidden])")
     assert "asked again by itself" in page.inner_text(".pl-crowded")
-    page.wait_for_selector(".pl-own.pl-on")
+    page.wait_for_selector("#concepts .pl-own-picture[aria-pressed=true]")
     page.wait_for_selector(".pl-crowded", state="hidden")
     assert [one.rsplit("/", 1)[-1] for one in turned_away] == ["upload", "join"]
 
