@@ -4,8 +4,10 @@ import { mapOf } from "./code.js";
 import { make, makeButton, setText } from "./dom.js";
 import { tintColour } from "./overlay.js";
 
-// Names of the tags keep this far from each other, as shares of the picture's sides.
+// Names of the tags keep this far from each other, in shares of the picture's sides, and at least as far as they
+// are wide and high, in px: a tag lies as far right of its left end as its place lies in the picture.
 const APART = [0.3, 0.1];
+const TAG = [130, 24];
 
 export class Leading {
   constructor(tab) {
@@ -21,6 +23,10 @@ export class Leading {
   lay() {
     const { code } = this.state;
     const taken = [];
+    const { clientWidth: width, clientHeight: height } = this.panel.find(".pl-frame");
+    this.apart = [TAG[0] / Math.max(1, width - TAG[0]), TAG[1] / Math.max(1, height)].map((one, i) =>
+      Math.max(one, APART[i]),
+    );
     this.tags.replaceChildren(...code.leading.map((slot, tint) => this.tag(slot, tint, taken)));
     while (this.buttons.length < code.leading.length) this.buttons.push(this.button(this.buttons.length));
     this.list.replaceChildren(
@@ -56,7 +62,8 @@ export class Leading {
       left + (((patch % code.columns) + 0.5) / code.columns) * (right - left),
       top + ((Math.floor(patch / code.columns) + 0.5) / code.rows) * (bottom - top),
     ];
-    const isFree = ([x, y]) => taken.every(([u, v]) => Math.abs(x - u) > APART[0] || Math.abs(y - v) > APART[1]);
+    const isFree = ([x, y]) =>
+      taken.every(([u, v]) => Math.abs(x - u) > this.apart[0] || Math.abs(y - v) > this.apart[1]);
     const places = order.map(placeOf);
     const [x, y] = places.find(isFree) || places[0] || [0.5, 0.5];
     taken.push([x, y]);
