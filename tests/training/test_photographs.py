@@ -11,8 +11,10 @@ from sae.backbones import Backbone
 from sae.backbones.classes import IMAGENET_WORDS, wider_words
 from sae.config import BackboneRef, SAEConfig
 from sae.model import SparseAutoencoder
+from sae.ui.gallery import read_examples
 from tests.tiny_models import tiny
 from training.photographs import words
+from training.photographs.examples import keep_examples
 from training.photographs.figures import best_of_classes
 from training.photographs.looking import LATENTS, look
 from training.photographs.names import (
@@ -158,3 +160,15 @@ def test_imagenets_wider_words() -> None:
     assert wider_words(classes[:-1]) == wider_words(classes[::-1]) == {}
     content = json.loads(IMAGENET_WORDS.read_text(encoding="utf-8"))
     assert set(content["words"]) == set(words.listed())
+
+
+def test_the_examples_are_those_that_are_there(tmp_path):
+    (tmp_path / "train" / "llama").mkdir(parents=True)
+    keep_examples(tmp_path, tmp_path / "sae")
+    assert read_examples(tmp_path / "sae") == ()
+    Image.new("RGB", (300, 200), (200, 90, 20)).save(tmp_path / "train" / "llama" / "09.jpg")
+    keep_examples(tmp_path, tmp_path / "sae")
+    (llama,) = read_examples(tmp_path / "sae")
+    assert llama.title == "Llama"
+    with Image.open(llama.file) as kept:
+        assert kept.size == (192, 128)

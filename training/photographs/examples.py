@@ -32,12 +32,17 @@ CREDIT = (
 
 
 def keep_examples(photos: Path, sae: Path) -> None:
-    """Write them from `photos`/train into the SAE's folder, with whose they are."""
+    """Write those that are in `photos`/train into the SAE's folder, with whose they are; where there are
+    none, the page opens with pictures of the index."""
     rows = []
     for title, name in EXAMPLES:
-        image = open_image(photos / "train" / f"{name}.jpg")
+        file = photos / "train" / f"{name}.jpg"
+        if not file.is_file():
+            continue
+        image = open_image(file)
         factor = SIDE / min(image.size)
         size = (round(image.width * factor), round(image.height * factor))
         small = image.resize(size, Image.Resampling.LANCZOS)
         rows.append((title, small, CREDIT.format(name)))
-    write_examples(sae, rows)
+    if rows:
+        write_examples(sae, rows)
