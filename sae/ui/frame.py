@@ -11,6 +11,7 @@ import gradio as gr
 
 from sae.backbones import Backbone
 from sae.model import SparseAutoencoder
+from sae.ui.lenses import PHOTOS
 from sae.ui.page import Page
 from sae.ui.static_files import template
 from sae.ui.take_desk import TakeDesk
@@ -48,6 +49,7 @@ def header(page: Page) -> None:
         "header.js",
         value={**said, "promise": promise},
         lenses=page.lenses.switch(page.lens),
+        guided=page.lens == PHOTOS.name,
     )
 
 

@@ -39,6 +39,7 @@ STYLES = (
 )
 FIRST_SCRIPTS = (
     "header.js",
+    "guide.js",
     "lenses.js",
     "afloat.js",
     "dom.js",

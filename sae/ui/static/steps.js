@@ -9,6 +9,7 @@ const TYPED = "input:not([type=checkbox], [type=radio], [type=range], [type=file
 const SLID = "input[type=range]";
 
 const travellers = [];
+const viewers = [];
 const replaced = [];
 let act = { spent: true };
 let walk = { key: "", at: 0 };
@@ -35,6 +36,12 @@ export function record(text, deliberate) {
     attempt(() => history.pushState({ step }, "", address()));
   } else replaceSoon();
   tellParent();
+  for (const hear of viewers) hear();
+}
+
+// Call `hear()` whenever the view is told anew, however it came about.
+export function onView(hear) {
+  viewers.push(hear);
 }
 
 // Call `hear(before)` with the query of the view that was left, after every Back and Forward.
