@@ -95,15 +95,25 @@ class Visit:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.page.on("request", lambda request: self._note(request.url))
+        self._cut_off = False
         self.page.on(
-            "console", lambda line: self.errors.append(line.text) if line.type == "error" else None
+            "console", lambda line: self._hear(line.text) if line.type == "error" else None
         )
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self._hear(str(error)))
 
     def _note(self, address: str) -> None:
         self.requests.append(address)
         if not address.startswith((self.url, "data:", "blob:")):
             self.foreign.append(address)
+
+    def _hear(self, error: str) -> None:
+        """Note it, but for what Gradio says of an answer that is cut off because the page is left."""
+        if error.startswith("AbortError: ") and "/assets/" in error:
+            self._cut_off = True
+        elif self._cut_off and "Connection errored out" in error:
+            self._cut_off = False
+        else:
+            self.errors.append(error)
 
     def open(self, query: str = "") -> Page:
         """Load the page with a query and wait until the lens is drawn."""
